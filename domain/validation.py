@@ -1,0 +1,82 @@
+"""Whether values keep to the limits that the registry sets for their column.
+
+The same rules judge one value typed into the localhost API and a column of two thousand from the wire: `problem_in` looks at one value,
+`bad_places` at a whole column with set operations first, and only at single values when those say that something is wrong.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from domain.registry import Column, Kind
+
+# NUL cannot be stored in PostgreSQL text, and lone surrogates not be written as UTF-8.
+_NUL = "\x00"
+
+
+def bad_places(column: Column, values: Sequence[Any]) -> list[int]:
+    """Places of the values (already of the column's JSON type, or None) that break the column's limits; mostly empty, and then cheap."""
+    if _plainly_good(column, values):
+        return []
+    return [i for i, value in enumerate(values) if problem_in(column, value)]
+
+
+def _plainly_good(column: Column, values: Sequence[Any]) -> bool:
+    """True when set operations alone show that every value is good; False means 'look closer'."""
+    if None in values:
+        if not column.nullable:
+            return False
+        values = [v for v in values if v is not None]
+    if not values or column.kind in (Kind.ID, Kind.BOOLEAN):
+        return True
+    if column.choices:
+        return set(values) <= set(column.choices)
+    if column.kind in (Kind.INTEGER, Kind.REAL):
+        return _in_range(column, min(values)) and _in_range(column, max(values))
+    if column.kind is Kind.TEXT:
+        longest = max(map(len, values))
+        return longest <= (column.length_max or longest) and _NUL not in "".join(values)
+    return False
+
+
+def problem_in(column: Column, value: Any) -> str | None:
+    """What is wrong with one value (of the column's JSON type, or None), in words that never repeat the value; None if it is good."""
+    if value is None:
+        return None if column.nullable else "must be given"
+    if column.kind in (Kind.INTEGER, Kind.REAL) and not _in_range(column, value):
+        return f"must lie between {column.minimum:.16g} and {column.maximum:.16g}"
+    if column.choices and value not in column.choices:
+        return f"must be one of {', '.join(column.choices)}"
+    if column.kind is Kind.TEXT:
+        return _problem_in_text(column, value)
+    if column.kind is Kind.DATE:
+        return None if _is_date_text(value) else "must be a date like 2026-01-31"
+    if column.kind is Kind.JSON and column.length_max is not None:
+        text = json.dumps(value, ensure_ascii=False)
+        if len(text.encode("utf-8", "surrogatepass")) > column.length_max:
+            return f"must be at most {column.length_max} bytes as JSON"
+        return "must not contain the character NUL" if "\\u0000" in text else None
+    return None
+
+
+def _problem_in_text(column: Column, value: str) -> str | None:
+    if column.length_max is not None and len(value) > column.length_max:
+        return f"must be at most {column.length_max} characters"
+    if _NUL in value:
+        return "must not contain the character NUL"
+    return None
+
+
+def _in_range(column: Column, value: float) -> bool:
+    low, high = column.minimum, column.maximum
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _is_date_text(value: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False

@@ -1,0 +1,264 @@
+"""The messages of the sync protocol, and their bytes.
+
+Every message is JSON, compressed in transit. Unknown fields are ignored, so that a newer peer can say more; docs/protocol.md shows an example
+of each message and changes together with this file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import zstandard
+
+from domain.blocks import Encoded, decode_column, encode_column
+from domain.errors import BodyTooLarge, MalformedJson, Problem
+from domain.registry import Kind, Table
+
+# The protocol spoken here, and the oldest still understood.
+#   1  the first
+PROTOCOL_VERSION = 1
+PROTOCOL_OLDEST = 1
+
+# What one push may hold unless the server says otherwise: operations, and bytes of JSON before compression.
+BATCH_OPS_MAX = 2_000
+BATCH_BYTES_MAX = 256 * 1024
+# What one pull page holds at most.
+PAGE_ROWS_MAX = 5_000
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+# What either side reads of a compressed body before and after inflating.
+BODY_BYTES_MAX = 8 * 1024 * 1024
+PLAIN_BYTES_MAX = 32 * 1024 * 1024
+# Deeper JSON than a page of rows with JSON columns needs is refused by msgspec's own recursion limit.
+ZSTD_LEVEL = 3
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the server accepts in one request; a device keeps to the smaller of these and its own."""
+
+    batch_ops_max: int = BATCH_OPS_MAX
+    batch_bytes_max: int = BATCH_BYTES_MAX
+
+
+class ClockReading(msgspec.Struct, frozen=True):
+    """The device's clocks as it sends: UTC ms, monotonic ms since boot, and which boot."""
+
+    wall_ms: int
+    mono_ms: int
+    boot_id: str
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Consecutive operations of one table, kind and schema version with the same fields, as encoded columns of `n` values.
+
+    `ops` is left out where an operation's id is its row's id, as with every insert. `fields` keeps the order in which the device wrote the
+    payload: the chain covers it.
+    """
+
+    table: str
+    kind: str
+    schema: int
+    n: int
+    rows: Encoded
+    wall_ms: Encoded
+    mono_ms: Encoded
+    boot: Encoded
+    hlc: Encoded
+    fields: dict[str, Encoded]
+    ops: Encoded = None
+
+
+class PushRequest(msgspec.Struct, frozen=True):
+    """POST /v1/sync/push. `first_seq` numbers the first operation; `chain` (hex) is the chain before it."""
+
+    protocol: int
+    incarnation: str
+    first_seq: int
+    chain: str
+    clock: ClockReading
+    runs: list[Run]
+
+
+class OperationVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The verdict on one operation that was not plainly applied."""
+
+    seq: int
+    verdict: str
+    code: str | None = None
+    message: str | None = None
+
+
+class PushAnswer(msgspec.Struct, frozen=True):
+    """The whole batch is settled through `acked_through`; `chain` (hex) is the chain there.
+
+    `feed` lists [first seq, last seq, feed number of the first]: the numbers that the rows of append-only tables now have, so that the device
+    need not pull its own rows back. `durable_through` is a seq, or null while no completed backup covers this device.
+    """
+
+    acked_through: int
+    chain: str
+    verdicts: list[OperationVerdict]
+    feed: list[tuple[int, int, int]]
+    server_time_ms: int
+    server_epoch: str
+    limits: Limits
+    poll_after_s: float
+    durable_through: int | None = None
+
+
+class PullRequest(msgspec.Struct, frozen=True):
+    """POST /v1/sync/pull. `cursors` maps every scope that the device follows to the feed number up to which it has everything."""
+
+    protocol: int
+    incarnation: str
+    cursors: dict[str, int]
+    page_rows: int = PAGE_ROWS_MAX
+
+
+class TableBlock(msgspec.Struct, frozen=True):
+    """`n` rows of one table as encoded columns: those of the registry, and `feed_no`."""
+
+    n: int
+    columns: dict[str, Encoded]
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """A row that was deleted, or moved out of this scope, at `feed_no`."""
+
+    table: str
+    row_id: str
+    scope: str
+    feed_no: int
+
+
+class PullAnswer(msgspec.Struct, frozen=True):
+    """One page. `cursors` are the new cursors of every granted scope; scopes not among them were lost and are to be evicted."""
+
+    tables: dict[str, TableBlock]
+    tombstones: list[Tombstone]
+    cursors: dict[str, int]
+    gained: list[str]
+    lost: list[str]
+    has_more: bool
+    server_time_ms: int
+    server_epoch: str
+    poll_after_s: float
+
+
+class HeadAnswer(msgspec.Struct, frozen=True):
+    """GET /v1/sync/head: the feed number of the school's latest change. The ETag covers it and the device's grants."""
+
+    head: int
+    server_time_ms: int
+    server_epoch: str
+    poll_after_s: float
+
+
+class EnrolRequest(msgspec.Struct, frozen=True):
+    """POST /v1/devices/enrol: a one-time code in exchange for a device and its token."""
+
+    code: str
+    device_name: str = ""
+    app_version: str = ""
+
+
+class EnrolAnswer(msgspec.Struct, frozen=True):
+    """What a device is from now on. `token` is shown this once."""
+
+    device_id: str
+    school_id: str
+    school_name: str
+    token: str
+    server_epoch: str
+    limits: Limits
+
+
+def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:
+    """The block of `count` rows given as columns: `rows` maps every registry column of `table`, and `feed_no`, to its values."""
+    columns = {c.name: encode_column(c.kind, rows[c.name]) for c in table.columns}
+    columns["feed_no"] = encode_column(Kind.INTEGER, rows["feed_no"])
+    return TableBlock(count, columns)
+
+
+def decode_block(table: Table, block: TableBlock) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """The columns of a block, type-checked: those that this version knows, and the unknown ones of a newer peer.
+
+    Raises BlockError. A column of the registry that an older peer did not send comes as None throughout.
+    """
+    known: dict[str, list[Any]] = {}
+    for column in table.columns:
+        encoded = block.columns.get(column.name, _ABSENT)
+        known[column.name] = decode_column(column.kind, encoded, block.n)
+    known["feed_no"] = decode_column(Kind.INTEGER, block.columns.get("feed_no", _ABSENT), block.n)
+    unknown = {name: decode_column(Kind.JSON, encoded, block.n) for name, encoded in block.columns.items() if name not in known}
+    return known, unknown
+
+
+_ABSENT: Encoded = {"c": None}
+
+
+Message = TypeVar("Message")
+
+
+def to_json(message: Any) -> bytes:
+    """Compact JSON."""
+    return msgspec.json.encode(message)
+
+
+def from_json(data: bytes, kind: type[Message]) -> Message:
+    """The message, or MalformedJson with the place that is wrong. Never echoes a value of the input."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        path, message = split_path(str(error))
+        raise MalformedJson([Problem(path, "malformed", message)]) from error
+
+
+def split_path(message: str) -> tuple[str, str]:
+    """msgspec's "… - at `$.runs[0].n`" as (path, sentence)."""
+    text, _, path = message.partition(" - at `")
+    return (path.rstrip("`") or "$"), text
+
+
+def compress(data: bytes) -> bytes:
+    """zstd; 0.24 ms for a thousand attempts."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
+
+
+def decompress(data: bytes, encoding: str, limit_bytes: int = PLAIN_BYTES_MAX) -> bytes:
+    """The plain body of one sent with Content-Encoding zstd, gzip or identity, never inflating past `limit_bytes`.
+
+    Raises BodyTooLarge beyond the limit and MalformedJson for a damaged or cut body or another encoding.
+    """
+    try:
+        plain = _INFLATERS[encoding.strip().lower() or "identity"](data, limit_bytes)
+    except (zlib.error, zstandard.ZstdError, KeyError) as error:
+        raise MalformedJson([Problem("$", "malformed", "The body cannot be decompressed (accepted encodings: zstd, gzip).")]) from error
+    if len(plain) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    return plain
+
+
+def _inflate_zstd(data: bytes, limit_bytes: int) -> bytes:
+    # A frame names its size before anything is inflated; one that does not is held to the limit.
+    if zstandard.frame_content_size(data) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    plain: bytes = zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data, max_output_size=limit_bytes)
+    return plain
+
+
+def _inflate_gzip(data: bytes, limit_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=31)
+    plain = inflater.decompress(data, limit_bytes + 1)
+    if len(plain) <= limit_bytes and not inflater.eof:
+        raise zlib.error("truncated")
+    return plain
+
+
+_INFLATERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "zstd": _inflate_zstd,
+    "gzip": _inflate_gzip,
+    "identity": lambda data, limit_bytes: data,
+}

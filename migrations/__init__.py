@@ -1,0 +1,12 @@
+"""The schema of both databases: numbered migration files in `device` and `cloud`, and the guarded runner that applies them.
+
+    files      the migration files shipped, with checksums
+    history    what is applied against what is shipped; which files a target stands for (pure)
+    current    the cheap question "is this device's database up to date?", without peewee
+    lock       one migrating process at a time
+    engines    SQLite and PostgreSQL: opening, locking, transactions, checks
+    runner     the guarded router and `open_migrations`
+    cli        `carrel-migrate`
+
+Nothing is imported here, so that `migrations.current` stays cheap.
+"""

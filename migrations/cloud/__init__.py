@@ -1,0 +1,1 @@
+"""Migrations of the school's PostgreSQL database. Shipped files are never edited."""

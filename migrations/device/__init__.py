@@ -1,0 +1,1 @@
+"""Migrations of the device's SQLite file. Shipped files are never edited."""
