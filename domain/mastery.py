@@ -97,6 +97,11 @@ def order_key(attempt: FoldedAttempt) -> OrderKey:
     return at_ms is not None, at_ms or 0, attempt.device_id, attempt.attempt_id
 
 
+def in_order(attempts: Iterable[FoldedAttempt]) -> list[FoldedAttempt]:
+    """Attempts given in any order, in canonical order; the same attempt given twice counts once."""
+    return sorted({a.attempt_id: a for a in attempts}.values(), key=order_key)
+
+
 def concept_set(concept_ids: Iterable[str]) -> tuple[str, ...]:
     """The one form of a set of concepts: sorted, each once. Sums over it then round the same everywhere."""
     return tuple(sorted(set(concept_ids)))
@@ -213,9 +218,9 @@ class ConceptMastery:
 
 
 def fold(attempts: Iterable[FoldedAttempt], rates: Rates, weights: Weights = WEIGHTS) -> StudentState:
-    """The state after all attempts of one student, given in any order; the same attempt given twice counts once."""
+    """The state after all attempts of one student, given in any order (`in_order`)."""
     state = StudentState(rates, weights)
-    for attempt in sorted({a.attempt_id: a for a in attempts}.values(), key=order_key):
+    for attempt in in_order(attempts):
         observe(state, attempt)
     return state
 

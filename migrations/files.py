@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def files_in(folder: Traversable) -> tuple[MigrationFile, ...]:
     files = tuple(sorted(_read(folder), key=lambda file: file.name))
     if not files:
         raise SchemaError(f"There is no migration file in {folder}: the installation is incomplete.")
-    for earlier, later in zip(files, files[1:], strict=False):
+    for earlier, later in itertools.pairwise(files):
         if earlier.name[:4] == later.name[:4]:
             raise SchemaError(f"Two migration files have the same number: {earlier.name} and {later.name}.")
     return files

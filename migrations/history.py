@@ -58,7 +58,9 @@ def demand_prefix(rows: Sequence[HistoryRow], files: Sequence[MigrationFile]) ->
     names = [file.name for file in files]
     for row, file in zip(rows, files, strict=False):
         if row.name not in names:
-            raise SchemaError(f"This database had {row.name} applied by Carrel {row.app_version}, and this version does not have that file.")
+            raise SchemaError(
+                f"This database had {row.name} applied by Carrel {row.app_version}, and this version does not have that file."
+            )
         if row.name != file.name:
             raise SchemaError(f"{file.name} comes before {row.name}, which is already applied: give it the next free number.")
         if row.checksum != file.checksum:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,38 +38,35 @@ def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iter
     """
     path = lock_path(database)
     try:
-        file = path.open("ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
-    with closing(file):  # closing releases the lock
 
-        def acquire() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+    def acquire() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
+    try:
         _wait_until(acquire, wait_s, clock or SystemClock())
         yield
+    finally:
+        os.close(descriptor)  # which releases the lock
 
 
-@contextmanager
-def advisory_lock(execute: Execute, wait_s: float, clock: Clock | None = None) -> Iterator[None]:
-    """Holds the advisory lock of the database that `execute(sql, parameters)` runs in, and that session must do the migrating.
+def take_advisory_lock(execute: Execute, wait_s: float, clock: Clock | None = None) -> None:
+    """Takes the advisory lock of the database that `execute(sql, parameters)` runs in; closing that session releases it.
 
-    The session must be a direct one in autocommit mode (a pooler in transaction mode would give the lock to another session); the
-    server releases the lock if the session dies. Raises AlreadyRunning after `wait_s` seconds.
+    The session must be a direct one in autocommit mode (a pooler in transaction mode would give the lock to another session), and
+    must do the migrating itself, so that it loses the lock only together with its work. Raises AlreadyRunning after `wait_s` seconds.
     """
 
     def acquire() -> bool:
         return bool(execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_KEY,)).fetchone()[0])
 
     _wait_until(acquire, wait_s, clock or SystemClock())
-    try:
-        yield
-    finally:
-        execute("SELECT pg_advisory_unlock(%s)", (ADVISORY_KEY,))
 
 
 def _wait_until(acquire: Callable[[], bool], wait_s: float, clock: Clock) -> None:

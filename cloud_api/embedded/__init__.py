@@ -1,13 +1,13 @@
 """A PostgreSQL server of one's own, for `make run` and for tests: no installation, no account, no fixed port.
 
-    with EmbeddedPostgres.start(reachable_folder(Path(".state/postgres"))) as server:
-        server.create_database("school")
-        connect(server.url_for("school"))
+with EmbeddedPostgres.start(reachable_folder(Path(".state/postgres"))) as server:
+    server.create_database("school")
+    connect(server.url_for("school"))
 
-    binaries   finding PostgreSQL's programs
-    account    the account under which they run: never root
-    server     starting, sharing and stopping one server
-    databases  creating and dropping databases on any server
+binaries   finding PostgreSQL's programs
+account    the account under which they run: never root
+server     starting, sharing and stopping one server
+databases  creating and dropping databases on any server
 """
 
 from cloud_api.embedded.account import reachable_folder

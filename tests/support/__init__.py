@@ -1,0 +1,1 @@
+"""What tests build on: real servers, builders, clocks."""
