@@ -206,7 +206,7 @@ class StudentState:
 
 @dataclass(frozen=True, slots=True)
 class ConceptMastery:
-    """One row of the cache: `score` is the chance of a right answer to a question of middle difficulty, `evidence` the faded number of answers."""
+    """One row of the cache. `score` as `score()` gives it, `evidence` the number of answers, older ones faded."""
 
     concept_id: str
     score: float

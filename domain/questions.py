@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.mastery import FoldedAttempt, QuestionRef, StudentState, concept_set, predict, score
+from domain.mastery import FoldedAttempt, QuestionRef, StudentState, predict, score
 from domain.planner import LEARNT_STREAK, ConceptNode, Kind, PlanItem, StudyState
 
 TARGET_LEARNING, TARGET_REVIEW = 0.75, 0.85
@@ -99,19 +99,16 @@ def _left(desk: Desk, item: PlanItem) -> ConceptLeft | None:
 def _stepped_back(desk: Desk, concept: str) -> str:
     """The concept to ask about: while its last answers are wrong, its weakest prerequisite, and so on down.
 
-    One right answer to the prerequisite, or `PREREQUISITE_ANSWERS_MAX` wrong ones, and the concept itself has its turn again.
+    One right answer to a prerequisite, or `PREREQUISITE_ANSWERS_MAX` wrong ones, and the concept itself has its turn again.
     """
     visited = {concept}
     while _run(_answers(desk.today, concept), right=False) >= STEP_BACK_AFTER_WRONG:
         node = desk.concepts.get(concept)
-        prerequisites = [p for p in concept_set(node.prerequisites if node else ()) if p in desk.concepts and p not in visited]
-        if not prerequisites:
+        below = [p for p in node.prerequisites if p in desk.concepts and p not in visited] if node else []
+        since = [a.correct for a in _after_last(desk.today, concept) if any(p in a.concept_ids for p in below)]
+        if not below or any(since) or len(since) >= PREREQUISITE_ANSWERS_MAX:
             break
-        weakest = min(prerequisites, key=lambda p: (score(desk.state, p, desk.now_ms), p))
-        since = _answers(_after_last(desk.today, concept), weakest)
-        if any(since) or len(since) >= PREREQUISITE_ANSWERS_MAX:
-            break
-        concept = weakest
+        concept = min(below, key=lambda p: (score(desk.state, p, desk.now_ms), p))
         visited.add(concept)
     return concept
 

@@ -35,7 +35,10 @@ _METADATA_KEY = "setting"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """What a setting may be. `unit` and `help` are for people; `check` gives the sentence that is wrong with a value, or None."""
+    """What a setting may be. `unit` and `help` are for people; `check` gives the sentence that is wrong with a value, or None.
+
+    `live` says that a change of the file takes effect in a process that is running; every other setting needs a restart.
+    """
 
     help: str
     unit: str = ""
@@ -43,6 +46,7 @@ class Rule:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     check: Check | None = None
+    live: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,9 +69,10 @@ def setting(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     check: Check | None = None,
+    live: bool = False,
 ) -> T:
     """A field of a settings class, with the rule that its value keeps; `minimum` and `maximum` are inclusive."""
-    rule = Rule(help, unit, minimum, maximum, choices, check)
+    rule = Rule(help, unit, minimum, maximum, choices, check, live)
     return dataclasses.field(default=default, metadata={_METADATA_KEY: rule})
 
 

@@ -254,8 +254,7 @@ class PostgresEngine:
         """PostgreSQL keeps its foreign keys itself."""
 
     def is_blocked(self, error: Exception) -> bool:
-        cause = error.args[0] if isinstance(error, pw.PeeweeException) and error.args else None
-        return getattr(cause, "pgcode", None) in BLOCKED_CODES
+        return getattr(getattr(error, "orig", None), "pgcode", None) in BLOCKED_CODES  # peewee keeps psycopg2's exception there
 
     def _set(self, name: str, value: str) -> None:
         self.database.execute_sql("SELECT set_config(%s, %s, false)", (name, value))

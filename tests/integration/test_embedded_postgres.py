@@ -19,7 +19,7 @@ import pytest
 
 from cloud_api.embedded import EmbeddedPostgres, binaries, find_binaries, reachable_folder
 from cloud_api.embedded.account import account_for
-from domain.errors import PostgresUnavailable
+from domain.errors import AlreadyRunning, PostgresUnavailable
 from tests.support.postgres import temporary_data_dir
 
 ROOT = Path(__file__).parents[2]
@@ -217,6 +217,17 @@ def test_programs_in_a_closed_environment_are_copied_and_run_from_the_copy(data_
     account = account_for(data_dir / "postgres" / "cluster")
     assert account.run([server.binaries / "pg_dump", "--version"]).returncode == 0
     assert (data_dir / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_data_are_removed_only_when_no_server_runs_over_them(data_dir: Path) -> None:
+    command = [sys.executable, "-m", "cloud_api.embedded", "remove", str(data_dir)]
+    with EmbeddedPostgres.start(data_dir, durable=False) as server:
+        refused = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == AlreadyRunning.exit_code
+        assert f"A server runs over {data_dir}" in refused.stderr
+        assert query(server.url, "SELECT 1") == 1
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == 0
+    assert not data_dir.exists()
 
 
 def test_a_port_that_is_taken_is_named(data_dir: Path) -> None:

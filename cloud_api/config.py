@@ -1,0 +1,84 @@
+"""The server's configuration: the table `[cloud]` of config.toml, overridden by `CARREL_CLOUD_*`, and DATABASE_URL.
+
+The database's address holds a password, so it is never a key of config.toml: it comes from the environment or from a command's option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domain import settings
+from domain.errors import OperatorError
+from domain.settings import setting
+
+SECTION = "cloud"
+DATABASE_URL_VARIABLE = "DATABASE_URL"
+# The file's place for programs that take no option, such as a WSGI server.
+CONFIG_VARIABLE = "CARREL_CONFIG"
+
+
+def _is_port(value: int) -> str | None:
+    return None if 0 <= value <= 65_535 else "must lie between 0 and 65535; 0 takes any free port"
+
+
+@dataclass(frozen=True)
+class Server:
+    """How the cloud API listens: processes of threads, since every request mostly waits for PostgreSQL."""
+
+    host: str = setting("127.0.0.1", "Address to listen on; put a TLS proxy in front before opening it to a network.")
+    port: int = setting(8751, "Port to listen on; 0 takes any free one.", check=_is_port)
+    workers: int = setting(2, "Processes.", minimum=1, maximum=64)
+    threads: int = setting(16, "Threads of each process: requests that it answers at the same time.", minimum=1, maximum=64)
+    graceful_stop_s: int = setting(30, "How long requests in flight may take to finish at a stop.", unit="s", minimum=1, maximum=600)
+    trusted_hosts: tuple[str, ...] = setting(
+        ("127.0.0.1", "localhost", "[::1]"), "Host names under which the server answers; a name with a leading dot includes its subdomains."
+    )
+
+
+@dataclass(frozen=True)
+class Database:
+    """Connections to PostgreSQL. `server.workers` × `connections_max` must stay under the database server's own max_connections."""
+
+    connections_max: int = setting(30, "Connections that one process opens at most.", minimum=1, maximum=500)
+    connections_idle: int = setting(10, "Connections that one process keeps when they are not in use.", minimum=0, maximum=500)
+    wait_s: float = setting(
+        5.0, "How long a request waits for a free connection before it is answered 503.", unit="s", minimum=0.05, maximum=60
+    )
+    connect_timeout_s: int = setting(
+        5, "How long opening a connection may take, for each host of the address.", unit="s", minimum=2, maximum=60
+    )
+    statement_timeout_s: int = setting(30, "How long one statement may take.", unit="s", minimum=1, maximum=3600)
+    startup_options: bool = setting(
+        True,
+        "Send time zone and statement time-out when connecting. Turn off for a pgbouncer that refuses them, and set them with ALTER ROLE.",
+    )
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """Everything that can be set on the server."""
+
+    server: Server = field(default_factory=Server)
+    database: Database = field(default_factory=Database)
+    embedded_dir: str = setting("", "Folder of the embedded PostgreSQL's data for --embedded; empty: the user's data folder.")
+    log_level: str = setting("info", "How much is logged.", choices=("debug", "info", "warning", "error"))
+
+
+def load_config(toml_path: Path | None, environ: Mapping[str, str]) -> CloudConfig:
+    """The configuration from the file (None: the file that CARREL_CONFIG names, or none) and the environment, which wins.
+
+    Raises InvalidConfig with every problem found.
+    """
+    if toml_path is None and (named := environ.get(CONFIG_VARIABLE)):
+        toml_path = Path(named)
+    return settings.load(CloudConfig, section=SECTION, toml_path=toml_path, environ=environ)
+
+
+def database_url(environ: Mapping[str, str]) -> str:
+    """The address of the school's database. Raises OperatorError when DATABASE_URL is not set."""
+    url = environ.get(DATABASE_URL_VARIABLE, "")
+    if not url:
+        raise OperatorError("DATABASE_URL is not set: give the address of a PostgreSQL database, or use --embedded.")
+    return url

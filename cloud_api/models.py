@@ -1,0 +1,498 @@
+"""The server's tables as peewee models: unbound, without logic, in the order of the first migration.
+
+They describe the schema for whoever drafts or checks a migration; tests hold them against the migrated database and the registry. The
+queries of this package are written in SQL, set by set. Keys lead with the school, which peewee cannot express as a foreign key, so
+references are plain columns here and foreign keys in the migrations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import (
+    SQL,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    CompositeKey,
+    DoubleField,
+    IntegerField,
+    JSONField,
+    Model,
+    SmallIntegerField,
+    TextField,
+    UUIDField,
+)
+
+
+class JSONTextField(TextField):
+    """PostgreSQL's `json`: the text is kept to the letter."""
+
+    field_type = "json"
+
+
+class Row(Model):
+    """A row that belongs to a school and has an id of its own."""
+
+    school_id = UUIDField()
+    id = UUIDField()
+
+    class Meta:
+        primary_key = CompositeKey("school_id", "id")
+        legacy_table_names = False
+
+
+class SyncedRow(Row):
+    """A row that travels to devices."""
+
+    feed_no = BigIntegerField()
+    origin_no = IntegerField(constraints=[SQL("DEFAULT 0")])
+    extra = JSONField(column_name="_extra", null=True)
+
+
+def _index(model: Any, name: str, *columns: Any, unique: bool = False, where: Any = None) -> None:
+    model.add_index(model.index(*columns, name=name, unique=unique, where=where))
+
+
+def _external(model: Any, name: str) -> None:
+    _index(model, name, model.school_id, model.external_id, unique=True, where=model.external_id.is_null(False))
+
+
+# --- the server itself
+
+
+class ServerState(Model):
+    one = BooleanField(primary_key=True, constraints=[SQL("DEFAULT true")])
+    epoch = UUIDField(constraints=[SQL("DEFAULT gen_random_uuid()")])
+
+    class Meta:
+        table_name = "server_state"
+
+
+class School(Model):
+    id = UUIDField(primary_key=True)
+    name = TextField(unique=True)
+    head = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    created_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "schools"
+
+
+# --- people
+
+
+class User(SyncedRow):
+    role = TextField()
+    username = TextField()
+    display_name = TextField()
+    external_id = TextField(null=True)
+    retired_at_ms = BigIntegerField(null=True)
+    password_hash = TextField(null=True)
+
+    class Meta:
+        table_name = "users"
+
+
+_index(User, "idx_users_username", User.school_id, SQL("lower(username)"), unique=True)
+_external(User, "idx_users_external")
+_index(User, "idx_users_feed", User.school_id, User.feed_no)
+
+
+class Class(SyncedRow):
+    name = TextField()
+    external_id = TextField(null=True)
+    retired_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "classes"
+
+
+_external(Class, "idx_classes_external")
+_index(Class, "idx_classes_feed", Class.school_id, Class.feed_no)
+
+
+class ClassMember(SyncedRow):
+    class_id = UUIDField()
+    user_id = UUIDField()
+    role = TextField()
+
+    class Meta:
+        table_name = "class_members"
+
+
+_index(ClassMember, "idx_class_members_pair", ClassMember.school_id, ClassMember.class_id, ClassMember.user_id, unique=True)
+_index(ClassMember, "idx_class_members_user", ClassMember.school_id, ClassMember.user_id)
+_index(ClassMember, "idx_class_members_feed", ClassMember.school_id, ClassMember.class_id, ClassMember.feed_no)
+
+
+class StudentProfile(SyncedRow):
+    grade = TextField(null=True)
+    exam_on = TextField(null=True)
+    available_minutes = JSONField(null=True)
+    clocks = JSONField(constraints=[SQL("DEFAULT '{}'")])
+
+    class Meta:
+        table_name = "student_profiles"
+
+
+_index(StudentProfile, "idx_student_profiles_feed", StudentProfile.school_id, StudentProfile.feed_no)
+
+
+# --- content
+
+
+class Topic(SyncedRow):
+    parent_id = UUIDField(null=True)
+    title = TextField()
+    level = TextField()
+    position = IntegerField()
+    weightage = DoubleField(null=True)
+    external_id = TextField(null=True)
+    retired_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "topics"
+
+
+_external(Topic, "idx_topics_external")
+_index(Topic, "idx_topics_feed", Topic.school_id, Topic.feed_no)
+
+
+class TopicPrerequisite(SyncedRow):
+    topic_id = UUIDField()
+    prerequisite_topic_id = UUIDField()
+    reason = TextField(null=True)
+
+    class Meta:
+        table_name = "topic_prerequisites"
+
+
+_index(
+    TopicPrerequisite,
+    "idx_topic_prerequisites_pair",
+    TopicPrerequisite.school_id,
+    TopicPrerequisite.topic_id,
+    TopicPrerequisite.prerequisite_topic_id,
+    unique=True,
+)
+_index(TopicPrerequisite, "idx_topic_prerequisites_feed", TopicPrerequisite.school_id, TopicPrerequisite.feed_no)
+
+
+class Concept(SyncedRow):
+    topic_ids = JSONField()
+    title = TextField()
+    mastery_threshold = DoubleField()
+    external_id = TextField(null=True)
+    retired_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "concepts"
+
+
+_external(Concept, "idx_concepts_external")
+_index(Concept, "idx_concepts_feed", Concept.school_id, Concept.feed_no)
+
+
+class Question(SyncedRow):
+    topic_id = UUIDField()
+    concept_ids = JSONField()
+    kind = TextField()
+    stem = TextField()
+    choices = JSONField(null=True)
+    answers = JSONField()
+    source = TextField(null=True)
+    external_id = TextField(null=True)
+    retired_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "questions"
+
+
+_external(Question, "idx_questions_external")
+_index(Question, "idx_questions_feed", Question.school_id, Question.feed_no)
+
+
+# --- study
+
+
+class QuestionAttempt(SyncedRow):
+    student_id = UUIDField()
+    question_id = UUIDField()
+    answer = TextField(null=True)
+    correct = BooleanField()
+    answered_at_ms = BigIntegerField()
+    active_ms = IntegerField(null=True)
+    confidence = SmallIntegerField(null=True)
+    purpose = TextField()
+    device_id = UUIDField()
+    corrected_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "question_attempts"
+
+
+_index(
+    QuestionAttempt, "idx_attempts_student_timestamp", QuestionAttempt.school_id, QuestionAttempt.student_id, QuestionAttempt.answered_at_ms
+)
+_index(QuestionAttempt, "idx_attempts_feed", QuestionAttempt.school_id, QuestionAttempt.student_id, QuestionAttempt.feed_no)
+
+
+class ConceptMastery(Model):
+    school_id = UUIDField()
+    student_id = UUIDField()
+    concept_id = UUIDField()
+    score = DoubleField()
+    evidence = DoubleField()
+    attempts = IntegerField()
+    correct_attempts = IntegerField()
+    last_attempt_at_ms = BigIntegerField()
+    level = TextField()
+    model_version = TextField()
+    computed_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "concept_mastery"
+        primary_key = False
+
+
+_index(
+    ConceptMastery,
+    "idx_mastery_student_concept",
+    ConceptMastery.school_id,
+    ConceptMastery.student_id,
+    ConceptMastery.concept_id,
+    unique=True,
+)
+
+
+class MasteryFold(Model):
+    school_id = UUIDField()
+    student_id = UUIDField()
+    feed_no = BigIntegerField()
+    model_version = TextField()
+
+    class Meta:
+        table_name = "mastery_folds"
+        primary_key = CompositeKey("school_id", "student_id")
+
+
+class StudyPlan(SyncedRow):
+    student_id = UUIDField()
+    created_at_ms = BigIntegerField()
+    starts_on = TextField()
+    days = IntegerField()
+    planner_version = TextField()
+    forecast = JSONField(null=True)
+    device_id = UUIDField()
+
+    class Meta:
+        table_name = "study_plans"
+
+
+_index(StudyPlan, "idx_study_plans_feed", StudyPlan.school_id, StudyPlan.student_id, StudyPlan.feed_no)
+
+
+class StudyPlanItem(SyncedRow):
+    plan_id = UUIDField()
+    student_id = UUIDField()
+    concept_id = UUIDField()
+    day = TextField()
+    position = IntegerField()
+    kind = TextField()
+    minutes = IntegerField()
+    reason = TextField()
+    status = TextField()
+    moved_to = TextField(null=True)
+    clocks = JSONField(constraints=[SQL("DEFAULT '{}'")])
+
+    class Meta:
+        table_name = "study_plan_items"
+
+
+_index(StudyPlanItem, "idx_study_plan_items_feed", StudyPlanItem.school_id, StudyPlanItem.student_id, StudyPlanItem.feed_no)
+_index(StudyPlanItem, "idx_study_plan_items_plan", StudyPlanItem.school_id, StudyPlanItem.plan_id)
+
+
+# --- devices
+
+
+class Device(Row):
+    name = TextField()
+    token_hash = BlobField(unique=True)
+    app_version = TextField(constraints=[SQL("DEFAULT ''")])
+    enrolled_at_ms = BigIntegerField()
+    last_seen_ms = BigIntegerField(null=True)
+    clock_offset_ms = BigIntegerField(null=True)
+    revoked_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "devices"
+
+
+class DeviceIncarnation(Model):
+    school_id = UUIDField()
+    no = IntegerField()
+    device_id = UUIDField()
+    incarnation = UUIDField()
+    last_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    chain = BlobField()
+    started_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "device_incarnations"
+        primary_key = CompositeKey("school_id", "no")
+        indexes = ((("school_id", "device_id", "incarnation"), True),)
+
+
+class DeviceGrant(Row):
+    device_id = UUIDField()
+    kind = TextField()
+    subject_id = UUIDField()
+    granted_at_ms = BigIntegerField()
+    ended_at_ms = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "device_grants"
+
+
+_index(
+    DeviceGrant,
+    "idx_device_grants_open",
+    DeviceGrant.school_id,
+    DeviceGrant.device_id,
+    DeviceGrant.kind,
+    DeviceGrant.subject_id,
+    unique=True,
+    where=DeviceGrant.ended_at_ms.is_null(),
+)
+
+
+class MembershipHistory(Model):
+    school_id = UUIDField()
+    class_id = UUIDField()
+    user_id = UUIDField()
+    ended_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "membership_history"
+        primary_key = False
+
+
+_index(MembershipHistory, "idx_membership_history", MembershipHistory.school_id, MembershipHistory.class_id, MembershipHistory.user_id)
+
+
+class EnrolmentCode(Row):
+    code_hash = BlobField(unique=True)
+    grants = JSONField()
+    uses_left = IntegerField()
+    expires_at_ms = BigIntegerField()
+    created_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "enrolment_codes"
+
+
+# --- sync
+
+
+class Tombstone(Model):
+    school_id = UUIDField()
+    scope = TextField()
+    # Not `table_name`: peewee's models have a Meta of that word.
+    table = TextField(column_name="table_name")
+    row_id = UUIDField()
+    feed_no = BigIntegerField()
+    deleted_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "tombstones"
+        primary_key = CompositeKey("school_id", "scope", "table", "row_id")
+
+
+_index(Tombstone, "idx_tombstones_feed", Tombstone.school_id, Tombstone.scope, Tombstone.feed_no)
+
+
+class DeadLetter(Row):
+    device_id = UUIDField()
+    incarnation = UUIDField()
+    seq = BigIntegerField()
+    table = TextField(column_name="table_name")
+    row_id = UUIDField()
+    kind = TextField()
+    schema_version = IntegerField()
+    hlc = BigIntegerField()
+    wall_ms = BigIntegerField()
+    payload = JSONTextField()
+    code = TextField()
+    message = TextField()
+    received_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "dead_letters"
+
+
+_index(DeadLetter, "idx_dead_letters_row", DeadLetter.school_id, DeadLetter.row_id)
+
+
+class SyncConflict(Row):
+    table = TextField(column_name="table_name")
+    row_id = UUIDField()
+    field = TextField()
+    kept_value = JSONTextField(null=True)
+    kept_clock = JSONTextField(null=True)
+    lost_value = JSONTextField(null=True)
+    lost_clock = JSONTextField()
+    lost_raw_hlc = BigIntegerField()
+    device_id = UUIDField()
+    rule = TextField()
+    created_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "sync_conflicts"
+
+
+_index(SyncConflict, "idx_sync_conflicts_row", SyncConflict.school_id, SyncConflict.table, SyncConflict.row_id)
+
+
+class AuditLog(Row):
+    at_ms = BigIntegerField()
+    actor = TextField()
+    action = TextField()
+    subject = TextField(null=True)
+    detail = JSONField(null=True)
+
+    class Meta:
+        table_name = "audit_log"
+
+
+_index(AuditLog, "idx_audit_log_time", AuditLog.school_id, AuditLog.at_ms)
+
+
+# Every model, parents first.
+MODELS: tuple[type[Model], ...] = (
+    ServerState,
+    School,
+    User,
+    Class,
+    ClassMember,
+    StudentProfile,
+    Topic,
+    TopicPrerequisite,
+    Concept,
+    Question,
+    QuestionAttempt,
+    ConceptMastery,
+    MasteryFold,
+    StudyPlan,
+    StudyPlanItem,
+    Device,
+    DeviceIncarnation,
+    DeviceGrant,
+    MembershipHistory,
+    EnrolmentCode,
+    Tombstone,
+    DeadLetter,
+    SyncConflict,
+    AuditLog,
+)

@@ -1,0 +1,214 @@
+"""A push as it arrived: decoded into columns, its chain computed, and every operation judged by the registry. No database here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from domain.blocks import BlockError, decode_column
+from domain.errors import InvalidInput, Problem
+from domain.operations import OperationKind, Rejection, canonical_bytes, canonical_prefix, next_chain
+from domain.registry import TABLES, Column, Kind, Table
+from domain.validation import bad_places, problem_in
+from domain.wire import BATCH_OPS_MAX, PushRequest, Run
+
+# Operations that one request may hold, whatever limit the device was told before an upgrade of the server.
+OPS_ACCEPTED_MAX = 4 * BATCH_OPS_MAX
+
+
+@dataclass(slots=True)
+class DecodedRun:
+    """One run as columns. `first_seq` numbers its first operation; `fields` keeps the order in which the payload was written."""
+
+    first_seq: int
+    table_name: str
+    kind: str
+    schema: int
+    row_ids: list[str]
+    op_ids: list[str]
+    hlcs: list[int]
+    wall_ms: list[int]
+    fields: dict[str, list[Any]]
+
+    @property
+    def count(self) -> int:
+        return len(self.row_ids)
+
+    @property
+    def table(self) -> Table | None:
+        return TABLES.get(self.table_name)
+
+    def payload(self, place: int) -> dict[str, Any]:
+        """The payload of one operation."""
+        return {name: column[place] for name, column in self.fields.items()}
+
+    def slice_from(self, place: int) -> DecodedRun:
+        """The run without its first `place` operations."""
+        if place == 0:
+            return self
+        return DecodedRun(
+            self.first_seq + place,
+            self.table_name,
+            self.kind,
+            self.schema,
+            self.row_ids[place:],
+            self.op_ids[place:],
+            self.hlcs[place:],
+            self.wall_ms[place:],
+            {name: column[place:] for name, column in self.fields.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one operation becomes a dead letter."""
+
+    code: Rejection
+    message: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """The decoded runs in order, `chains[i]` the chain after operation `first_seq + i`, and the refusals by seq."""
+
+    first_seq: int
+    runs: list[DecodedRun]
+    chains: list[bytes]
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.chains) - 1
+
+    def refuse(self, seq: int, code: Rejection, message: str) -> None:
+        """Records the first reason why an operation cannot be applied."""
+        self.refusals.setdefault(seq, Refusal(code, message))
+
+
+def decode_batch(request: PushRequest, chain: bytes) -> Batch:
+    """Decodes every run and computes the chain from `chain` on. Raises InvalidInput when the form of the request is broken."""
+    if sum(run.n for run in request.runs) > OPS_ACCEPTED_MAX:
+        raise InvalidInput([Problem("$.runs", "too_many_operations", f"At most {OPS_ACCEPTED_MAX} operations a request.")])
+    runs: list[DecodedRun] = []
+    chains: list[bytes] = []
+    seq = request.first_seq
+    for place, run in enumerate(request.runs):
+        decoded = _decode_run(run, seq, f"$.runs[{place}]")
+        for canonical in _canonical(decoded):
+            chain = next_chain(chain, canonical)
+            chains.append(chain)
+        runs.append(decoded)
+        seq += run.n
+    return Batch(request.first_seq, runs, chains)
+
+
+def _decode_run(run: Run, first_seq: int, path: str) -> DecodedRun:
+    if run.n < 1:
+        raise InvalidInput([Problem(f"{path}.n", "malformed", "A run holds at least one operation.")])
+    table = TABLES.get(run.table)
+    try:
+        rows = _present(decode_column(Kind.ID, run.rows, run.n))
+        return DecodedRun(
+            first_seq,
+            run.table,
+            run.kind,
+            run.schema,
+            rows,
+            rows if run.ops is None else _present(decode_column(Kind.ID, run.ops, run.n)),
+            _present(decode_column(Kind.INTEGER, run.hlc, run.n)),
+            _present(decode_column(Kind.INTEGER, run.wall_ms, run.n)),
+            {name: _decode_field(table, name, encoded, run.n) for name, encoded in run.fields.items()},
+        )
+    except BlockError as error:
+        raise InvalidInput([Problem(path, "malformed", f"A column cannot be read: {error}.")]) from error
+
+
+def _present(values: list[Any]) -> list[Any]:
+    if None in values:
+        raise BlockError("a value is missing")
+    return values
+
+
+def _decode_field(table: Table | None, name: str, encoded: Any, count: int) -> list[Any]:
+    """A field's values. Where they are not of the column's type they are kept as they came, for the dead letters that they become."""
+    column = _column(table, name)
+    if column is None:
+        return decode_column(Kind.JSON, encoded, count)
+    try:
+        return decode_column(column.kind, encoded, count)
+    except BlockError:
+        return decode_column(Kind.JSON, encoded, count)
+
+
+def _column(table: Table | None, name: str) -> Column | None:
+    return next((c for c in table.columns if c.name == name), None) if table else None
+
+
+def _canonical(run: DecodedRun) -> Iterator[bytes]:
+    """The canonical bytes of the run's operations, from the columns in the order in which they came (domain/operations.py)."""
+    prefix = canonical_prefix(run.table_name, run.kind, run.schema)
+    encode = msgspec.json.Encoder().encode
+    names = tuple(run.fields)
+    # An operation that changes nothing still takes its place in the chain.
+    values = zip(*run.fields.values(), strict=True) if names else iter([()] * run.count)
+    stamps = zip(run.op_ids, run.row_ids, run.hlcs, run.wall_ms, values, strict=True)
+    for seq, (op_id, row_id, hlc, wall_ms, row) in enumerate(stamps, run.first_seq):
+        yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, encode(dict(zip(names, row, strict=True))))
+
+
+def judge_by_registry(batch: Batch, runs: Sequence[DecodedRun]) -> None:
+    """Refuses the operations among `runs` that the registry does not allow: tables, kinds, columns, types and limits."""
+    for run in runs:
+        if (refusal := _refusal_of_run(run)) is not None:
+            for seq in range(run.first_seq, run.first_seq + run.count):
+                batch.refuse(seq, refusal.code, refusal.message)
+            continue
+        for place, message in _bad_values(run):
+            batch.refuse(run.first_seq + place, Rejection.INVALID, message)
+
+
+def _refusal_of_run(run: DecodedRun) -> Refusal | None:
+    """What is wrong with a run as a whole."""
+    if run.kind == OperationKind.VOID:
+        return Refusal(Rejection.SET_ASIDE, "The device could not send this operation.")
+    table = run.table
+    if table is None or not table.from_devices:
+        return Refusal(Rejection.UNKNOWN_TABLE, "Devices do not write such a table.")
+    known = {c.name for c in table.columns}
+    if forbidden := sorted(c.name for c in table.columns if c.name in run.fields and (c.set_by_server or c.name == "id")):
+        return Refusal(Rejection.NOT_WRITABLE, f"Devices do not set {', '.join(forbidden)}.")
+    if run.kind == OperationKind.UPDATE:
+        fixed = sorted(set(run.fields) & known - table.updatable)
+        return Refusal(Rejection.NOT_WRITABLE, f"{', '.join(fixed)} cannot be changed.") if fixed or not table.updatable else None
+    if run.kind != OperationKind.INSERT:
+        return Refusal(Rejection.NOT_WRITABLE, "Rows of this table are not changed in that way.")
+    missing = sorted(c.name for c in table.columns[1:] if not c.nullable and not c.set_by_server and c.name not in run.fields)
+    return Refusal(Rejection.INVALID, f"{', '.join(missing)} must be given.") if missing else None
+
+
+def _bad_values(run: DecodedRun) -> Iterator[tuple[int, str]]:
+    for name, values in run.fields.items():
+        column = _column(run.table, name)
+        if column is None:
+            continue
+        try:
+            decode_column(column.kind, values, run.count)
+            for place in bad_places(column, values):
+                yield place, f"{name} {problem_in(column, values[place])}"
+        except BlockError:
+            yield from _of_wrong_type(column, values)
+
+
+def _of_wrong_type(column: Column, values: list[Any]) -> Iterator[tuple[int, str]]:
+    """One by one, after the column as a whole turned out not to be of its type."""
+    for place, value in enumerate(values):
+        try:
+            decode_column(column.kind, [value], 1)
+        except BlockError:
+            yield place, f"{column.name} must be of type {column.kind.value}"
+        else:
+            if problem := problem_in(column, value):
+                yield place, f"{column.name} {problem}"

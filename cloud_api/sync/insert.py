@@ -1,0 +1,134 @@
+"""Applying append-only rows: one COPY when all of them are new, and set-wise sorting out when they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from cloud_api.sync.batch import Batch, DecodedRun
+from cloud_api.sync.references import judge_by_references
+from cloud_api.sync.rows import NULL, copy_rows, copy_text, fetch_rows
+from cloud_api.sync.savepoints import accepted, write_bisected
+from domain.operations import Rejection
+from domain.registry import Column, Kind, Table
+
+FeedRange = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where rows go: the school, the incarnation that writes them, and the feed number that the operation `first_seq` takes.
+
+    Every operation of a batch has a number of its own, `feed_no + seq - first_seq`; numbers of operations that write nothing stay unused.
+    """
+
+    school_id: str
+    origin_no: int
+    first_seq: int
+    feed_no: int
+
+    def number(self, seq: int) -> int:
+        return self.feed_no + seq - self.first_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What became of a run: ranges [first seq, last seq, feed number of the first] of stored rows, and the seqs of old ones."""
+
+    feed: list[FeedRange]
+    duplicates: list[int]
+
+
+def insert_run(cursor: Any, target: Target, batch: Batch, run: DecodedRun) -> Inserted:
+    """Inserts the run's rows that nothing speaks against, refusing the others in `batch`.
+
+    The common case, all new, is one COPY. When PostgreSQL refuses that, the run is sorted out: rows that exist are duplicates or
+    `immutable`, rows that refer to nothing are refused, the rest is written in ever smaller parts.
+    """
+    if not any(run.first_seq <= seq < run.first_seq + run.count for seq in batch.refusals):
+        places: Sequence[int] = range(run.count)
+        if accepted(cursor, lambda: _copy(cursor, target, run, places)):
+            return Inserted([(run.first_seq, run.first_seq + run.count - 1, target.number(run.first_seq))], [])
+    return _insert_sorted_out(cursor, target, batch, run)
+
+
+def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRun) -> Inserted:
+    table = _table(run)
+    places = [i for i in range(run.count) if run.first_seq + i not in batch.refusals]
+    stored = fetch_rows(cursor, table, target.school_id, [run.row_ids[i] for i in places])
+    feed: list[FeedRange] = []
+    duplicates: list[int] = []
+    new: list[int] = []
+    first_place: dict[str, int] = {}
+    for place in places:
+        row_id, seq = run.row_ids[place], run.first_seq + place
+        before = stored.get(row_id)
+        if before is None and row_id in first_place:
+            before = run.payload(first_place[row_id]) | {"feed_no": target.number(run.first_seq + first_place[row_id])}
+        if before is None:
+            first_place[row_id] = place
+            new.append(place)
+        elif _same_content(table, run, place, before):
+            duplicates.append(seq)
+            feed.append((seq, seq, before["feed_no"]))
+        else:
+            batch.refuse(seq, Rejection.IMMUTABLE, "A row with this id exists with other content.")
+    new = judge_by_references(cursor, target.school_id, batch, run, new)
+    refused = write_bisected(cursor, new, lambda part: _copy(cursor, target, run, part))
+    for place in refused:
+        batch.refuse(run.first_seq + place, Rejection.REFUSED, "The database does not take this row.")
+    kept = sorted(set(new).difference(refused))
+    feed.extend((run.first_seq + p, run.first_seq + p, target.number(run.first_seq + p)) for p in kept)
+    return Inserted(_joined(sorted(feed)), duplicates)
+
+
+def _table(run: DecodedRun) -> Table:
+    if run.table is None:
+        raise LookupError(run.table_name)  # runs of unknown tables are refused before they come here
+    return run.table
+
+
+def _same_content(table: Table, run: DecodedRun, place: int, stored: dict[str, Any]) -> bool:
+    return all(stored.get(c.name) == run.fields[c.name][place] for c in table.columns[1:] if c.name in run.fields)
+
+
+def _joined(ranges: list[FeedRange]) -> list[FeedRange]:
+    """Neighbouring ranges made one."""
+    joined: list[FeedRange] = []
+    for first, last, number in ranges:
+        if joined and joined[-1][1] == first - 1 and joined[-1][2] + first - joined[-1][0] == number:
+            joined[-1] = (joined[-1][0], last, joined[-1][2])
+        else:
+            joined.append((first, last, number))
+    return joined
+
+
+def _copy(cursor: Any, target: Target, run: DecodedRun, places: Sequence[int]) -> None:
+    table, count = _table(run), len(places)
+    whole = count == run.count
+
+    def taken(values: Sequence[Any]) -> Sequence[Any]:
+        return values if whole else [values[i] for i in places]
+
+    present: list[Column] = [c for c in table.columns[1:] if c.name in run.fields]
+    first = target.number(run.first_seq)
+    names = ["school_id", "id", *(c.name for c in present), "feed_no", "origin_no", "_extra"]
+    columns: list[Any] = [
+        repeat(target.school_id, count),
+        taken(run.row_ids),
+        *(copy_text(c.kind, taken(run.fields[c.name])) for c in present),
+        [str(first + i) for i in places],
+        repeat(str(target.origin_no), count),
+        _extra(table, run, places),
+    ]
+    copy_rows(cursor, table.name, names, columns)
+
+
+def _extra(table: Table, run: DecodedRun, places: Sequence[int]) -> Any:
+    """Fields of a newer peer, kept until a migration gives them a place."""
+    unknown = [name for name in run.fields if name not in table.column_names]
+    if not unknown:
+        return repeat(NULL, len(places))
+    return copy_text(Kind.JSON, [{name: run.fields[name][i] for name in unknown} for i in places])

@@ -1,0 +1,241 @@
+"""The device's settings: the table `[device]` of config.toml, and the paths that follow from it.
+
+`DeviceSettings` is what the file and the environment say (domain/settings.py), `DeviceConfig` what the daemon works with. config.toml in the
+source tree shows every key with its default; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from domain.errors import InvalidConfig, OperatorError, Problem
+from domain.settings import load, setting
+
+SECTION = "device"
+CONFIG_NAME = "config.toml"
+# Names the file to read instead of those that are looked for.
+CONFIG_VARIABLE = "CARREL_CONFIG"
+# The database's address as other programs write it; wins over `database_path`.
+DATABASE_VARIABLE = "SQLITE_DATABASE_URL"
+# Where an administrator configures every account of a machine at once.
+SYSTEM_CONFIG = Path("/etc/carrel") / CONFIG_NAME
+DATABASE_NAME = "carrel.sqlite3"
+INBOX_NAME = "inbox"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+PRIVATE_FOLDER_MODE = 0o700
+
+
+def _loopback_problem(host: str) -> str | None:
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return None if loopback else "must be a loopback address, 127.0.0.1 or ::1: the API is for programs on this machine"
+
+
+def _address_problem(url: str) -> str | None:
+    """Empty, or http(s)://host[:port][/path] without a user, a password or a question."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        plain = bool(parts.hostname) and parts.port != 0 and not (parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError:
+        plain = False
+    return None if plain and parts.scheme in ("http", "https") else "must be an address like https://carrel.example.school"
+
+
+def _origins_problem(origins: list[str]) -> str | None:
+    bad = [o for o in origins if not o or _address_problem(o) or urlsplit(o).path]
+    return "must be origins like http://localhost:3000, without a path" if bad else None
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """[device.api]"""
+
+    host: str = setting("127.0.0.1", "The loopback address on which apps reach the daemon.", check=_loopback_problem)
+    port: int = setting(8750, "Its port; 0 takes any free one, named in daemon.json in the state folder.", minimum=0, maximum=65535)
+    threads: int = setting(10, "Requests that are answered at the same time.", minimum=2, maximum=64)
+    body_bytes_max: int = setting(
+        2 * 1024 * 1024, "The largest request body that is read.", unit="bytes", minimum=4096, maximum=64 * 1024 * 1024
+    )
+    allowed_origins: tuple[str, ...] = setting((), "Web pages of these origins may call the API.", check=_origins_problem)
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """[device.sync]"""
+
+    debounce_ms: int = setting(
+        300, "A round starts this long after the last local change, and 2 s after the first at most.",
+        unit="ms", minimum=0, maximum=2_000, live=True,
+    )  # fmt: skip
+    poll_s: float = setting(
+        30.0, "How often the server is asked for news when nothing happens here.", unit="s", minimum=1, maximum=3600, live=True
+    )
+    jitter: float = setting(
+        0.2, "Each interval is longer by up to this share of it, so that a classroom does not ask all at once.",
+        unit="of poll_s", minimum=0, maximum=1, live=True,
+    )  # fmt: skip
+    backoff_first_s: float = setting(
+        1.0, "The longest wait after the first failed round; it doubles with each.", unit="s", minimum=0.1, maximum=60
+    )
+    backoff_cap_s: float = setting(
+        900.0, "The longest wait between rounds while the server cannot be reached.", unit="s", minimum=1, maximum=3600
+    )
+    connect_timeout_s: float = setting(5.0, "How long a connection may take.", unit="s", minimum=0.1, maximum=60)
+    read_timeout_s: float = setting(60.0, "How long the server may be silent within a request.", unit="s", minimum=1, maximum=600)
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """[device.jobs]"""
+
+    mastery_s: float = setting(
+        10.0, "How often mastery is brought up to date behind the students' answers.", unit="s", minimum=1, maximum=3600, live=True
+    )
+    rescan_s: float = setting(
+        60.0, "How often the inbox and this file are looked at even though no change was reported.",
+        unit="s", minimum=1, maximum=3600, live=True,
+    )  # fmt: skip
+    heartbeat_s: float = setting(15.0, "How often the wall clock is held against the monotonic one.", unit="s", minimum=1, maximum=60)
+
+
+@dataclass(frozen=True)
+class InboxSettings:
+    """[device.inbox]"""
+
+    file_bytes_max: int = setting(
+        64 * 1024 * 1024, "The largest content file that is read.", unit="bytes", minimum=1024, maximum=1024**3, live=True
+    )
+    plain_bytes_max: int = setting(
+        256 * 1024 * 1024, "The largest content after decompression.", unit="bytes", minimum=1024, maximum=1024**3, live=True
+    )
+    steady_ms: int = setting(
+        1_000, "A file is read when its size and time have not changed for this long.", unit="ms", minimum=50, maximum=60_000, live=True
+    )
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """[device.log]"""
+
+    level: str = setting("info", "The least severe lines that are written.", choices=LOG_LEVELS, live=True)
+    format: str = setting("text", "text: time level name message key=value; json: one object a line.", choices=("text", "json"))
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """[device], as written: an empty text stands for the place that follows from the others."""
+
+    state_dir: str = setting("", "The folder of everything this daemon keeps; empty: the account's data folder.")
+    database_path: str = setting("", f"The SQLite file; empty: {DATABASE_NAME} in the state folder. {DATABASE_VARIABLE} wins over it.")
+    inbox_dir: str = setting("", "Content files (*.carrel-content) dropped here are loaded; empty: inbox in the state folder.")
+    cloud_url: str = setting("", "The school's server, for `carrel enrol` without an address.", check=_address_problem)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """The settings with every path absolute. `source` is the file they came from, None when there was none."""
+
+    source: Path | None
+    settings: DeviceSettings
+    state_dir: Path
+    database_path: Path
+    inbox_dir: Path
+    cloud_url: str
+    api: ApiSettings
+    sync: SyncSettings
+    jobs: JobSettings
+    inbox: InboxSettings
+    log: LogSettings
+
+
+def find_config(environ: Mapping[str, str]) -> Path | None:
+    """The file to read when none is named: CARREL_CONFIG, else the account's, else the machine's, else None.
+
+    A file that CARREL_CONFIG names is returned whether or not it is there: loading it then says so.
+    """
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    from platformdirs import user_config_path  # here, because a daemon is always told its file
+
+    return next((path for path in (user_config_path("carrel") / CONFIG_NAME, SYSTEM_CONFIG) if path.is_file()), None)
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> DeviceConfig:
+    """The configuration from a file (None: defaults) and the environment. Raises InvalidConfig with every problem; creates nothing."""
+    source = path.absolute() if path else None
+    settings = load(DeviceSettings, section=SECTION, toml_path=source, environ=environ)
+    state_dir = _absolute(settings.state_dir) if settings.state_dir else _user_data_path()
+    database_path = _database_path(settings, state_dir, environ)
+    inbox_dir = _absolute(settings.inbox_dir) if settings.inbox_dir else state_dir / INBOX_NAME
+    if inbox_dir.resolve() == database_path.parent.resolve():
+        # Reading files beside a SQLite database is how its locks get lost (docs/decisions/0003).
+        problem = Problem("device.inbox_dir", "invalid", "must not be the folder of the database")
+        raise InvalidConfig(str(source or "The environment"), [problem])
+    return DeviceConfig(
+        source=source,
+        settings=settings,
+        state_dir=state_dir,
+        database_path=database_path,
+        inbox_dir=inbox_dir,
+        cloud_url=settings.cloud_url,
+        api=settings.api,
+        sync=settings.sync,
+        jobs=settings.jobs,
+        inbox=settings.inbox,
+        log=settings.log,
+    )
+
+
+def prepare_folders(config: DeviceConfig) -> None:
+    """Makes the folders that are missing, for this account alone, and closes the state folder to others. Raises OperatorError."""
+    for folder in (config.state_dir, config.database_path.parent, config.inbox_dir):
+        try:
+            folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise OperatorError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if sys.platform != "win32":
+        _close_to_others(config.state_dir)
+
+
+def _close_to_others(folder: Path) -> None:
+    try:
+        if folder.stat().st_mode & 0o077:
+            os.chmod(folder, PRIVATE_FOLDER_MODE)
+    except OSError as error:
+        raise OperatorError(f"The folder {folder} must belong to the daemon's account alone: {error.strerror}.") from error
+
+
+def _user_data_path() -> Path:
+    from platformdirs import user_data_path  # here, because a service is told its state folder
+
+    return user_data_path("carrel", appauthor=False)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _database_path(settings: DeviceSettings, state_dir: Path, environ: Mapping[str, str]) -> Path:
+    url = environ.get(DATABASE_VARIABLE, "")
+    if not url:
+        return _absolute(settings.database_path) if settings.database_path else state_dir / DATABASE_NAME
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path.startswith(":"):
+        problem = Problem(DATABASE_VARIABLE, "invalid", "must be sqlite:////absolute/path or sqlite:///relative/path")
+        raise InvalidConfig("The environment", [problem])
+    return _absolute(path)
