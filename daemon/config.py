@@ -1,7 +1,7 @@
 """The device's settings: the table `[device]` of config.toml, and the paths that follow from it.
 
-`DeviceSettings` is what the file and the environment say (domain/settings.py), `DeviceConfig` what the daemon works with. config.toml in the
-source tree shows every key with its default; a test holds the two together.
+`DeviceSettings` is what the file and the environment say (domain/settings.py), `DeviceConfig` what the daemon works with. config.toml in
+the source tree shows every key with its default; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -112,12 +112,6 @@ class JobSettings:
 class InboxSettings:
     """[device.inbox]"""
 
-    file_bytes_max: int = setting(
-        64 * 1024 * 1024, "The largest content file that is read.", unit="bytes", minimum=1024, maximum=1024**3, live=True
-    )
-    plain_bytes_max: int = setting(
-        256 * 1024 * 1024, "The largest content after decompression.", unit="bytes", minimum=1024, maximum=1024**3, live=True
-    )
     steady_ms: int = setting(
         1_000, "A file is read when its size and time have not changed for this long.", unit="ms", minimum=50, maximum=60_000, live=True
     )
@@ -148,19 +142,37 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """The settings with every path absolute. `source` is the file they came from, None when there was none."""
+    """The settings, and every path absolute. `source` is the file they came from, None when there was none."""
 
     source: Path | None
     settings: DeviceSettings
     state_dir: Path
     database_path: Path
     inbox_dir: Path
-    cloud_url: str
-    api: ApiSettings
-    sync: SyncSettings
-    jobs: JobSettings
-    inbox: InboxSettings
-    log: LogSettings
+
+    @property
+    def cloud_url(self) -> str:
+        return self.settings.cloud_url
+
+    @property
+    def api(self) -> ApiSettings:
+        return self.settings.api
+
+    @property
+    def sync(self) -> SyncSettings:
+        return self.settings.sync
+
+    @property
+    def jobs(self) -> JobSettings:
+        return self.settings.jobs
+
+    @property
+    def inbox(self) -> InboxSettings:
+        return self.settings.inbox
+
+    @property
+    def log(self) -> LogSettings:
+        return self.settings.log
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
@@ -186,19 +198,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> DeviceConfig:
         # Reading files beside a SQLite database is how its locks get lost (docs/decisions/0003).
         problem = Problem("device.inbox_dir", "invalid", "must not be the folder of the database")
         raise InvalidConfig(str(source or "The environment"), [problem])
-    return DeviceConfig(
-        source=source,
-        settings=settings,
-        state_dir=state_dir,
-        database_path=database_path,
-        inbox_dir=inbox_dir,
-        cloud_url=settings.cloud_url,
-        api=settings.api,
-        sync=settings.sync,
-        jobs=settings.jobs,
-        inbox=settings.inbox,
-        log=settings.log,
-    )
+    return DeviceConfig(source, settings, state_dir, database_path, inbox_dir)
 
 
 def prepare_folders(config: DeviceConfig) -> None:

@@ -125,18 +125,22 @@ class DeviceDatabase:
         if self._closing:
             raise Unavailable("The daemon is stopping.")
         self.connections.connect(reuse_if_open=True)
-        conn: sqlite3.Connection = self.connections.connection()
+        conn = self._connection()
         conn.execute("BEGIN")
         try:
             yield conn
         finally:
             conn.execute("ROLLBACK")
 
+    def _connection(self) -> sqlite3.Connection:
+        conn: sqlite3.Connection = self.connections.connection()  # type: ignore[no-untyped-call]  # peewee is not typed
+        return conn
+
     def _run_writer(self) -> None:
         self.connections.writer_thread = threading.get_ident()
         try:
             self.connections.connect()
-            conn: sqlite3.Connection = self.connections.connection()
+            conn = self._connection()
             self._opened.set_result(None)
         except Exception as error:  # noqa: BLE001  # handed to the thread that opens
             self._opened.set_exception(error)

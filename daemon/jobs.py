@@ -7,8 +7,8 @@ What a laptop does to a scheduler, and what is done about it:
     clock set back              nothing would run until it catches up, so a heartbeat compares the clocks and pulls every job forward
     a job that hangs at stop    stop() waits for a bounded time and names the jobs it left behind
 
-A job never runs twice at once. `pull_forward` during a run means one more run after it, never none: what arrived while the round was reading
-the outbox would otherwise wait for the next poll.
+A job never runs twice at once. `pull_forward` during a run means one more run after it, never none: what arrived while the round was
+reading the outbox would otherwise wait for the next poll.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
@@ -80,7 +80,7 @@ class Jobs:
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(len(jobs), {"thread_name_prefix": "job"})},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-            timezone=timezone.utc,
+            timezone=UTC,
         )
         self._scheduler.add_listener(self._run_again, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
 
@@ -219,9 +219,9 @@ class Debounce:
 
 
 def _trigger(interval_s: float, jitter: float) -> SteadyInterval:
-    return SteadyInterval(seconds=interval_s, jitter=interval_s * jitter or None, timezone=timezone.utc)
+    return SteadyInterval(seconds=interval_s, jitter=interval_s * jitter or None, timezone=UTC)
 
 
 def _now() -> Any:
     """The scheduler's own time: it compares next_run_time with datetime.now."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)

@@ -101,11 +101,12 @@ def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, byt
     )
     batch: list[Operation] = []
     used = 0
-    for op_no, *stamps, payload in rows:
+    for op_no, op_id, table, row_id, kind, schema, hlc, wall_ms, mono_ms, boot, payload in rows:
         used += len(payload)
         if batch and used > bytes_max:
             break
-        batch.append(Operation(op_no - place.seq_base, *stamps, payload.encode()))
+        seq = op_no - place.seq_base
+        batch.append(Operation(seq, op_id, table, row_id, kind, schema, hlc, wall_ms, mono_ms, boot, payload.encode()))
     return batch
 
 
@@ -183,6 +184,28 @@ def counts(conn: sqlite3.Connection) -> Counts:
         for state in (OperationState.PENDING.value, OperationState.REJECTED.value)
     )
     return Counts(pending, rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Contacts:
+    """When this device last reached its school, sent something and fetched something; UTC ms."""
+
+    last_contact_ms: int | None = None
+    last_push_ms: int | None = None
+    last_pull_ms: int | None = None
+
+
+def contacts(conn: sqlite3.Connection) -> Contacts:
+    """The stored times; a push or pull is a contact too."""
+    row = conn.execute("SELECT last_contact_ms, last_push_ms, last_pull_ms FROM sync_progress").fetchone()
+    if row is None:
+        return Contacts()
+    return Contacts(max((ms for ms in row if ms is not None), default=None), row[1], row[2])
+
+
+def note_contact(conn: sqlite3.Connection, now_ms: int) -> None:
+    """Writes down that the school was reached."""
+    conn.execute("UPDATE sync_progress SET last_contact_ms = ?", (now_ms,))
 
 
 def pending_fields(conn: sqlite3.Connection, table: str, row_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

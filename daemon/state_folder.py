@@ -22,7 +22,7 @@ from domain.errors import AlreadyRunning, OperatorError
 
 LOCK_NAME = "daemon.lock"
 ADDRESS_NAME = "daemon.json"
-TOKEN_NAME = "control.token"  # noqa: S105  # a file's name
+TOKEN_NAME = "control.token"
 FILE_MODE = 0o600
 TOKEN_BYTES = 32
 # More than any of these files ever holds.

@@ -181,18 +181,21 @@ class CloudUnreachable(CarrelError):
     """The cloud API gave no usable answer; everything stays queued on this device.
 
     `reason` is a short stable word for `status` (offline, timeout, not_carrel, bad_answer, server_error, unauthorised, refused,
-    too_large, rate_limited); `http_status` is None when no answer came.
+    too_large, rate_limited, untrusted, stopping); `http_status` is None when no answer came, `remote_code` is the problem's code if it had one.
     """
 
     code = "cloud_unreachable"
     status = 502
     retryable = True
 
-    def __init__(self, reason: str, message: str, http_status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, reason: str, message: str, http_status: int | None = None, retry_after_s: float | None = None, remote_code: str = ""
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+        self.remote_code = remote_code
 
 
 class OperatorError(CarrelError):

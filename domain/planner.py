@@ -207,7 +207,7 @@ def best_steps(concepts: Sequence[ConceptNode], states: Mapping[str, StudyState]
 
 @dataclass(slots=True)
 class _Course:
-    """The syllabus as one student stands in it; `plan_day` rolls it forward. `learnt` maps to (stability in days, day of the last answer)."""
+    """The syllabus as one student stands in it; `plan_day` rolls it on. `learnt`: concept to (stability in days, last answer's day)."""
 
     request: PlanRequest
     nodes: dict[str, ConceptNode]

@@ -1,7 +1,7 @@
 """Whether a device's database is up to date, asked with sqlite3 alone.
 
-peewee-migrate brings unittest.mock and asyncio with it, 7 MB that a daemon would keep for its whole life. So the daemon asks here
-first, and has the rare upgrade done by a process that ends.
+peewee-migrate brings unittest.mock and asyncio with it: 3 MB beside everything a daemon imports anyway, and kept for its whole life.
+Asked here, nearly every start does without; the rare upgrade can be left to a process that ends.
 """
 
 from __future__ import annotations

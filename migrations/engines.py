@@ -200,7 +200,7 @@ class PostgresEngine:
         self._limits = limits
         self.database = DeclaringPostgres(
             re.sub(r"\Apostgres://", "postgresql://", url),
-            autoconnect=False,  # a connection lost in mid-work must not come back without the lock
+            autoconnect=False,  # no statement opens a connection by the way, without the settings and the lock
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name="carrel-migrate",
             **KEEPALIVE,

@@ -144,9 +144,7 @@ class Merger:
                 self._batch.refuse(seq, Rejection.REFUSED, "The database does not take this row.")
 
 
-def keep_losers(
-    cursor: Any, school_id: str, device_id: str, table: str, losers: Sequence[Lost], ids: Callable[[], Id], now_ms: int
-) -> None:
+def keep_losers(cursor: Any, writer: Writer, table: str, losers: Sequence[Lost], ids: Callable[[], Id], now_ms: int) -> None:
     """Stores the values that lost in `sync_conflicts`, readable and restorable."""
     if not losers:
         return

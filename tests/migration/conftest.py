@@ -70,7 +70,7 @@ class Target:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement over a connection of its own; its rows, if it gives any."""
-        database = (
+        database: Any = (
             pw.SqliteDatabase(self.url.removeprefix("sqlite:///"), pragmas={"foreign_keys": 1})
             if self.kind == "device"
             else pw.PostgresqlDatabase(self.url)

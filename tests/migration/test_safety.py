@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import peewee as pw
 import pytest
@@ -135,7 +136,7 @@ def test_a_body_that_queries_is_refused(target: Target) -> None:
 
 
 def test_replaying_applied_files_leaves_other_threads_queries_alone(device: Target, tmp_path: Path) -> None:
-    bystander = pw.SqliteDatabase(tmp_path / "other.db")
+    bystander: Any = pw.SqliteDatabase(str(tmp_path / "other.db"))
     seen: list[object] = []
 
     def query() -> None:

@@ -1,0 +1,137 @@
+"""Enrolment: a code that a person types once becomes a device with a token and its grants.
+
+A code carries 60 random bits, expires, and is stored as a hash. It is redeemed by one UPDATE that counts a use down, so of any number of
+devices that type a single-use code at the same moment exactly one is enrolled. A wrong, an expired and a used code are answered alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2.extras import Json, execute_values
+
+from cloud_api import audit
+from cloud_api.auth import HASH_BYTES, new_token, token_hash
+from cloud_api.database import Cursor
+from domain.errors import Forbidden, InvalidInput, Problem
+from domain.ids import Id, IdSource
+
+# Crockford's base32: no I, L, O or U, so that nothing is misread and no word appears (crockford.com/base32.html).
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_LENGTH = 12
+CODE_GROUP = 4
+USES_MAX = 1_000
+EXPIRES_H_DEFAULT = 72.0
+EXPIRES_H_MAX = 24.0 * 366
+DEVICE_NAME_LENGTH_MAX = 200
+APP_VERSION_LENGTH_MAX = 40
+_HOUR_MS = 3_600_000
+# What people write for digits that they misread.
+_MISREAD = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a code gives a device: one student's data, or one class with all its members' data."""
+
+    kind: Literal["class", "student"]
+    subject_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledDevice:
+    """A device that has just come into being; `token` is known only here and to the device."""
+
+    id: Id
+    school_id: Id
+    school_name: str
+    token: str
+
+
+def new_code() -> str:
+    """A fresh code as people read it: KQ4M-7TXD-2PFH."""
+    plain = "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+    return "-".join(plain[i : i + CODE_GROUP] for i in range(0, CODE_LENGTH, CODE_GROUP))
+
+
+def code_hash(code: str) -> bytes:
+    """What is stored of a code, however it was typed: case, dashes and spaces do not count, nor O for 0 and I or L for 1."""
+    plain = code.upper().translate(_MISREAD)
+    return hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
+
+
+def create_code(cursor: Cursor, ids: IdSource, school_id: str, grants: Sequence[Grant], uses: int, expires_h: float, now_ms: int) -> str:
+    """Stores a new code for devices that shall hold `grants`, and returns it; it is shown this once.
+
+    Raises InvalidInput when nothing is granted or `uses` or `expires_h` lie outside their limits.
+    """
+    problems = []
+    if not grants:
+        problems.append(Problem("grants", "invalid_value", "A code grants at least one student or class."))
+    if not 1 <= uses <= USES_MAX:
+        problems.append(Problem("uses", "invalid_value", f"uses must lie between 1 and {USES_MAX}."))
+    if not 0 < expires_h <= EXPIRES_H_MAX:
+        problems.append(Problem("expires_h", "invalid_value", f"expires_h must lie between 0 and {EXPIRES_H_MAX:g}."))
+    if problems:
+        raise InvalidInput(problems)
+    code, code_id = new_code(), ids.new()
+    granted = [{"kind": grant.kind, "subject_id": grant.subject_id} for grant in dict.fromkeys(grants)]
+    cursor.execute(
+        "INSERT INTO enrolment_codes (school_id, id, code_hash, grants, uses_left, expires_at_ms, created_at_ms) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        (school_id, code_id, code_hash(code), Json(granted), uses, now_ms + round(expires_h * _HOUR_MS), now_ms),
+    )
+    detail = {"grants": granted, "uses": uses}
+    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "enrolment_code.created", code_id, detail)
+    return code
+
+
+_REDEEM = """
+UPDATE enrolment_codes SET uses_left = uses_left - 1
+ WHERE code_hash = %s AND uses_left > 0 AND expires_at_ms > %s
+RETURNING school_id, id, grants
+"""
+
+
+def redeem(cursor: Cursor, ids: IdSource, code: str, device_name: str, app_version: str, now_ms: int) -> EnrolledDevice:
+    """Uses a code up by one and adds the device with its grants, all in the caller's transaction.
+
+    Raises Forbidden (`enrolment_refused`) for a wrong, expired or used code without saying which, InvalidInput for names too long.
+    """
+    _check_names(device_name, app_version)
+    cursor.execute(_REDEEM, (code_hash(code), now_ms))
+    if (row := cursor.fetchone()) is None:
+        raise Forbidden("This code cannot be used (any more): ask for a new one.", code="enrolment_refused")
+    school_id, code_id, grants = Id(row[0].replace("-", "")), row[1].replace("-", ""), row[2]
+    device = EnrolledDevice(ids.new(), school_id, _school_name(cursor, school_id), new_token())
+    cursor.execute(
+        "INSERT INTO devices (school_id, id, name, token_hash, app_version, enrolled_at_ms) VALUES (%s, %s, %s, %s, %s, %s)",
+        (school_id, device.id, device_name.strip() or f"device {device.id[-6:]}", token_hash(device.token), app_version, now_ms),
+    )
+    execute_values(
+        cursor,
+        "INSERT INTO device_grants (school_id, id, device_id, kind, subject_id, granted_at_ms) VALUES %s",
+        [(school_id, ids.new(), device.id, grant["kind"], grant["subject_id"], now_ms) for grant in grants],
+    )
+    audit.record(cursor, school_id, ids.new(), now_ms, f"device:{device.id}", "device.enrolled", device.id, {"code_id": code_id})
+    return device
+
+
+def _check_names(device_name: str, app_version: str) -> None:
+    limits = (("device_name", device_name, DEVICE_NAME_LENGTH_MAX), ("app_version", app_version, APP_VERSION_LENGTH_MAX))
+    problems = [
+        Problem(f"$.{name}", "invalid_value", f"{name} must be at most {limit} characters, without the character NUL.")
+        for name, value, limit in limits
+        if len(value) > limit or "\x00" in value or not value.isprintable()
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _school_name(cursor: Cursor, school_id: str) -> str:
+    cursor.execute("SELECT name FROM schools WHERE id = %s", (school_id,))
+    return str(cursor.fetchone()[0])  # type: ignore[index]  # a foreign key holds it

@@ -1,0 +1,66 @@
+"""Schools, the tenants of a server, and the server's own identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg2.errors
+
+from cloud_api.database import Cursor
+from cloud_api.sync.rows import plain_id
+from domain.errors import Conflict, InvalidInput, NotFound, Problem
+from domain.ids import Id, parse_id
+
+NAME_LENGTH_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class School:
+    """One school; `head` is the feed number of its latest change."""
+
+    id: Id
+    name: str
+    head: int
+    created_at_ms: int
+
+
+_SELECT = "SELECT id, name, head, created_at_ms FROM schools"
+
+
+def create_school(cursor: Cursor, school_id: Id, name: str, now_ms: int) -> School:
+    """Adds a school. Raises Conflict when there is one of that name, InvalidInput for a name that is empty or too long."""
+    name = name.strip()
+    if not 0 < len(name) <= NAME_LENGTH_MAX:
+        raise InvalidInput([Problem("name", "invalid_value", f"A school's name has 1 to {NAME_LENGTH_MAX} characters.")])
+    try:
+        cursor.execute("INSERT INTO schools (id, name, created_at_ms) VALUES (%s, %s, %s)", (school_id, name, now_ms))
+    except psycopg2.errors.UniqueViolation as error:
+        raise Conflict("There is a school of that name.") from error
+    return School(school_id, name, 0, now_ms)
+
+
+def list_schools(cursor: Cursor) -> list[School]:
+    """Every school, by name."""
+    cursor.execute(f"{_SELECT} ORDER BY name")
+    return [_school(*row) for row in cursor.fetchall()]
+
+
+def find_school(cursor: Cursor, name_or_id: str) -> School:
+    """The school of that id (either form) or that very name. Raises NotFound."""
+    try:
+        cursor.execute(f"{_SELECT} WHERE id = %s", (parse_id(name_or_id),))
+    except ValueError:
+        cursor.execute(f"{_SELECT} WHERE name = %s", (name_or_id.strip(),))
+    if (row := cursor.fetchone()) is None:
+        raise NotFound("There is no such school; `carrel-cloud school list` shows those there are.")
+    return _school(*row)
+
+
+def server_epoch(cursor: Cursor) -> Id:
+    """The random id of this unbroken life of the database (docs/protocol.md, "Words")."""
+    cursor.execute("SELECT epoch FROM server_state")
+    return Id(cursor.fetchone()[0].replace("-", ""))  # type: ignore[index]  # the first migration adds the one row
+
+
+def _school(id_: str, name: str, head: int, created_at_ms: int) -> School:
+    return School(Id(str(plain_id(id_))), name, head, created_at_ms)

@@ -1,0 +1,232 @@
+"""Giving out the feed: one page of a device's scopes, all of one moment (docs/protocol.md, "Pull").
+
+    one snapshot → scopes granted → what is new in each, counted → fill the page scope by scope → rows as column blocks, tombstones, cursors
+
+The student's own scope comes first, so that a device is of use before the school's content is complete. Rows that this very incarnation wrote
+last are left out: it learnt their numbers from the answer to its push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud_api.auth import Device, device_for, scopes_of
+from cloud_api.sync.rows import plain_id
+from domain.clock import Clock
+from domain.errors import InvalidInput, Problem
+from domain.ids import is_id
+from domain.registry import Kind, Policy, ScopeKind, Table, tables_in
+from domain.wire import PAGE_ROWS_MAX, PROTOCOL_OLDEST, PROTOCOL_VERSION, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
+
+# Scopes that one request may name; a device of a whole school year still stays far below.
+SCOPES_MAX = 5_000
+_KINDS = (ScopeKind.STUDENT, ScopeKind.CLASS, ScopeKind.SCHOOL)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one page covers of one scope: the rows with `after` < feed number ≤ `through`."""
+
+    scope: str
+    kind: ScopeKind
+    subject: str  # the student's or class's id; the school's own for the school scope
+    after: int
+    through: int
+
+
+@dataclass(slots=True)
+class Page:
+    """A page being filled. `reaches` are the scopes with rows on it, `cursors` every scope's cursor after it."""
+
+    reaches: list[Reach] = field(default_factory=list)
+    cursors: dict[str, int] = field(default_factory=dict)
+    has_more: bool = False
+
+
+def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_after_s: float) -> PullAnswer:
+    """The next page for a device, read in the caller's transaction, which must be a snapshot.
+
+    Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form.
+    """
+    _check_form(request)
+    device = device_for(cursor, token, lock=False)
+    granted = scopes_of(cursor, device)
+    origin_no, head, epoch = _standing(cursor, device, request.incarnation)
+    page = _fill(cursor, device, granted, request, head, origin_no)
+    tables = {}
+    for table in (t for kind in _KINDS for t in tables_in(kind)):
+        reaches = [r for r in page.reaches if r.kind is table.scope]
+        if reaches and (block := _block(cursor, device, table, reaches, origin_no)):
+            tables[table.name] = block
+    return PullAnswer(
+        tables=tables,
+        tombstones=_tombstones(cursor, device, page.reaches),
+        cursors=page.cursors,
+        gained=sorted(granted - request.cursors.keys()),
+        lost=sorted(request.cursors.keys() - granted),
+        has_more=page.has_more,
+        server_time_ms=clock.now_ms(),
+        server_epoch=epoch,
+        poll_after_s=poll_after_s,
+    )
+
+
+def _check_form(request: PullRequest) -> None:
+    problems = []
+    if not PROTOCOL_OLDEST <= request.protocol <= PROTOCOL_VERSION:
+        message = f"This server speaks protocols {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}."
+        problems.append(Problem("$.protocol", "unsupported_protocol", message))
+    if not is_id(request.incarnation):
+        problems.append(Problem("$.incarnation", "malformed", "An incarnation is 32 lowercase hex digits."))
+    if len(request.cursors) > SCOPES_MAX:
+        problems.append(Problem("$.cursors", "too_many_scopes", f"At most {SCOPES_MAX} scopes."))
+    if any(not 0 <= c < 2**62 for c in request.cursors.values()):
+        problems.append(Problem("$.cursors", "out_of_range", "A cursor is a feed number."))
+    if not 1 <= request.page_rows <= PAGE_ROWS_MAX:
+        problems.append(Problem("$.page_rows", "out_of_range", f"A page holds 1 to {PAGE_ROWS_MAX} rows."))
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _standing(cursor: Any, device: Device, incarnation: str) -> tuple[int, int, str]:
+    """(number of the device's incarnation or -1, the school's head, server epoch)."""
+    cursor.execute(
+        "SELECT coalesce((SELECT no FROM device_incarnations WHERE school_id = s.id AND device_id = %s AND incarnation = %s), -1),"
+        " s.head, e.epoch FROM schools s, server_state e WHERE s.id = %s",
+        (device.id, incarnation, device.school_id),
+    )
+    origin_no, head, epoch = cursor.fetchone()
+    return origin_no, head, plain_id(epoch)
+
+
+def _scope_key(table: Table) -> str:
+    """The column that holds what `Reach.subject` names."""
+    return table.scope_column or "school_id"
+
+
+def _foreign(table: Table) -> str:
+    """SQL that leaves out what this incarnation wrote; only append-only rows stay as one device wrote them."""
+    return "AND t.origin_no <> %(origin)s" if table.policy is Policy.APPEND_ONLY else ""
+
+
+def _fill(cursor: Any, device: Device, granted: frozenset[str], request: PullRequest, head: int, origin_no: int) -> Page:
+    """Decides what goes on the page: whole scopes while they fit, then a part of the first that does not."""
+    page = Page(cursors={scope: request.cursors.get(scope, 0) for scope in granted})
+    left = request.page_rows
+    for kind in _KINDS:
+        # A cursor beyond the head comes from a server that was restored since; the device sees that by the epoch.
+        reaches = [_reach(device, kind, scope, page.cursors[scope], head) for scope in sorted(granted) if _kind_of(scope) is kind]
+        counts = _count_new(cursor, device, kind, reaches, origin_no, left)
+        for reach in reaches:
+            count = counts.get(reach.subject, 0)
+            if count > left:
+                page.has_more = True
+                if left > 0 and (part := _shortened(cursor, device, reach, origin_no, left)):
+                    page.reaches.append(part)
+                    page.cursors[part.scope] = part.through
+                left = 0
+                continue
+            left -= count
+            page.cursors[reach.scope] = max(reach.through, reach.after)
+            page.reaches.append(reach)
+    page.reaches = [r for r in page.reaches if r.through > r.after]
+    return page
+
+
+def _kind_of(scope: str) -> ScopeKind:
+    return ScopeKind(scope.partition(":")[0])
+
+
+def _reach(device: Device, kind: ScopeKind, scope: str, after: int, head: int) -> Reach:
+    return Reach(scope, kind, scope.partition(":")[2] or device.school_id, after, head)
+
+
+def _count_new(cursor: Any, device: Device, kind: ScopeKind, reaches: Sequence[Reach], origin_no: int, limit: int) -> dict[str, int]:
+    """How many new rows each scope of one kind has, counting no further than is of interest. One statement."""
+    asked = [r for r in reaches if r.through > r.after]
+    if not asked:
+        return {}
+    counts = " + ".join(
+        f"(SELECT count(*) FROM (SELECT 1 FROM {t.name} t WHERE t.school_id = %(school)s AND t.{_scope_key(t)} = r.subject"
+        f" AND t.feed_no > r.after AND t.feed_no <= %(head)s {_foreign(t)} LIMIT %(limit)s) AS some)"
+        for t in tables_in(kind)
+    )
+    cursor.execute(
+        f"SELECT r.subject, {counts} FROM unnest(%(subjects)s::uuid[], %(afters)s::bigint[]) AS r(subject, after)",
+        {**_asked(device, asked, origin_no), "head": asked[0].through, "limit": limit + 1},
+    )
+    return {plain_id(subject): count for subject, count in cursor.fetchall()}
+
+
+def _asked(device: Device, reaches: Sequence[Reach], origin_no: int) -> dict[str, Any]:
+    return {
+        "school": device.school_id,
+        "subjects": [r.subject for r in reaches],
+        "afters": [r.after for r in reaches],
+        "throughs": [r.through for r in reaches],
+        "origin": origin_no,
+    }
+
+
+def _shortened(cursor: Any, device: Device, reach: Reach, origin_no: int, rows: int) -> Reach | None:
+    """The reach cut at its `rows`-th new row in feed order, over all tables of the scope."""
+    numbers = " UNION ALL ".join(
+        f"(SELECT feed_no FROM {t.name} t WHERE t.school_id = %(school)s AND t.{_scope_key(t)} = %(subject)s"
+        f" AND t.feed_no > %(after)s AND t.feed_no <= %(through)s {_foreign(t)} ORDER BY feed_no LIMIT %(rows)s)"
+        for t in tables_in(reach.kind)
+    )
+    cursor.execute(
+        f"SELECT max(feed_no) FROM (SELECT feed_no FROM ({numbers}) AS n ORDER BY feed_no LIMIT %(rows)s) AS first_rows",
+        {
+            "school": device.school_id,
+            "subject": reach.subject,
+            "after": reach.after,
+            "through": reach.through,
+            "origin": origin_no,
+            "rows": rows,
+        },
+    )
+    through = cursor.fetchone()[0]
+    return None if through is None else Reach(reach.scope, reach.kind, reach.subject, reach.after, through)
+
+
+def _block(cursor: Any, device: Device, table: Table, reaches: Sequence[Reach], origin_no: int) -> TableBlock | None:
+    """The rows of one table within the reaches, in one statement, as a block of columns; None if there are none."""
+    names = [*table.column_names, "feed_no"]
+    cursor.execute(
+        f"SELECT {', '.join('t.' + n for n in names)} FROM unnest(%(subjects)s::uuid[], %(afters)s::bigint[], %(throughs)s::bigint[])"
+        f" AS r(subject, after, through) JOIN {table.name} t ON t.school_id = %(school)s AND t.{_scope_key(table)} = r.subject"
+        f" AND t.feed_no > r.after AND t.feed_no <= r.through {_foreign(table)} ORDER BY t.feed_no",
+        _asked(device, reaches, origin_no),
+    )
+    rows = cursor.fetchall()
+    if not rows:
+        return None
+    columns: dict[str, list[Any]] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    for column in table.columns:
+        if column.kind is Kind.ID:
+            columns[column.name] = _plain_ids(columns[column.name])
+    return encode_block(table, columns, len(rows))
+
+
+def _plain_ids(values: list[Any]) -> list[Any]:
+    """A column of ids as PostgreSQL writes them, in internal form."""
+    if None in values:
+        return [plain_id(v) for v in values]
+    joined = "".join(values).replace("-", "")
+    return [joined[i : i + 32] for i in range(0, len(joined), 32)]
+
+
+def _tombstones(cursor: Any, device: Device, reaches: Sequence[Reach]) -> list[Tombstone]:
+    """What was deleted in the reaches since their cursors; a scope that is read from its start needs none."""
+    asked = [r for r in reaches if r.after > 0]
+    if not asked:
+        return []
+    cursor.execute(
+        "SELECT t.table_name, t.row_id, t.scope, t.feed_no FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS r(scope, after, through)"
+        " JOIN tombstones t ON t.school_id = %s AND t.scope = r.scope AND t.feed_no > r.after AND t.feed_no <= r.through ORDER BY t.feed_no",
+        ([r.scope for r in asked], [r.after for r in asked], [r.through for r in asked], device.school_id),
+    )
+    return [Tombstone(table, plain_id(row_id), scope, feed_no) for table, row_id, scope, feed_no in cursor.fetchall()]

@@ -1,0 +1,236 @@
+"""The cloud API as the device sees it: the only module that uses the network.
+
+Whatever happens on the way becomes CloudUnreachable with a reason that `status` can show; a captive portal's HTML or half an answer is as
+good as no answer, and never mistaken for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+from typing import Any, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import Timeout
+
+from domain.errors import BodyTooLarge, CloudUnreachable, InvalidConfig, MalformedJson, Problem
+from domain.wire import (
+    BODY_BYTES_MAX,
+    EnrolAnswer,
+    EnrolRequest,
+    HeadAnswer,
+    PullAnswer,
+    PullRequest,
+    PushAnswer,
+    PushRequest,
+    compress,
+    decompress,
+    from_json,
+    to_json,
+)
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 60.0
+RETRY_AFTER_MAX_S = 3_600.0
+
+Answer = TypeVar("Answer")
+
+
+class CloudGateway(Protocol):
+    """What a sync round needs of the cloud API. Every method raises CloudUnreachable when there is no usable answer."""
+
+    def push(self, token: str, request: PushRequest) -> PushAnswer: ...
+
+    def pull(self, token: str, request: PullRequest) -> PullAnswer: ...
+
+    def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
+        """The head and its ETag; None if nothing changed since `etag`."""
+
+    def enrol(self, request: EnrolRequest) -> EnrolAnswer: ...
+
+
+class HttpGateway:
+    """The cloud API over HTTP(S), one connection kept open. `abort` ends a request that hangs, from any thread."""
+
+    def __init__(self, url: str) -> None:
+        check_url(url)
+        parts = urlsplit(url)
+        self.url = url
+        self._prefix = parts.path.rstrip("/")
+        self._open: set[HTTPConnection] = set()
+        self._aborted = threading.Event()
+        pool = _TrackedHttpsPool if parts.scheme == "https" else _TrackedHttpPool
+        timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
+        self._pool = pool(parts.hostname or "", parts.port, timeout=timeout, retries=False, maxsize=1)
+        self._pool.tracked = self._open
+
+    def push(self, token: str, request: PushRequest) -> PushAnswer:
+        return self._read(self._send("POST", "/v1/sync/push", token, to_json(request)), PushAnswer)
+
+    def pull(self, token: str, request: PullRequest) -> PullAnswer:
+        return self._read(self._send("POST", "/v1/sync/pull", token, to_json(request)), PullAnswer)
+
+    def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
+        response = self._send("GET", "/v1/sync/head", token, None, {"If-None-Match": etag} if etag else {})
+        if response.status == 304:
+            response.drain_conn()
+            response.release_conn()
+            return None
+        return self._read(response, HeadAnswer), response.headers.get("ETag", "")
+
+    def enrol(self, request: EnrolRequest) -> EnrolAnswer:
+        return self._read(self._send("POST", "/v1/devices/enrol", None, to_json(request)), EnrolAnswer)
+
+    def abort(self) -> None:
+        """Breaks off whatever is under way and refuses what comes after."""
+        self._aborted.set()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError, AttributeError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _send(
+        self, method: str, path: str, token: str | None, body: bytes | None, headers: dict[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        if self._aborted.is_set():
+            raise CloudUnreachable("stopping", "The daemon is stopping.")
+        sent = {"Accept": "application/json", "Accept-Encoding": "zstd, gzip", **(headers or {})}
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            sent |= {"Content-Type": "application/json", "Content-Encoding": "zstd"}
+            body = compress(body)
+        try:
+            return self._pool.urlopen(
+                method, self._prefix + path, body=body, headers=sent, redirect=False, preload_content=False, decode_content=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _no_answer(error) from error
+
+    def _read(self, response: urllib3.BaseHTTPResponse, kind: type[Answer]) -> Answer:
+        try:
+            data = response.read(BODY_BYTES_MAX + 1)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            response.close()
+            raise CloudUnreachable("bad_answer", "The school's server broke off its answer.") from error
+        if len(data) > BODY_BYTES_MAX:
+            response.close()
+            raise CloudUnreachable("bad_answer", "The school's server sent more than it may.")
+        response.release_conn()
+        if response.status not in (200, 201):
+            _refuse(response, data)
+        if response.headers.get("Content-Type", "").partition(";")[0] != "application/json":
+            raise CloudUnreachable(
+                "not_carrel", "Something answered in place of the school's server (a sign-in page, perhaps).", response.status
+            )
+        try:
+            return from_json(decompress(data, response.headers.get("Content-Encoding", "")), kind)
+        except (MalformedJson, BodyTooLarge) as error:
+            raise CloudUnreachable("bad_answer", "The school's server sent an answer that cannot be read.", response.status) from error
+
+
+def check_url(url: str) -> None:
+    """Raises InvalidConfig unless the address is https, or http on this very machine: a token never crosses a network in the clear."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise InvalidConfig("The cloud address", [Problem("cloud_url", "invalid", "must be an address like https://carrel.school.example")])
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise InvalidConfig(
+            "The cloud address", [Problem("cloud_url", "invalid", "must begin with https:// unless the server is on this machine")]
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _no_answer(error: Exception) -> CloudUnreachable:
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError):
+        return CloudUnreachable("timeout", "The school's server did not answer in time.")
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return CloudUnreachable("untrusted", "The school's server could not prove who it is.")
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return CloudUnreachable("offline", "The school's server cannot be reached.")
+    return CloudUnreachable("bad_answer", "The school's server broke off its answer.")
+
+
+# HTTP status → the reason that `status` shows. Every other status of 500 and above is `server_error`, all the rest `refused`.
+_REASONS = {401: "unauthorised", 403: "unauthorised", 409: "refused", 413: "too_large", 429: "rate_limited"}
+
+
+def _refuse(response: urllib3.BaseHTTPResponse, data: bytes) -> NoReturn:
+    status = response.status
+    reason = _REASONS.get(status) or ("server_error" if status >= 500 else "refused")
+    problem: dict[str, Any] = {}
+    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        with contextlib.suppress(MalformedJson, BodyTooLarge):
+            problem = from_json(decompress(data, response.headers.get("Content-Encoding", ""), 64 * 1024), dict)
+    elif status < 500:
+        reason = "not_carrel"
+    raise CloudUnreachable(reason, _sentence(problem, status), status, _retry_after_s(response), str(problem.get("code", ""))[:100])
+
+
+def _sentence(problem: dict[str, Any], status: int) -> str:
+    detail = problem.get("detail")
+    return f"The school's server refused: {detail[:300]}" if isinstance(detail, str) else f"The school's server answered {status}."
+
+
+def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), RETRY_AFTER_MAX_S) if text.isdigit() else None
+
+
+class _TrackedHttpConnection(HTTPConnection):
+    """A connection that the gateway can find, to break it off."""
+
+    tracked: set[HTTPConnection]
+
+    def connect(self) -> None:
+        super().connect()
+        self.tracked.add(self)
+
+    def close(self) -> None:
+        self.tracked.discard(self)
+        super().close()
+
+
+class _TrackedHttpsConnection(HTTPSConnection):
+    tracked: set[HTTPConnection]
+
+    def connect(self) -> None:
+        super().connect()
+        self.tracked.add(self)
+
+    def close(self) -> None:
+        self.tracked.discard(self)
+        super().close()
+
+
+class _TrackedHttpPool(HTTPConnectionPool):
+    ConnectionCls = _TrackedHttpConnection
+    tracked: set[HTTPConnection]
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.tracked = self.tracked  # type: ignore[attr-defined]
+        return connection
+
+
+class _TrackedHttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _TrackedHttpsConnection
+    tracked: set[HTTPConnection]
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.tracked = self.tracked  # type: ignore[attr-defined]
+        return connection

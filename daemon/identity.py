@@ -1,0 +1,121 @@
+"""Who this device is: enrolled once, known by a row in the database, and trusted by a token that lies in a file of its own.
+
+The token never enters the database or its backups: `device.token` in the state folder holds it, readable by the daemon's account only.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon import outbox
+from daemon.database import DeviceDatabase
+from domain.clock import Clock
+from domain.errors import Conflict, NotEnrolled
+from domain.ids import Id, IdSource
+from domain.wire import EnrolAnswer
+
+TOKEN_FILE = "device.token"  # a file's name
+TOKEN_BYTES_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """What enrolment gave this device."""
+
+    device_id: Id
+    school_id: Id
+    school_name: str
+    cloud_url: str
+    server_epoch: str
+
+
+class Identity:
+    """Reads and writes the device's identity. It is read once and kept; only `adopt` and `follow_epoch` change it."""
+
+    def __init__(self, database: DeviceDatabase, state_dir: Path, clock: Clock, ids: IdSource) -> None:
+        self._database, self._token_path, self._clock, self._ids = database, state_dir / TOKEN_FILE, clock, ids
+        self._current: DeviceIdentity | None = None
+        self._token: str | None = None
+
+    def current(self) -> DeviceIdentity | None:
+        """The identity, or None on a device that was never enrolled."""
+        if self._current is None:
+            with self._database.read() as conn:
+                row = conn.execute("SELECT device_id, school_id, school_name, cloud_url, server_epoch FROM identity").fetchone()
+            self._current = DeviceIdentity(*row) if row else None
+        return self._current
+
+    def device_id(self) -> Id:
+        """This device's id. Raises NotEnrolled."""
+        identity = self.current()
+        if identity is None:
+            raise NotEnrolled()
+        return identity.device_id
+
+    def token(self) -> str:
+        """The device's token for the cloud API. Raises NotEnrolled when it is missing."""
+        if self._token is None:
+            try:
+                with self._token_path.open(encoding="ascii") as file:
+                    self._token = file.read(TOKEN_BYTES_MAX).strip()
+            except FileNotFoundError as error:
+                raise NotEnrolled(f"The token of this device is missing ({self._token_path}): enrol it again.") from error
+        return self._token
+
+    def adopt(self, answer: EnrolAnswer, cloud_url: str) -> DeviceIdentity:
+        """Becomes the device that an enrolment has made. Everything queued stays and is sent under the new name.
+
+        Raises Conflict for a device that holds data of another school: nothing may carry one school's answers into another.
+        """
+        identity = DeviceIdentity(Id(answer.device_id), Id(answer.school_id), answer.school_name, cloud_url, answer.server_epoch)
+        before = self.current()
+        if before and before.school_id != identity.school_id:
+            raise Conflict("This device holds data of another school: back it up and reset it before enrolling it here.")
+        _write_secret(self._token_path, answer.token)
+        self._database.write(lambda conn: _store(conn, identity, self._ids.new(), self._clock.now_ms()))
+        self._current, self._token = identity, answer.token
+        return identity
+
+    def follow_epoch(self, conn: sqlite3.Connection, epoch: str) -> None:
+        """The server was restored from a backup: everything still kept is sent again and everything pulled again, inside the caller's write."""
+        conn.execute("UPDATE identity SET server_epoch = ?", (epoch,))
+        conn.execute("DELETE FROM cursors")
+        outbox.start_incarnation(conn, self._ids.new(), resend_all=True)
+
+    def start_incarnation(self, conn: sqlite3.Connection, *, resend_all: bool) -> None:
+        """A new life of the log, because its continuity is in doubt; inside the caller's write."""
+        outbox.start_incarnation(conn, self._ids.new(), resend_all=resend_all)
+        conn.execute("DELETE FROM cursors")
+
+    def forget_cached(self) -> None:
+        """Reads the identity again at the next use; to be called after a write that changed it has committed."""
+        self._current = None
+
+
+def _store(conn: sqlite3.Connection, identity: DeviceIdentity, incarnation: Id, now_ms: int) -> None:
+    conn.execute("DELETE FROM identity")
+    conn.execute(
+        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, enrolled_at_ms) VALUES (1, ?, ?, ?, ?, ?, ?)",
+        (identity.device_id, identity.school_id, identity.school_name, identity.cloud_url, identity.server_epoch, now_ms),
+    )
+    conn.execute("DELETE FROM cursors")
+    outbox.start_incarnation(conn, incarnation, resend_all=True)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Replaces the file at once and for good; only this account can read it."""
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,156 @@
+"""The inbox: what comes down from the server becomes visible rows.
+
+Every function takes the connection of a `DeviceDatabase.write` that its caller holds; a page and its cursors are one transaction. A row with
+changes still queued keeps the server's version as a shadow: what is shown is the shadow with the queued changes laid over it, and one
+such row never holds up another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from daemon import outbox
+from domain.merge import visible_row
+from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
+from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
+
+_NEW_SCOPE = 0
+
+
+def read_cursors(conn: sqlite3.Connection) -> dict[str, int]:
+    """The cursor of every scope that this device follows."""
+    return dict(conn.execute("SELECT scope, cursor FROM cursors"))
+
+
+def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
+    """Applies one pulled page with its cursors; returns the number of rows. Raises BlockError for a page that cannot be read."""
+    rows = apply_tables(conn, page.tables)
+    for tombstone in page.tombstones:
+        _bury(conn, tombstone)
+    for scope in page.lost:
+        _evict(conn, scope)
+    conn.executemany(
+        "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = excluded.cursor",
+        page.cursors.items(),
+    )
+    conn.execute("UPDATE sync_progress SET last_pull_ms = ?", (now_ms,))
+    return rows
+
+
+def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> int:
+    """Applies blocks of rows, parents first; tables that this version does not know are passed over. Returns the number of rows."""
+    applied = 0
+    for name in sorted(tables.keys() & TABLES.keys(), key=TABLE_ORDER.__getitem__):
+        table = TABLES[name]
+        known, unknown = decode_block(table, tables[name])
+        if table.policy is Policy.LAST_WRITER:
+            _apply_mergeable(conn, table, _rows(table, known, unknown))
+        else:
+            _upsert(conn, table, _columns_for(table, known, unknown))
+        if name == "question_attempts":
+            students = set(known["student_id"])
+            conn.executemany("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
+        applied += tables[name].n
+    return applied
+
+
+def apply_content(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> int:
+    """Applies a content pack: rows of the school's content, wherever they are newer than what is here. Returns the rows offered."""
+    content = {t.name for t in tables_in(ScopeKind.SCHOOL)} - {"users"}
+    return apply_tables(conn, {name: block for name, block in tables.items() if name in content})
+
+
+def _columns_for(table: Table, known: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> list[Sequence[Any]]:
+    """The columns as they are stored: registry order, feed_no, _extra."""
+    count = len(known["feed_no"])
+    columns: list[Sequence[Any]] = [_stored(known[c.name]) if c.kind is Kind.JSON else known[c.name] for c in table.columns]
+    extra: Sequence[Any] = [None] * count
+    if unknown:
+        extra = _stored([{name: values[i] for name, values in unknown.items()} for i in range(count)])
+    return [*columns, known["feed_no"], extra]
+
+
+def _stored(values: Iterable[Any]) -> list[str | None]:
+    return [None if v is None else msgspec.json.encode(v).decode() for v in values]
+
+
+def _upsert(conn: sqlite3.Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
+    """Writes whole rows, each where it is not older than what is here."""
+    names = [*table.column_names, "feed_no", "_extra"]
+    conn.executemany(_upsert_sql(table, names), zip(*columns, strict=True))
+
+
+def _upsert_sql(table: Table, names: Sequence[str]) -> str:
+    replaced = ", ".join(f"{n} = excluded.{n}" for n in names[1:])
+    return (
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        f" ON CONFLICT (id) DO UPDATE SET {replaced} WHERE excluded.feed_no >= {table.name}.feed_no"
+    )
+
+
+def _rows(table: Table, known: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The rows as stored, by column name; only the few tables whose rows are merged go through this."""
+    names = [*table.column_names, "feed_no", "_extra"]
+    return [dict(zip(names, values, strict=True)) for values in zip(*_columns_for(table, known, unknown), strict=True)]
+
+
+def _apply_mergeable(conn: sqlite3.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    pending = outbox.pending_fields(conn, table.name, [row["id"] for row in rows])
+    shadows = [
+        (table.name, row["id"], msgspec.json.encode({n: v for n, v in row.items() if n != "id"}).decode())
+        for row in rows
+        if row["id"] in pending
+    ]
+    conn.executemany("INSERT OR REPLACE INTO shadows (table_name, row_id, data) VALUES (?, ?, ?)", shadows)
+    shown = [visible_row(row, [_stored_fields(table, f) for f in pending.get(row["id"], [])]) for row in rows]
+    names = [*table.column_names, "feed_no", "_extra"]
+    conn.executemany(_upsert_sql(table, names), [[row[n] for n in names] for row in shown])
+
+
+def _stored_fields(table: Table, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A queued payload as it is stored in columns."""
+    json_names = {c.name for c in table.columns if c.kind is Kind.JSON}
+    return {n: msgspec.json.encode(v).decode() if n in json_names and v is not None else v for n, v in fields.items()}
+
+
+def release_shadows(conn: sqlite3.Connection) -> None:
+    """Once a push is settled: rows without queued changes lose their shadow, and go back to it when their change was rejected.
+
+    A change that was applied or merged needs nothing: the merged row comes with the next pull.
+    """
+    free = conn.execute(
+        "SELECT s.table_name, s.row_id, s.data, EXISTS (SELECT 1 FROM sync_operations r WHERE r.state = 'rejected' AND r.row_id = s.row_id)"
+        " FROM shadows s WHERE NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = s.row_id)"
+    ).fetchall()
+    for table_name, row_id, data, was_rejected in free:
+        if was_rejected:
+            fields = msgspec.json.decode(data)
+            assignments = ", ".join(f"{n} = ?" for n in fields)
+            conn.execute(f"UPDATE {TABLES[table_name].name} SET {assignments} WHERE id = ?", (*fields.values(), row_id))
+        conn.execute("DELETE FROM shadows WHERE table_name = ? AND row_id = ?", (table_name, row_id))
+
+
+def _bury(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
+    """Deletes a row that was deleted on the server, unless a newer version of it is here already."""
+    if tombstone.table in TABLES:
+        conn.execute(f"DELETE FROM {tombstone.table} WHERE id = ? AND feed_no <= ?", (tombstone.row_id, tombstone.feed_no))
+
+
+def _evict(conn: sqlite3.Connection, scope: str) -> None:
+    """Forgets a scope that this device may no longer hold. That is no deletion; queued operations stay until they are settled."""
+    kind, _, subject = scope.partition(":")
+    for table in tables_in(ScopeKind(kind)) if kind in set(ScopeKind) else ():
+        where, parameters = (f"{table.scope_column} = ?", [subject]) if table.scope_column else ("1", [])
+        conn.execute(
+            f"DELETE FROM {table.name} WHERE {where} AND NOT EXISTS (SELECT 1 FROM sync_operations o"
+            f" WHERE o.state = 'pending' AND o.row_id = {table.name}.id)",
+            parameters,
+        )
+    if kind == ScopeKind.STUDENT:
+        for derived in ("concept_mastery", "mastery_stale", "student_sessions"):
+            conn.execute(f"DELETE FROM {derived} WHERE student_id = ?", (subject,))
+    conn.execute("DELETE FROM cursors WHERE scope = ?", (scope,))

@@ -1,0 +1,361 @@
+"""Peewee models of the device's tables, without logic. `DeviceDatabase.open(MODELS)` binds them.
+
+They follow migrations/device; tests/integration/daemon/test_models.py holds the two against each other. There are no foreign-key fields: replicas
+arrive scope by scope, so that a row may be here before the row it names (docs/decisions/0004). Columns with JSON text stay text here; whoever
+reads them decodes them.
+"""
+
+from __future__ import annotations
+
+import peewee as pw
+
+
+class User(pw.Model):
+    """A student, teacher or administrator of the school."""
+
+    id = pw.TextField(primary_key=True)
+    role = pw.TextField()
+    username = pw.TextField()
+    display_name = pw.TextField()
+    external_id = pw.TextField(null=True)
+    retired_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "users"
+
+
+User.add_index(User.username, name="idx_users_username")
+
+
+class Class(pw.Model):
+    """A class of the school."""
+
+    id = pw.TextField(primary_key=True)
+    name = pw.TextField()
+    external_id = pw.TextField(null=True)
+    retired_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "classes"
+
+
+class ClassMember(pw.Model):
+    """A user in a class, as student or teacher."""
+
+    id = pw.TextField(primary_key=True)
+    class_id = pw.TextField()
+    user_id = pw.TextField()
+    role = pw.TextField()
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "class_members"
+
+
+ClassMember.add_index(ClassMember.class_id, name="idx_class_members_class")
+ClassMember.add_index(ClassMember.user_id, name="idx_class_members_user")
+
+
+class Topic(pw.Model):
+    """A node of the syllabus; `weightage` is its share of the exam, in any unit."""
+
+    id = pw.TextField(primary_key=True)
+    parent_id = pw.TextField(null=True)
+    title = pw.TextField()
+    level = pw.TextField()
+    position = pw.BigIntegerField()
+    weightage = pw.DoubleField(null=True)
+    external_id = pw.TextField(null=True)
+    retired_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "topics"
+
+
+class TopicPrerequisite(pw.Model):
+    """A topic to be learnt before another."""
+
+    id = pw.TextField(primary_key=True)
+    topic_id = pw.TextField()
+    prerequisite_topic_id = pw.TextField()
+    reason = pw.TextField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "topic_prerequisites"
+
+
+class Concept(pw.Model):
+    """What mastery is measured of; `topic_ids` is a JSON list."""
+
+    id = pw.TextField(primary_key=True)
+    topic_ids = pw.TextField()
+    title = pw.TextField()
+    mastery_threshold = pw.DoubleField()
+    external_id = pw.TextField(null=True)
+    retired_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "concepts"
+
+
+class Question(pw.Model):
+    """A question; `concept_ids`, `choices` and `answers` are JSON."""
+
+    id = pw.TextField(primary_key=True)
+    topic_id = pw.TextField()
+    concept_ids = pw.TextField()
+    kind = pw.TextField()
+    stem = pw.TextField()
+    choices = pw.TextField(null=True)
+    answers = pw.TextField()
+    source = pw.TextField(null=True)
+    external_id = pw.TextField(null=True)
+    retired_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "questions"
+
+
+Question.add_index(Question.topic_id, name="idx_questions_topic")
+
+
+class StudentProfile(pw.Model):
+    """What planning needs to know of a student; the id is the student's. `available_minutes` is a JSON list, Monday first."""
+
+    id = pw.TextField(primary_key=True)
+    grade = pw.TextField(null=True)
+    exam_on = pw.TextField(null=True)
+    available_minutes = pw.TextField(null=True)
+    clocks = pw.TextField(default="{}")
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "student_profiles"
+
+
+class QuestionAttempt(pw.Model):
+    """One answer. `corrected_at_ms` is the server's correction of a wrong clock."""
+
+    id = pw.TextField(primary_key=True)
+    student_id = pw.TextField()
+    question_id = pw.TextField()
+    answer = pw.TextField(null=True)
+    correct = pw.IntegerField()
+    answered_at_ms = pw.BigIntegerField()
+    active_ms = pw.BigIntegerField(null=True)
+    confidence = pw.IntegerField(null=True)
+    purpose = pw.TextField()
+    device_id = pw.TextField()
+    corrected_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "question_attempts"
+        without_rowid = True
+
+
+QuestionAttempt.add_index(QuestionAttempt.student_id, QuestionAttempt.answered_at_ms, name="idx_attempts_student_timestamp")
+
+
+class ConceptMastery(pw.Model):
+    """A cache: where a student stood with a concept at `computed_at_ms`."""
+
+    student_id = pw.TextField()
+    concept_id = pw.TextField()
+    score = pw.DoubleField()
+    evidence = pw.DoubleField()
+    attempts = pw.BigIntegerField()
+    correct_attempts = pw.BigIntegerField()
+    last_attempt_at_ms = pw.BigIntegerField()
+    level = pw.TextField()
+    model_version = pw.TextField()
+    computed_at_ms = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "concept_mastery"
+        primary_key = False
+
+
+ConceptMastery.add_index(ConceptMastery.student_id, ConceptMastery.concept_id, name="idx_mastery_student_concept", unique=True)
+
+
+class MasteryStale(pw.Model):
+    """A student whose attempts changed since their mastery was computed."""
+
+    student_id = pw.TextField(primary_key=True)
+
+    class Meta:
+        table_name = "mastery_stale"
+        without_rowid = True
+
+
+class StudyPlan(pw.Model):
+    """A generated plan; the newest of a student counts. `forecast` is JSON."""
+
+    id = pw.TextField(primary_key=True)
+    student_id = pw.TextField()
+    created_at_ms = pw.BigIntegerField()
+    starts_on = pw.TextField()
+    days = pw.IntegerField()
+    planner_version = pw.TextField()
+    forecast = pw.TextField(null=True)
+    device_id = pw.TextField()
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "study_plans"
+
+
+StudyPlan.add_index(StudyPlan.student_id, StudyPlan.created_at_ms, name="idx_study_plans_student")
+
+
+class StudyPlanItem(pw.Model):
+    """One line of a plan."""
+
+    id = pw.TextField(primary_key=True)
+    plan_id = pw.TextField()
+    student_id = pw.TextField()
+    concept_id = pw.TextField()
+    day = pw.TextField()
+    position = pw.IntegerField()
+    kind = pw.TextField()
+    minutes = pw.IntegerField()
+    reason = pw.TextField()
+    status = pw.TextField()
+    moved_to = pw.TextField(null=True)
+    clocks = pw.TextField(default="{}")
+    feed_no = pw.BigIntegerField(default=0)
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "study_plan_items"
+
+
+StudyPlanItem.add_index(StudyPlanItem.plan_id, StudyPlanItem.day, StudyPlanItem.position, name="idx_study_plan_items_plan")
+
+
+class Identity(pw.Model):
+    """Which device of which school this is: one row, or none."""
+
+    one = pw.IntegerField(primary_key=True)
+    device_id = pw.TextField()
+    school_id = pw.TextField()
+    school_name = pw.TextField()
+    cloud_url = pw.TextField()
+    server_epoch = pw.TextField()
+    enrolled_at_ms = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "identity"
+
+
+class SyncProgress(pw.Model):
+    """How far the operation log is settled: one row, or none."""
+
+    one = pw.IntegerField(primary_key=True)
+    incarnation = pw.TextField()
+    seq_base = pw.BigIntegerField(default=0)
+    acked_op_no = pw.BigIntegerField(default=0)
+    chain = pw.TextField()
+    last_contact_ms = pw.BigIntegerField(null=True)
+    last_push_ms = pw.BigIntegerField(null=True)
+    last_pull_ms = pw.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "sync_progress"
+
+
+class SyncOperation(pw.Model):
+    """The outbox: one local change of one row."""
+
+    op_no = pw.AutoField()
+    op_id = pw.TextField()
+    table_name = pw.TextField()
+    row_id = pw.TextField()
+    kind = pw.TextField()
+    schema_version = pw.IntegerField()
+    hlc = pw.BigIntegerField()
+    wall_ms = pw.BigIntegerField()
+    mono_ms = pw.BigIntegerField()
+    boot_no = pw.IntegerField()
+    payload = pw.TextField()
+    state = pw.TextField(default="pending")
+    code = pw.TextField(null=True)
+    message = pw.TextField(null=True)
+    settled_at_ms = pw.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "sync_operations"
+
+
+SyncOperation.add_index(SyncOperation.row_id, name="idx_sync_pending", where=pw.SQL("state = 'pending'"))
+SyncOperation.add_index(SyncOperation.op_no, name="idx_sync_rejected", where=pw.SQL("state = 'rejected'"))
+
+
+class Boot(pw.Model):
+    """A boot of the machine under which operations were written."""
+
+    boot_no = pw.AutoField()
+    boot_id = pw.TextField(unique=True)
+
+    class Meta:
+        table_name = "boots"
+
+
+class Cursor(pw.Model):
+    """A scope that this device follows, and the feed number up to which it has everything."""
+
+    scope = pw.TextField(primary_key=True)
+    cursor = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "cursors"
+        without_rowid = True
+
+
+class Shadow(pw.Model):
+    """The server's version of a row that has changes still queued here."""
+
+    table_name = pw.TextField()
+    row_id = pw.TextField()
+    data = pw.TextField()
+
+    class Meta:
+        table_name = "shadows"
+        primary_key = pw.CompositeKey("table_name", "row_id")
+        without_rowid = True
+
+
+class StudentSession(pw.Model):
+    """A student signed in to a learning app; of the token only its hash is kept."""
+
+    token_hash = pw.TextField(primary_key=True)
+    student_id = pw.TextField()
+    created_at_ms = pw.BigIntegerField()
+    used_at_ms = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "student_sessions"
+        without_rowid = True
+
+
+MODELS: tuple[type[pw.Model], ...] = (
+    User, Class, ClassMember, Topic, TopicPrerequisite, Concept, Question, StudentProfile, QuestionAttempt, ConceptMastery, MasteryStale,
+    StudyPlan, StudyPlanItem, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, StudentSession,
+)  # fmt: skip

@@ -1,0 +1,210 @@
+"""A sync round: push until the outbox is empty, then pull until the feed is (docs/protocol.md).
+
+    not enrolled ── idle ──▶ push* ──▶ head ──▶ pull* ──▶ idle
+                     ▲                   │
+                     └── backoff ◀───────┴── no usable answer at any step
+
+A round with nothing to do is one request. Rounds never overlap.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from daemon import outbox
+from daemon.database import DeviceDatabase
+from daemon.gateway import CloudGateway
+from daemon.identity import DeviceIdentity, Identity
+from daemon.sync.backoff import CAP_S, Backoff
+from daemon.sync.pull import Puller
+from daemon.sync.push import Pusher
+from domain.clock import Clock
+from domain.errors import CloudUnreachable
+
+log = logging.getLogger(__name__)
+
+# Batches and pages of one round at most; what is left waits for the next, which follows at once.
+STEPS_MAX = 10_000
+# How long a caller waits for a round that is already under way.
+ROUND_WAIT_MAX_S = 30.0
+# The last contact is written down at most this often, so that idle rounds leave the disk alone.
+CONTACT_STORED_EVERY_MS = 10 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What a round did. `outcome` is `done`, `backing_off`, `not_enrolled`, `busy`, or the reason why it failed."""
+
+    outcome: str
+    pushed: int = 0
+    rejected: int = 0
+    pulled: int = 0
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """The truth about sync, for `status`. `state` is one of
+
+    `not_enrolled`  there is no school to sync with
+    `waiting`       the last round failed (`reason`, `message`); the next comes in `next_attempt_in_s`
+    `unknown`       the server was not reached since the daemon started
+    `pending`       operations are queued
+    `rejected`      nothing is queued, but the school refused operations that wait for a person
+    `synced`        none of the above: everything is at school, and everything from there is here
+    """
+
+    state: str
+    reason: str | None
+    message: str | None
+    pending: int
+    rejected: int
+    last_contact_ms: int | None
+    last_push_ms: int | None
+    last_pull_ms: int | None
+    next_attempt_in_s: float | None
+
+
+class SyncRound:
+    """Runs rounds for one device. `gateway_for(url)` opens the way to a cloud API."""
+
+    def __init__(
+        self,
+        database: DeviceDatabase,
+        identity: Identity,
+        clock: Clock,
+        gateway_for: Callable[[str], CloudGateway],
+        jitter: Callable[[], float] = random.random,
+        backoff_cap_s: float = CAP_S,
+    ) -> None:
+        self._database, self._identity, self._clock, self._gateway_for = database, identity, clock, gateway_for
+        self._jitter, self._backoff_cap_s = jitter, backoff_cap_s
+        self._pusher = Pusher(database, identity, clock)
+        self._puller = Puller(database, identity, clock)
+        self._running = threading.Lock()
+        self._backoff = Backoff()
+        self._failure: CloudUnreachable | None = None
+        self._etag: str | None = None
+        self._gateway: CloudGateway | None = None
+        self._gateway_url = ""
+        self._last_contact_ms: int | None = None
+        self._stored_contact_ms = 0
+        self.stopping = threading.Event()
+        self.poll_after_s: float | None = None
+
+    def run(self, *, forced: bool = False) -> RoundResult:
+        """One round. Unless `forced`, nothing is tried before the backoff after a failure has passed."""
+        identity = self._identity.current()
+        if identity is None:
+            return RoundResult("not_enrolled")
+        if not forced and self._clock.monotonic_ms() < self._backoff.until_ms:
+            return RoundResult("backing_off", message=self._failure.message if self._failure else None)
+        if not self._running.acquire(timeout=ROUND_WAIT_MAX_S if forced else 0):
+            return RoundResult("busy")
+        try:
+            return self._run()
+        finally:
+            self._running.release()
+
+    def _run(self) -> RoundResult:
+        pushed = rejected = pulled = 0
+        try:
+            for operations, refused in self._push_all():
+                pushed, rejected = pushed + operations, rejected + refused
+            for rows in self._pull_all():
+                pulled += rows
+        except CloudUnreachable as failure:
+            self._note_failure(failure)
+            return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
+        self._note_success()
+        return RoundResult("done", pushed, rejected, pulled)
+
+    def _push_all(self) -> Iterator[tuple[int, int]]:
+        for _ in range(STEPS_MAX):
+            pushed = self._pusher.push_batch(*self._way())
+            yield pushed.operations, pushed.rejected
+            if not pushed.more or self.stopping.is_set():
+                return
+
+    def _pull_all(self) -> Iterator[int]:
+        gateway, _ = self._way()
+        found = gateway.head(self._identity.token(), self._etag)
+        if found is None:
+            return
+        answer, etag = found
+        self.poll_after_s = answer.poll_after_s
+        for _ in range(STEPS_MAX):
+            pulled = self._puller.pull_page(*self._way())
+            yield pulled.rows
+            if self.stopping.is_set():
+                return
+            if not pulled.more:
+                self._etag = etag
+                return
+
+    def _way(self) -> tuple[CloudGateway, DeviceIdentity]:
+        """The gateway to the server that this device is enrolled at now, and the identity it has there."""
+        identity = self._identity.current()
+        if identity is None:
+            raise CloudUnreachable("not_enrolled", "This device is not enrolled.")
+        if self._gateway is None or self._gateway_url != identity.cloud_url:
+            self._gateway, self._gateway_url, self._etag = self._gateway_for(identity.cloud_url), identity.cloud_url, None
+        return self._gateway, identity
+
+    def _note_failure(self, failure: CloudUnreachable) -> None:
+        self._etag = None
+        self._failure = failure
+        now_ms = self._clock.monotonic_ms()
+        self._backoff = self._backoff.after_failure(now_ms, failure.retry_after_s, self._jitter, self._backoff_cap_s)
+        log.info("sync failed reason=%s failures=%d wait_ms=%d", failure.reason, self._backoff.failures, self._backoff.until_ms - now_ms)
+
+    def _note_success(self) -> None:
+        if self._failure is not None:
+            log.info("sync recovered after failures=%d", self._backoff.failures)
+        self._failure, self._backoff = None, Backoff()
+        now_ms = self._clock.now_ms()
+        self._last_contact_ms = now_ms
+        if not 0 <= now_ms - self._stored_contact_ms < CONTACT_STORED_EVERY_MS:
+            self._stored_contact_ms = now_ms
+            self._database.write(lambda conn: outbox.note_contact(conn, now_ms))
+
+    def status(self) -> SyncStatus:
+        """Where sync stands now, from the database and the last round."""
+        failure, backoff = self._failure, self._backoff
+        with self._database.read() as conn:
+            counts = outbox.counts(conn)
+            contacts = outbox.contacts(conn)
+        waits_ms = backoff.until_ms - self._clock.monotonic_ms()
+        return SyncStatus(
+            state=self._state(counts, failure),
+            reason=failure.reason if failure else None,
+            message=failure.message if failure else None,
+            pending=counts.pending,
+            rejected=counts.rejected,
+            last_contact_ms=self._last_contact_ms or contacts.last_contact_ms,
+            last_push_ms=contacts.last_push_ms,
+            last_pull_ms=contacts.last_pull_ms,
+            next_attempt_in_s=max(0.0, waits_ms / 1000) if failure else None,
+        )
+
+    def _state(self, counts: outbox.Counts, failure: CloudUnreachable | None) -> str:
+        if self._identity.current() is None:
+            return "not_enrolled"
+        if failure is not None:
+            return "waiting"
+        if counts.pending:
+            return "pending"
+        if self._etag is None:
+            return "unknown"
+        return "rejected" if counts.rejected else "synced"
+
+    def abort(self) -> None:
+        """Makes a round that is under way end soon; called when the daemon stops."""
+        self.stopping.set()
+        gateway = self._gateway
+        if gateway is not None:
+            gateway.abort()
