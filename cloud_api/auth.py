@@ -69,7 +69,7 @@ def device_for(cursor: Cursor, token: str, *, lock: bool) -> Device:
     id_, school_id, name, app_version, clock_offset_ms, last_seen_ms, revoked_at_ms = row
     if revoked_at_ms is not None:
         raise Forbidden("This device was revoked; what it has not sent yet stays on it.", code="device_revoked")
-    return Device(_plain(id_), _plain(school_id), name, app_version, clock_offset_ms, last_seen_ms)
+    return Device(id_, school_id, name, app_version, clock_offset_ms, last_seen_ms)
 
 
 # The classes and students granted, and the students who are members of the classes granted. Ended grants reach nothing.
@@ -85,8 +85,4 @@ SELECT 'student', m.user_id
 def scopes_of(cursor: Cursor, device: Device) -> frozenset[str]:
     """The scopes that a device may hold now: `school`, `class:<id>`, `student:<id>`, ids in internal form; one statement."""
     cursor.execute(_SCOPES, {"school": device.school_id, "device": device.id})
-    return frozenset({str(ScopeKind.SCHOOL), *(f"{kind}:{_plain(subject)}" for kind, subject in cursor.fetchall())})
-
-
-def _plain(id_: str) -> Id:
-    return Id(id_.replace("-", ""))
+    return frozenset({str(ScopeKind.SCHOOL), *(f"{kind}:{subject}" for kind, subject in cursor.fetchall())})

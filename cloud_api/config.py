@@ -32,6 +32,7 @@ class Server:
     workers: int = setting(2, "Processes.", minimum=1, maximum=64)
     threads: int = setting(16, "Threads of each process: requests that it answers at the same time.", minimum=1, maximum=64)
     graceful_stop_s: int = setting(30, "How long requests in flight may take to finish at a stop.", unit="s", minimum=1, maximum=600)
+    poll_after_s: float = setting(30.0, "How often devices are asked to poll.", unit="s", minimum=1, maximum=3600)
     trusted_hosts: tuple[str, ...] = setting(
         ("127.0.0.1", "localhost", "[::1]"), "Host names under which the server answers; a name with a leading dot includes its subdomains."
     )

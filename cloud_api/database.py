@@ -18,6 +18,7 @@ import psycopg2
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2 import errors as postgres_errors
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import new_array_type, new_type, register_type
 
 from cloud_api.config import Database as DatabaseSettings
 from domain.errors import InvalidConfig, Problem, StorageFull, Unavailable
@@ -40,6 +41,16 @@ _SCHEMES = ("postgresql://", "postgres://")
 _LOST_TO_ANOTHER = (postgres_errors.SerializationFailure, postgres_errors.DeadlockDetected)
 
 
+def _plain(text: str | bytes | None, cursor: Any) -> str | None:
+    return None if text is None else str(text).replace("-", "")
+
+
+# Ids come out of PostgreSQL in Carrel's internal form, 32 hex digits; peewee would have them made into UUID objects, one by one.
+_UUID_OID, _UUID_ARRAY_OID = 2950, 2951
+_PLAIN_ID = new_type((_UUID_OID,), "CARREL_ID", _plain)
+_PLAIN_IDS = new_array_type((_UUID_ARRAY_OID,), "CARREL_IDS", _PLAIN_ID)
+
+
 class OverflowPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee is not typed
     """peewee's pool with an overflow: up to `max_connections` in use, of which `keep_idle` stay open when they are given back.
 
@@ -47,6 +58,12 @@ class OverflowPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee is
     """
 
     keep_idle = CONNECTIONS_IDLE
+
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        register_type(_PLAIN_ID, connection)
+        register_type(_PLAIN_IDS, connection)
+        return connection
 
     def _close(self, conn: Any, close_conn: bool = False) -> None:
         with self._pool_lock:

@@ -24,7 +24,7 @@ class DeviceSummary:
 
 
 _LIST = """
-SELECT replace(d.id::text, '-', ''), d.name, d.app_version, d.enrolled_at_ms, d.last_seen_ms, d.revoked_at_ms,
+SELECT d.id, d.name, d.app_version, d.enrolled_at_ms, d.last_seen_ms, d.revoked_at_ms,
        array_remove(array_agg(g.kind || ':' || replace(g.subject_id::text, '-', '') ORDER BY g.kind, g.subject_id), NULL)
   FROM devices d
   LEFT JOIN device_grants g ON g.school_id = d.school_id AND g.device_id = d.id AND g.ended_at_ms IS NULL
@@ -37,7 +37,10 @@ SELECT replace(d.id::text, '-', ''), d.name, d.app_version, d.enrolled_at_ms, d.
 def list_devices(cursor: Cursor, school_id: str) -> list[DeviceSummary]:
     """The devices of a school, oldest first, revoked ones included."""
     cursor.execute(_LIST, (school_id,))
-    return [DeviceSummary(*row[:6], tuple(row[6])) for row in cursor.fetchall()]
+    return [
+        DeviceSummary(id_, name, app_version, enrolled, seen, revoked, tuple(grants))
+        for id_, name, app_version, enrolled, seen, revoked, grants in cursor.fetchall()
+    ]
 
 
 def revoke(cursor: Cursor, ids: IdSource, school_id: str, device_id: str, now_ms: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cloud_api.database import Cursor
-from cloud_api.publication import Publication, Row, read_rows
+from cloud_api.people import end_memberships
+from cloud_api.publication import Progress, Publication, Row, read_rows
 from domain.ids import IdSource
 from domain.registry import TABLES, ScopeKind
 
@@ -23,7 +24,7 @@ class Counts:
 
 
 class Edit:
-    """Rows that shall be so, compared with those that are; nothing is written before `publication` is.
+    """Rows that shall be so, compared with those that are; nothing is written before `write`.
 
     Reads a table when it is first asked for, in the caller's transaction, which must hold the school's edit lock.
     """
@@ -31,10 +32,11 @@ class Edit:
     def __init__(self, cursor: Cursor, school_id: str, ids: IdSource, now_ms: int) -> None:
         self.school_id = school_id
         self.now_ms = now_ms
-        self.publication = Publication(school_id)
         self.counts: dict[str, Counts] = {}
         self._cursor = cursor
         self._ids = ids
+        self._publication = Publication(school_id)
+        self._ended_members: list[Row] = []
         self._stored: dict[str, dict[str, Row]] = {}
 
     def stored(self, table: str) -> dict[str, Row]:
@@ -57,22 +59,32 @@ class Edit:
         now = self.stored(table).get(row["id"])
         if now is None:
             counts.created += 1
-            self.publication.put(table, row)
+            self._publication.put(table, row)
         elif any(now[name] != value for name, value in row.items()):
             counts.changed += 1
-            self.publication.put(table, {**now, **row})
+            self._publication.put(table, {**now, **row})
         else:
             counts.unchanged += 1
 
     def retire(self, table: str, row: Row) -> None:
         """A stored row that is no longer to be used; it stays for whatever refers to it."""
         self._counts(table).retired += 1
-        self.publication.put(table, {**row, "retired_at_ms": self.now_ms})
+        self._publication.put(table, {**row, "retired_at_ms": self.now_ms})
 
     def delete(self, table: str, row: Row) -> None:
         """A stored row of the scope `school` that nothing refers to."""
         self._counts(table).retired += 1
-        self.publication.delete(table, row["id"], ScopeKind.SCHOOL)
+        self._publication.delete(table, row["id"], ScopeKind.SCHOOL)
+
+    def end_membership(self, member: Row) -> None:
+        """A stored row of class_members that is to leave its class."""
+        self._counts("class_members").retired += 1
+        self._ended_members.append(member)
+
+    def write(self, progress: Progress) -> range:
+        """Writes the difference and returns the feed numbers taken; the last change of its transaction (`Publication.write`)."""
+        end_memberships(self._cursor, self._publication, self.school_id, self._ended_members, self.now_ms)
+        return self._publication.write(self._cursor, self.now_ms, progress)
 
     def _counts(self, table: str) -> Counts:
         return self.counts.setdefault(table, Counts())

@@ -106,7 +106,7 @@ def redeem(cursor: Cursor, ids: IdSource, code: str, device_name: str, app_versi
     cursor.execute(_REDEEM, (code_hash(code), now_ms))
     if (row := cursor.fetchone()) is None:
         raise Forbidden("This code cannot be used (any more): ask for a new one.", code="enrolment_refused")
-    school_id, code_id, grants = Id(row[0].replace("-", "")), row[1].replace("-", ""), row[2]
+    school_id, code_id, grants = row
     device = EnrolledDevice(ids.new(), school_id, _school_name(cursor, school_id), new_token())
     cursor.execute(
         "INSERT INTO devices (school_id, id, name, token_hash, app_version, enrolled_at_ms) VALUES (%s, %s, %s, %s, %s, %s)",

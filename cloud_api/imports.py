@@ -7,9 +7,8 @@ has vanished from the files is retired only on demand, and only within what the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 
@@ -18,10 +17,69 @@ from cloud_api.course_files import read_course
 from cloud_api.course_plan import plan_course
 from cloud_api.csv_table import Problems
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.edit import Edit
+from cloud_api.edit import Counts, Edit
 from cloud_api.publication import Progress, lock_for_editing
 from cloud_api.roster_file import read_roster
 from cloud_api.roster_plan import plan_roster
 from domain.clock import Clock
 from domain.errors import Conflict
 from domain.ids import IdSource
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import changed, or with `dry_run` would change: counts by table, and the feed numbers taken (None: none)."""
+
+    tables: dict[str, Counts]
+    feed_first: int | None
+    feed_last: int | None
+    dry_run: bool
+
+    @property
+    def changes(self) -> int:
+        """Rows created, changed, retired and deleted."""
+        return sum(counts.created + counts.changed + counts.retired for counts in self.tables.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """Imports into one school. `progress` is told while rows are written."""
+
+    database: CloudDatabase
+    clock: Clock
+    ids: IdSource
+    school_id: str
+    dry_run: bool = False
+    retire: bool = False
+    progress: Progress = lambda done, total: None
+
+    def course(self, folder: Path) -> ImportReport:
+        """The course in a folder of CSV files (cloud_api/course_files.py). Raises InvalidInput with every problem by file and line."""
+        problems = Problems()
+        course = read_course(folder, problems)
+        return self._run("course.imported", problems, lambda edit: plan_course(edit, course, problems, retire=self.retire))
+
+    def roster(self, path: Path) -> ImportReport:
+        """The people and classes of one CSV file (cloud_api/roster_file.py). Raises InvalidInput with every problem by file and line."""
+        problems = Problems()
+        people = read_roster(path, problems)
+        return self._run("roster.imported", problems, lambda edit: plan_roster(edit, people, problems, retire=self.retire))
+
+    def _run(self, action: str, problems: Problems, plan: Callable[[Edit], None]) -> ImportReport:
+        now_ms = self.clock.now_ms()
+
+        def run(cursor: Cursor) -> ImportReport:
+            lock_for_editing(cursor, self.school_id)
+            edit = Edit(cursor, self.school_id, self.ids, now_ms)
+            plan(edit)
+            problems.raise_if_any()
+            numbers = range(0) if self.dry_run else edit.write(self.progress)
+            if numbers:
+                detail = {table: {"created": c.created, "changed": c.changed, "retired": c.retired} for table, c in edit.counts.items()}
+                audit.record(cursor, self.school_id, self.ids.new(), now_ms, audit.OPERATOR, action, detail=detail)
+            return ImportReport(edit.counts, numbers[0] if numbers else None, numbers[-1] if numbers else None, self.dry_run)
+
+        try:
+            return self.database.retrying(run)
+        except psycopg2.IntegrityError as error:
+            raise Conflict("The import contradicts what is stored; nothing was imported.") from error

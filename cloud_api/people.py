@@ -44,8 +44,7 @@ def find_user(cursor: Cursor, school_id: str, username: str) -> User:
     )
     if (values := cursor.fetchone()) is None:
         raise NotFound("There is no user of that name in the school.")
-    row = dict(zip(USERS.column_names, values, strict=True))
-    return _user(row | {"id": row["id"].replace("-", "")})
+    return _user(dict(zip(USERS.column_names, values, strict=True)))
 
 
 def find_class(cursor: Cursor, school_id: str, name: str) -> Id:
@@ -55,7 +54,7 @@ def find_class(cursor: Cursor, school_id: str, name: str) -> Id:
         case []:
             raise NotFound("There is no class of that name in the school.")
         case [(class_id,)]:
-            return Id(class_id.replace("-", ""))
+            return Id(class_id)
     raise Conflict("Several classes of the school bear that name.")
 
 

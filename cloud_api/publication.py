@@ -14,9 +14,9 @@ from psycopg2.extras import execute_values
 
 from cloud_api.database import Cursor
 from cloud_api.sync import feed
-from cloud_api.sync.rows import plain_id, upsert_rows
+from cloud_api.sync.rows import upsert_rows
 from domain.ids import Id
-from domain.registry import TABLE_ORDER, TABLES, Kind, ScopeKind, Table
+from domain.registry import TABLE_ORDER, TABLES, ScopeKind, Table
 from domain.validation import problem_in
 
 Row = dict[str, Any]  # registry column -> value, ids in internal form
@@ -47,14 +47,8 @@ def lock_for_editing(cursor: Cursor, school_id: str) -> None:
 def read_rows(cursor: Cursor, table: Table, school_id: str) -> dict[str, Row]:
     """Every row of a school's table by id: registry columns, `feed_no` and `_extra`, in feed order."""
     names = [*table.column_names, "feed_no", "_extra"]
-    id_places = [place for place, column in enumerate(table.columns) if column.kind is Kind.ID]
     cursor.execute(f"SELECT {', '.join(names)} FROM {table.name} WHERE school_id = %s ORDER BY feed_no", (school_id,))
-    rows: dict[str, Row] = {}
-    for values in map(list, cursor.fetchall()):
-        for place in id_places:
-            values[place] = plain_id(values[place])
-        rows[values[0]] = dict(zip(names, values, strict=True))
-    return rows
+    return {values[0]: dict(zip(names, values, strict=True)) for values in cursor.fetchall()}
 
 
 def row_problems(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

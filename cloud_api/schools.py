@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import psycopg2.errors
 
 from cloud_api.database import Cursor
-from cloud_api.sync.rows import plain_id
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, parse_id
 
@@ -42,7 +41,7 @@ def create_school(cursor: Cursor, school_id: Id, name: str, now_ms: int) -> Scho
 def list_schools(cursor: Cursor) -> list[School]:
     """Every school, by name."""
     cursor.execute(f"{_SELECT} ORDER BY name")
-    return [_school(*row) for row in cursor.fetchall()]
+    return [School(*row) for row in cursor.fetchall()]
 
 
 def find_school(cursor: Cursor, name_or_id: str) -> School:
@@ -53,14 +52,10 @@ def find_school(cursor: Cursor, name_or_id: str) -> School:
         cursor.execute(f"{_SELECT} WHERE name = %s", (name_or_id.strip(),))
     if (row := cursor.fetchone()) is None:
         raise NotFound("There is no such school; `carrel-cloud school list` shows those there are.")
-    return _school(*row)
+    return School(*row)
 
 
 def server_epoch(cursor: Cursor) -> Id:
     """The random id of this unbroken life of the database (docs/protocol.md, "Words")."""
     cursor.execute("SELECT epoch FROM server_state")
-    return Id(cursor.fetchone()[0].replace("-", ""))  # type: ignore[index]  # the first migration adds the one row
-
-
-def _school(id_: str, name: str, head: int, created_at_ms: int) -> School:
-    return School(Id(str(plain_id(id_))), name, head, created_at_ms)
+    return Id(cursor.fetchone()[0])  # type: ignore[index]  # the first migration adds the one row

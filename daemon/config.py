@@ -84,14 +84,9 @@ class SyncSettings:
         0.2, "Each interval is longer by up to this share of it, so that a classroom does not ask all at once.",
         unit="of poll_s", minimum=0, maximum=1, live=True,
     )  # fmt: skip
-    backoff_first_s: float = setting(
-        1.0, "The longest wait after the first failed round; it doubles with each.", unit="s", minimum=0.1, maximum=60
-    )
     backoff_cap_s: float = setting(
         900.0, "The longest wait between rounds while the server cannot be reached.", unit="s", minimum=1, maximum=3600
     )
-    connect_timeout_s: float = setting(5.0, "How long a connection may take.", unit="s", minimum=0.1, maximum=60)
-    read_timeout_s: float = setting(60.0, "How long the server may be silent within a request.", unit="s", minimum=1, maximum=600)
 
 
 @dataclass(frozen=True)

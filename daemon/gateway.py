@@ -53,6 +53,8 @@ class CloudGateway(Protocol):
 
     def enrol(self, request: EnrolRequest) -> EnrolAnswer: ...
 
+    def abort(self) -> None: ...
+
 
 class HttpGateway:
     """The cloud API over HTTP(S), one connection kept open. `abort` ends a request that hangs, from any thread."""

@@ -54,7 +54,8 @@ class Appearance(NamedTuple):
 
 @dataclass(frozen=True)
 class InboxStatus:
-    """What `status` says: files loaded and refused since the start, when the last was (UTC ms), and why the last one was refused."""
+    """What `status` says: files loaded and refused since the start, when the last was (UTC ms), and why
+    the last file was refused, if it was."""
 
     loaded: int = 0
     refused: int = 0
@@ -126,7 +127,7 @@ class ContentInbox:
             log.warning("content file refused", extra=fields(code=error.code, error=error.message))
             self._put_away(path, appearance, REFUSED_NAME, error.message)
         else:
-            self.status = replace(self.status, loaded=self.status.loaded + 1, last_loaded_ms=self._clock.now_ms())
+            self.status = replace(self.status, loaded=self.status.loaded + 1, last_loaded_ms=self._clock.now_ms(), last_problem=None)
             log.info("content file loaded", extra=fields(rows=rows))
             self._put_away(path, appearance, DONE_NAME)
 

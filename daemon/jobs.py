@@ -33,6 +33,8 @@ from domain.clock import Clock
 from domain.errors import CarrelError
 
 log = logging.getLogger(__name__)
+# It reports every run, and as a warning every run that max_instances held back, which is the normal case here.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 # A first request is answered after this long even when more keep coming.
 PULL_FORWARD_MAX_MS = 2_000

@@ -16,8 +16,6 @@ import time
 from typing import Any
 
 _FIELDS = "carrel_fields"
-# What other libraries report as routine; their warnings about it are answered in daemon/jobs.py and daemon/watcher.py.
-_QUIET = {"apscheduler": logging.CRITICAL, "tzlocal": logging.ERROR, "watchdog": logging.ERROR, "urllib3": logging.ERROR}
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
@@ -51,8 +49,6 @@ def start(level: str, format_: str) -> None:
     handler.setFormatter(JsonFormat() if format_ == "json" else TextFormat())
     logging.getLogger().handlers[:] = [handler]
     set_level(level)
-    for name, quiet_level in _QUIET.items():
-        logging.getLogger(name).setLevel(quiet_level)
 
 
 def set_level(level: str) -> None:

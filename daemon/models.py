@@ -312,7 +312,7 @@ class Boot(pw.Model):
     """A boot of the machine under which operations were written."""
 
     boot_no = pw.AutoField()
-    boot_id = pw.TextField(unique=True)
+    boot_id = pw.TextField(constraints=[pw.SQL("UNIQUE")])  # unique=True would stand for an index with a name of its own
 
     class Meta:
         table_name = "boots"

@@ -1,7 +1,7 @@
 """The state folder: who owns it, and how the CLI finds the daemon that does.
 
     daemon.lock    held (flock) by the one process that works on this folder; names its pid
-    daemon.json    where the running daemon listens: {"pid", "host", "port", "started_at_ms"}
+    daemon.json    where the running daemon listens: {"pid", "host", "port", "started_at_ms", "notices"}
     control.token  the secret with which the CLI may do what a student may not; new at every start
 
 All are readable by the daemon's account alone, which is what makes the token a proof.
@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from domain.errors import AlreadyRunning, OperatorError
@@ -26,17 +26,18 @@ TOKEN_NAME = "control.token"
 FILE_MODE = 0o600
 TOKEN_BYTES = 32
 # More than any of these files ever holds.
-READ_BYTES_MAX = 4096
+READ_BYTES_MAX = 256 * 1024
 
 
 @dataclass(frozen=True)
 class RunningDaemon:
-    """Where a daemon listens, and since when (UTC ms)."""
+    """Where a daemon listens, since when (UTC ms), and what a person should know of it, in sentences."""
 
     pid: int
     host: str
     port: int
     started_at_ms: int
+    notices: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -101,7 +102,8 @@ def find_running(folder: Path) -> tuple[RunningDaemon, str] | None:
         return None
     try:
         fields = json.loads(_read(folder / ADDRESS_NAME))
-        return RunningDaemon(**fields), _read(folder / TOKEN_NAME)
+        running = RunningDaemon(**fields)
+        return replace(running, notices=tuple(running.notices)), _read(folder / TOKEN_NAME)
     except FileNotFoundError:
         return None  # it is starting, or another command works in the folder
     except PermissionError as error:
@@ -128,7 +130,7 @@ def _is_held(folder: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    with path.open(encoding="ascii") as file:
+    with path.open(encoding="utf-8") as file:
         return file.read(READ_BYTES_MAX)
 
 

@@ -272,9 +272,8 @@ class _Course:
             return PlanItem(day, concept, Kind.REVIEW, REVIEW_MINUTES, reason, forecast=forecast)
         opens = sum(d not in self.learnt for d in self.opens[concept])
         streak = self.states.get(concept, StudyState()).right_streak
-        reason = f"{'continue' if streak else 'new'}: {100 * self.share[concept]:.1f} % of the exam" + (
-            f", opens {opens} more" if opens else ""
-        )
+        reason = f"{'continue' if streak else 'new'}: {100 * self.share[concept]:.1f} % of the exam"
+        reason += f", opens {opens} more" if opens else ""
         return PlanItem(day, concept, Kind.NEW, self.nodes[concept].minutes_to_learn, reason, forecast=forecast)
 
     def plan_day(self, day: date, minutes: int) -> list[PlanItem]:

@@ -101,6 +101,13 @@ def values_of(config: Any, section: str) -> dict[str, Any]:
     return {s.path: _value_at(config, s.path.split(".")[1:]) for s in settings_of(type(config), section)}
 
 
+def origins_of(cls: type, *, section: str, toml_path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """Setting path to where its value comes from: the name of a variable, `file` or `default`. For settings that `load` accepted."""
+    settings = settings_of(cls, section)
+    in_file = _from_table(settings, section, _read_section(toml_path, section, []), []) if toml_path else {}
+    return {s.path: s.variable if s.variable in environ else "file" if s.path in in_file else "default" for s in settings}
+
+
 def _value_at(config: Any, names: list[str]) -> Any:
     for name in names:
         config = getattr(config, name)

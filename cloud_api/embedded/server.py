@@ -39,12 +39,12 @@ class EmbeddedPostgres(DatabaseServer):
     kill -9 included. Others who start it meanwhile share it, and their `stop` leaves it running.
     """
 
-    def __init__(self, folder: ClusterFolder, port: int, binaries: Path, supervisor: subprocess.Popen[str] | None = None) -> None:
+    def __init__(self, folder: ClusterFolder, port: int, binaries: Path) -> None:
         super().__init__(f"postgresql://{SUPERUSER}:{folder.password()}@{HOST}:{port}/postgres")
         self.binaries = binaries
         self.data_dir = folder.path
         self._folder = folder
-        self._supervisor = supervisor
+        self._supervisor: subprocess.Popen[str] | None = None  # of the owner alone
         self._process_id = os.getpid()
 
     @classmethod

@@ -150,7 +150,7 @@ def _count_new(cursor: Any, device: Device, kind: ScopeKind, reaches: Sequence[R
         return {}
     counts = " + ".join(
         f"(SELECT count(*) FROM (SELECT 1 FROM {t.name} t WHERE t.school_id = %(school)s AND t.{_scope_key(t)} = r.subject"
-        f" AND t.feed_no > r.after AND t.feed_no <= %(head)s {_foreign(t)} LIMIT %(limit)s) AS some)"
+        f" AND t.feed_no > r.after AND t.feed_no <= %(head)s {_foreign(t)} LIMIT %(limit)s) AS new_rows)"
         for t in tables_in(kind)
     )
     cursor.execute(

@@ -9,7 +9,7 @@ from itertools import groupby
 from math import sqrt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
@@ -29,6 +29,7 @@ from domain.planner import (
     study_states,
 )
 
+ANY_SPEED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # no test depends on a clock
 MONDAY = date(2025, 3, 3)
 MONDAY_MS = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp() * 1000)
 EVERY_DAY = (45,) * 7
@@ -64,7 +65,7 @@ Problem = tuple[list[ConceptNode], dict[str, StudyState], PlanRequest]
 def problems(draw: st.DrawFn) -> Problem:
     """Any graph over twelve concepts, circles and unknown prerequisites included; any history; any time table."""
     needs = st.lists(st.sampled_from([*IDS, "elsewhere"]), max_size=3).map(tuple)
-    weight, minutes = st.sampled_from([0.0, 1.0, 2.5]), st.integers(1, 40)
+    weight, minutes = st.sampled_from([0.0, 0.1, 0.7, 1 / 3]), st.integers(1, 40)
     nodes = [ConceptNode(c, draw(weight), draw(needs), draw(minutes)) for c in IDS]
     state = st.builds(
         StudyState,
@@ -85,6 +86,7 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
+@ANY_SPEED
 @given(problems())
 def test_no_day_is_over_its_minutes_and_no_day_off_exam_day_or_later_is_used(problem: Problem) -> None:
     asked = problem[2]
@@ -95,6 +97,7 @@ def test_no_day_is_over_its_minutes_and_no_day_off_exam_day_or_later_is_used(pro
         assert asked.exam_on is None or asked.exam_on < MONDAY or day < asked.exam_on
 
 
+@ANY_SPEED
 @given(problems())
 def test_no_concept_comes_before_one_that_it_needs_and_none_twice(problem: Problem) -> None:
     nodes, states, asked = problem
@@ -112,6 +115,7 @@ def test_no_concept_comes_before_one_that_it_needs_and_none_twice(problem: Probl
         known.add(item.concept_id)
 
 
+@ANY_SPEED
 @given(problems())
 def test_reviews_come_first_no_three_new_concepts_follow_each_other_and_sittings_are_short(problem: Problem) -> None:
     for items in by_day(make_plan(*problem).items).values():
@@ -124,6 +128,7 @@ def test_reviews_come_first_no_three_new_concepts_follow_each_other_and_sittings
         assert all(len(block) == 1 or sum(item.minutes for item in block) <= BLOCK_MINUTES_MAX for block in blocks)
 
 
+@ANY_SPEED
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_the_inputs_does_not_change_the_plan(problem: Problem, shuffler: random.Random) -> None:
     nodes, states, asked = problem
@@ -147,6 +152,7 @@ def reaches(start: str, goal: str, edges: set[tuple[str, str]]) -> bool:
     return False
 
 
+@ANY_SPEED
 @given(problems())
 def test_only_edges_that_close_a_circle_or_point_nowhere_are_ignored(problem: Problem) -> None:
     nodes = problem[0]
@@ -189,6 +195,34 @@ def test_a_light_concept_that_opens_heavy_ones_comes_before_a_middling_one() -> 
 
 def test_a_concept_quicker_to_learn_comes_first_at_equal_weight() -> None:
     assert order_of(make_plan([ConceptNode("a", 1, (), 20), ConceptNode("b", 1, (), 5)], {}, request())) == ["b", "a"]
+
+
+def test_a_third_new_concept_is_planned_only_if_there_is_time_to_part_it_from_the_two_before() -> None:
+    nodes = [ConceptNode(c, 1) for c in "abc"]
+    plans = [make_plan(nodes, {}, request((minutes,) * 7, horizon=1)).items for minutes in (25, 26)]
+    assert [item.concept_id for item in plans[0]] == ["a", "b"]
+    assert [(item.concept_id, item.kind) for item in plans[1]] == [("a", "new"), ("b", "new"), ("a", "review"), ("c", "new")]
+
+
+def test_a_day_is_cut_into_sittings_of_like_length() -> None:
+    items = make_plan([ConceptNode(c, 1) for c in "abcd"], {}, request(horizon=1)).items
+    assert [(item.minutes, item.block) for item in items] == [(8, 0), (8, 0), (2, 0), (8, 1), (8, 1)]
+
+
+def test_a_review_is_worth_less_once_what_waited_on_it_is_planned() -> None:
+    nodes = [ConceptNode("a", 1), ConceptNode("b", 0.9), ConceptNode("waiting", 50, ("b",))]
+    states = {"a": learnt(9), "b": learnt(9)}
+    assert [s.concept_id for s in best_steps(nodes, states, request())] == ["waiting", "b", "a"]
+    items = make_plan(nodes, states, request((10,) * 7, horizon=1)).items
+    assert {item.concept_id for item in items} == {"waiting", "a"}
+
+
+@pytest.mark.parametrize("out_of_play", ["excluded", "learnt"])
+def test_opening_what_is_excluded_or_already_learnt_is_worth_nothing(out_of_play: str) -> None:
+    nodes = [ConceptNode("key", 0.1), ConceptNode("lone", 0.2), ConceptNode("x", 5, ("key",)), ConceptNode("y", 5, ("x",))]
+    excluded = frozenset("x") if out_of_play == "excluded" else frozenset()
+    states = {} if excluded else {"x": learnt(0), "y": learnt(0)}
+    assert order_of(make_plan(nodes, states, request(excluded=excluded)))[0] == "lone"
 
 
 def test_ties_are_broken_by_id() -> None:
@@ -289,7 +323,7 @@ def test_stability_grows_with_a_late_right_answer_and_shrinks_with_a_wrong_one()
     assert recall(3, 3) == pytest.approx(0.9, abs=0.0005)
 
 
-@settings(max_examples=30)
+@ANY_SPEED
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0, 5.0]), st.booleans()), max_size=12), st.randoms(use_true_random=False))
 def test_study_states_do_not_depend_on_arrival_order(given_: list[tuple[float, bool]], shuffler: random.Random) -> None:
     attempts = answers(*given_)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import InvalidConfig
-from domain.settings import FILE_BYTES_MAX, load, setting, settings_of, values_of
+from domain.settings import FILE_BYTES_MAX, load, origins_of, setting, settings_of, values_of
 
 
 def _is_even(value: int) -> str | None:
@@ -164,3 +164,14 @@ def test_settings_are_listed_with_place_variable_default_and_rule() -> None:
 
 def test_values_are_listed_by_place() -> None:
     assert values_of(Config(api=Api(port=1)), "device")["device.api.port"] == 1
+
+
+def test_every_value_says_where_it_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[device.api]\nport = 1\n[device.sync]\npoll_s = 2\n")
+    origins = origins_of(Config, section="device", toml_path=path, environ={"CARREL_DEVICE_SYNC_POLL_S": "3"})
+    assert (origins["device.api.port"], origins["device.sync.poll_s"], origins["device.level"]) == (
+        "file",
+        "CARREL_DEVICE_SYNC_POLL_S",
+        "default",
+    )

@@ -1,0 +1,48 @@
+"""`carrel-cloud`: runs and administers a school's server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cloud_api.commands.content import content, import_
+from cloud_api.commands.schools import device, enrol_code, school, user
+from cloud_api.commands.serving import serve, status
+from domain.errors import CarrelError, InvalidInput
+
+
+class _Commands(click.Group):
+    """Ends with the error's exit code and its message, never with a traceback of an error that was foreseen."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CarrelError as error:
+            click.echo(f"carrel-cloud: {error.message}", err=True)
+            if isinstance(error, InvalidInput):
+                for problem in error.problems:
+                    click.echo(f"  {problem.path}: {problem.message}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Exit codes: 0 done; 1 refused or failed; 2 wrong input or configuration; 3 another process is at it;
+4 the database's schema does not fit this version; 5 PostgreSQL cannot be reached.""",
+)
+def main() -> None:
+    """Run and administer a school's server.
+
+    Every command that needs the database takes it from DATABASE_URL, --database-url or --embedded.
+    """
+
+
+for command in (serve, status, school, user, enrol_code, device, import_, content):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`carrel-cloud import` and `carrel-cloud content`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cloud_api import schools
+from cloud_api.commands.site import Options, database_options, json_option, open_site, progress_bar, school_option, show
+from cloud_api.content import export_content
+from cloud_api.imports import Importer, ImportReport
+from domain.content_pack import SUFFIX
+from domain.errors import OperatorError
+
+
+@click.group(name="import")
+def import_() -> None:
+    """Bring a course or a roster into a school: all of it, or nothing."""
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would change.")
+_retire = click.option("--retire", is_flag=True, help="Retire what is no longer in the files; nothing is ever deleted that is referred to.")
+
+
+@import_.command(epilog="Example: carrel-cloud import course seeds/elementary-algebra --school 'Hill School' --dry-run")
+@database_options
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@school_option
+@_dry_run
+@_retire
+@json_option
+def course(options: Options, folder: Path, school: str, dry_run: bool, retire: bool, as_json: bool) -> None:
+    """Import topics.csv, concepts.csv, questions.csv and prerequisites.csv of FOLDER.
+
+    May be repeated: rows are found by their ids in the files, and what is the same stays untouched.
+    """
+    _import(options, school, dry_run, retire, as_json, lambda importer: importer.course(folder))
+
+
+@import_.command(epilog="Example: carrel-cloud import roster roster.csv --school 'Hill School'")
+@database_options
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@school_option
+@_dry_run
+@_retire
+@json_option
+def roster(options: Options, file: Path, school: str, dry_run: bool, retire: bool, as_json: bool) -> None:
+    """Import people and classes from FILE: username, display_name, role; class, external_id.
+
+    May be repeated: people are found by external_id, else by user name.
+    """
+    _import(options, school, dry_run, retire, as_json, lambda importer: importer.roster(file))
+
+
+def _import(options: Options, school: str, dry_run: bool, retire: bool, as_json: bool, run: Callable[[Importer], ImportReport]) -> None:
+    with open_site(options) as site, site.database() as database:
+        with database.transaction(read_only=True) as cursor:
+            school_id = schools.find_school(cursor, school).id
+        with progress_bar("Importing") as progress:
+            report = run(Importer(database, site.clock, site.ids, school_id, dry_run, retire, progress))
+    show(report, as_json, _lines(report))
+
+
+def _lines(report: ImportReport) -> list[str]:
+    lines = [
+        f"{table:20}{c.created:>8} new {c.changed:>8} changed {c.retired:>8} retired {c.unchanged:>8} unchanged"
+        for table, c in report.tables.items()
+    ]
+    if report.dry_run:
+        return [*lines, "Nothing was written: this was a dry run."]
+    return [*lines, "Imported." if report.changes else "Nothing to change."]
+
+
+@click.group()
+def content() -> None:
+    """The school's course content as a file."""
+
+
+@content.command(epilog=f"Example: carrel-cloud content export algebra{SUFFIX} --school 'Hill School'")
+@database_options
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@school_option
+def export(options: Options, file: Path, school: str) -> None:
+    """Write the school's course content to FILE, for devices without a network."""
+    path = file if file.name.endswith(SUFFIX) else file.with_name(file.name + SUFFIX)
+    with open_site(options) as site, site.database() as database, database.transaction(snapshot=True) as cursor:
+        data = export_content(cursor, schools.find_school(cursor, school).id)
+    _write_whole(path, data)
+    click.echo(f"{path} ({len(data)} bytes)")
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under its name only when it is complete, so that a watched folder never shows half of it."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,29 @@
+"""JSON messages in and out of requests."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from flask import Response, request
+
+from domain.errors import UnsupportedMediaType
+from domain.wire import decompress, from_json, to_json
+
+CONTENT_TYPE = "application/json"
+
+Message = TypeVar("Message")
+
+
+def read_message(kind: type[Message]) -> Message:
+    """The request's body as a message, inflated if it was sent compressed.
+
+    Raises UnsupportedMediaType unless it is declared as JSON (a form of a foreign web page cannot declare that), MalformedJson, BodyTooLarge.
+    """
+    if request.mimetype != CONTENT_TYPE:
+        raise UnsupportedMediaType
+    return from_json(decompress(request.get_data(cache=False), request.headers.get("Content-Encoding", "")), kind)
+
+
+def answer(message: Any, status: int = 200) -> Response:
+    """A message as the answer."""
+    return Response(to_json(message), status=status, content_type=CONTENT_TYPE)

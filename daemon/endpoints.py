@@ -1,0 +1,141 @@
+"""What an endpoint of the localhost API is, and what a handler gets and gives.
+
+Each module in `routes` declares its endpoints in one table. The application is built from these tables (app.py) and so is the OpenAPI
+document (openapi.py): an endpoint that is not declared does not exist, and one that is declared is documented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from daemon.database import DeviceDatabase
+from daemon.identity import DeviceIdentity
+from daemon.records import LocalRecords
+from daemon.sync.round import SyncStatus
+from daemon.sync_on_demand import SyncOnDemand
+from domain.clock import Clock
+from domain.errors import CarrelError, NotFound, NotSignedIn
+from domain.ids import Id, parse_id
+
+
+class ApiSettings(Protocol):
+    """The part of the device's settings that the API keeps to (daemon/config.py)."""
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]: ...
+
+
+class Enrolment(Protocol):
+    """Which device of which school this is (daemon/enrolment.py): None before `enrol` has redeemed a one-time code.
+
+    `enrol` raises CloudUnreachable, Conflict and InvalidInput.
+    """
+
+    def current(self) -> DeviceIdentity | None: ...
+
+    def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the API works with, made by whoever starts the daemon. `sync_state` must be cheap: every `GET status` asks it."""
+
+    database: DeviceDatabase
+    records: LocalRecords
+    identity: Enrolment
+    sync_state: Callable[[], SyncStatus]
+    sync: SyncOnDemand
+    settings: ApiSettings
+    clock: Clock
+    control_token: str
+
+
+class Access(Enum):
+    """Who may call an endpoint. Students come with a session's token, the command line with the control token."""
+
+    OPEN = "open"
+    STUDENT = "student"
+    CONTROL = "control"
+    STUDENT_OR_CONTROL = "student_or_control"
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything a caller may send: a body, one of its parts, or the query."""
+
+
+class NoQuery(Input, frozen=True):
+    """An endpoint without query parameters."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, checked: the caller may call, `query` and `body` are of the declared types and within the registry's limits."""
+
+    device: Device
+    student: Id | None = None
+    query: Any = None
+    body: Any = None
+    args: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def student_id(self) -> Id:
+        """The signed-in student. Raises NotSignedIn where an endpoint asks for one without demanding a session."""
+        if self.student is None:
+            raise NotSignedIn()
+        return self.student
+
+    @property
+    def row_id(self) -> Id:
+        """The id in the path. Raises NotFound when it is not one."""
+        try:
+            return parse_id(self.args["id"])
+        except ValueError:
+            raise NotFound() from None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a handler gives: a struct (or ready JSON bytes, or None for no body) and a status."""
+
+    body: msgspec.Struct | bytes | None = None
+    status: int = 200
+
+
+BodyReader = Callable[[bytes], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path below /v1.
+
+    `answers` maps each status of success to the type of its body. `errors` are the refusals of this endpoint beyond those that every
+    endpoint has and those that follow from its access, query, body and path (openapi.py). `body` is the type of the body; `read_body` decodes
+    it where the type alone does not say how.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call], Answer]
+    summary: str
+    answers: Mapping[int, Any]
+    access: Access = Access.STUDENT
+    query: type[Input] = NoQuery
+    body: Any = None
+    body_optional: bool = False
+    read_body: BodyReader | None = None
+    errors: tuple[type[CarrelError], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name of its own: `get_plan_items`, from the method and the words of the path."""
+        words = [w for w in self.path.replace(".", "/").split("/") if w and not w.startswith("<")]
+        suffix = ["one"] if self.path.endswith(">") and self.method == "GET" else []
+        return "_".join([self.method.lower(), *words, *suffix])

@@ -1,0 +1,44 @@
+"""Enrolment: a one-time code becomes a device of a school."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from daemon.gateway import CloudGateway
+from daemon.identity import DeviceIdentity, Identity
+from domain.errors import InvalidConfig, InvalidInput
+from domain.wire import EnrolRequest
+
+
+class Enrolment:
+    """Redeems codes. `on_enrolled` is called afterwards, so that the first sync does not wait for the next poll."""
+
+    def __init__(
+        self, identity: Identity, gateway_for: Callable[[str], CloudGateway], on_enrolled: Callable[[], None] = lambda: None
+    ) -> None:
+        self._identity = identity
+        self._gateway_for = gateway_for
+        self._on_enrolled = on_enrolled
+
+    def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity:
+        """Enrols this device with the server at `cloud_url`. No lock and no transaction is held while the server is asked.
+
+        Raises InvalidInput for an address that may not be used, CloudUnreachable when the server cannot be reached or refuses the code,
+        and Conflict for a device that holds data of another school.
+        """
+        try:
+            gateway = self._gateway_for(cloud_url)
+        except InvalidConfig as error:
+            raise InvalidInput(error.problems) from error
+        answer = gateway.enrol(EnrolRequest(code=code.strip(), device_name=name, app_version=_app_version()))
+        identity = self._identity.adopt(answer, cloud_url)
+        self._on_enrolled()
+        return identity
+
+
+def _app_version() -> str:
+    try:
+        return version("carrel")
+    except PackageNotFoundError:
+        return "unversioned"

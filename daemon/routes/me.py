@@ -1,0 +1,41 @@
+"""The signed-in student: GET /me, PATCH /me/profile."""
+
+from __future__ import annotations
+
+import msgspec
+
+from daemon import content
+from daemon.endpoints import Answer, Call, Endpoint
+from daemon.intake import MISSING_FIELD
+from daemon.models import StudentProfile
+from daemon.schemas import Class, Me, OwnQuery, Profile, ProfileChange
+from domain.errors import InvalidInput, NotFound, Problem
+from domain.ids import dashed
+
+
+def show(call: Call) -> Answer:
+    user, profile, classes = content.student(call.device.database, call.student_id)
+    in_classes = [Class(dashed(c.id), c.name) for c in classes]
+    return Answer(Me(dashed(user.id), user.username, user.display_name, in_classes, _profile(profile)))
+
+
+def change_profile(call: Call) -> Answer:
+    change: ProfileChange = call.body
+    fields = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
+    if not fields:
+        raise InvalidInput([Problem("$", MISSING_FIELD, "Say which field to change.")])
+    call.device.records.update_profile(call.student_id, fields)
+    _, profile, _ = content.student(call.device.database, call.student_id)
+    return Answer(_profile(profile))
+
+
+def _profile(row: StudentProfile | None) -> Profile:
+    if row is None:
+        return Profile(None, None, None)
+    return Profile(row.grade, row.exam_on, msgspec.json.decode(row.available_minutes) if row.available_minutes else None)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/me", show, "Who is signed in, with classes and profile.", {200: Me}, query=OwnQuery, errors=(NotFound,)),
+    Endpoint("PATCH", "/me/profile", change_profile, "Change one's profile.", {200: Profile}, body=ProfileChange, errors=(NotFound,)),
+)

@@ -1,0 +1,82 @@
+"""What `carrel` says to people: answers of the localhost API as plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Answer = Mapping[str, Any]
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
+def status_lines(answer: Answer, now_ms: int) -> str:
+    """`carrel status`: the daemon, its school, where sync stands, and what waits for a person. Times of the answer are UTC ms."""
+    lines = [f"Carrel runs at {answer['address']} (process {answer['pid']})."]
+    if answer.get("school_name"):
+        lines.append(f"This is a device of {answer['school_name']}.")
+    lines.append(state_sentence(answer))
+    if answer.get("last_contact_ms"):
+        lines.append(f"The school's server was last reached {ago(now_ms - answer['last_contact_ms'])}.")
+    if answer["state"] != "rejected" and answer.get("rejected"):
+        lines.append(_rejected_sentence(answer["rejected"]))
+    lines += [f"Note: {notice}" for notice in answer.get("notices", ())]
+    return "\n".join(lines)
+
+
+def state_sentence(answer: Answer) -> str:
+    """Where sync stands (daemon/sync/round.py, SyncStatus)."""
+    match answer["state"]:
+        case "not_enrolled":
+            return "Not enrolled yet: answers are kept here. Enrol with `carrel enrol URL CODE`."
+        case "waiting":
+            again = f" Next attempt in {span(answer['next_attempt_in_s'])}." if answer.get("next_attempt_in_s") is not None else ""
+            return f"Waiting: {answer.get('message') or 'the last sync failed.'} {_queued(answer['pending'])}{again}"
+        case "pending":
+            return f"Not everything is at school yet. {_queued(answer['pending'])}"
+        case "unknown":
+            return "Nothing is waiting here; the school's server was not reached since the daemon started."
+        case "rejected":
+            return _rejected_sentence(answer["rejected"])
+        case "synced":
+            return "Everything is at school, and everything from school is here."
+    return f"State: {answer['state']}."
+
+
+def round_sentence(answer: Answer) -> str:
+    """`carrel sync`: what a round came to (POST /v1/sync)."""
+    moved = f"{answer['pushed']} sent, {answer['pulled']} received"
+    if not answer["finished"]:
+        return "The sync goes on in the background: ask `carrel status`."
+    if answer["outcome"] == "done":
+        return f"Synced: {moved}. {_rejected_sentence(answer['rejected'])}" if answer["rejected"] else f"Synced: {moved}."
+    if answer["outcome"] == "not_enrolled":
+        return "Not enrolled yet: enrol with `carrel enrol URL CODE`."
+    return f"Sync did not get through ({moved}): {answer.get('message') or answer['outcome']} Everything stays queued here."
+
+
+def span(seconds: float) -> str:
+    """A time span in the largest unit that says enough: 40 s, 3 min, 2 h, 5 days."""
+    if seconds < _MINUTE_S:
+        return f"{max(0, round(seconds))} s"
+    if seconds < _HOUR_S:
+        return f"{round(seconds / _MINUTE_S)} min"
+    if seconds < 2 * _DAY_S:
+        return f"{round(seconds / _HOUR_S)} h"
+    return f"{round(seconds / _DAY_S)} days"
+
+
+def ago(ms: int) -> str:
+    """How long ago something was, `ms` milliseconds; a clock that went back makes it just now."""
+    return "just now" if ms < 2_000 else f"{span(ms / 1000)} ago"
+
+
+def _queued(pending: int) -> str:
+    if pending == 0:
+        return "Nothing is waiting here."
+    return "One change is waiting here." if pending == 1 else f"{pending} changes are waiting here."
+
+
+def _rejected_sentence(rejected: int) -> str:
+    what = "one change" if rejected == 1 else f"{rejected} changes"
+    return f"The school refused {what}; nothing is lost, but a person must look (GET /v1/sync/operations?state=rejected)."

@@ -1,0 +1,266 @@
+"""The running daemon: what is made of what, and in which order it starts and stops.
+
+    start   lock the state folder → migrate → database → identity, records, sync → schedule (jobs, watcher) → HTTP server → announce
+    stop    the other way round: nothing new is begun and a hanging network call is broken off; the server answers what it has begun;
+            threads end; the writer closes the database last
+
+A stop takes three seconds at most, unless a write is still on its way to the disk. What was acknowledged is on the disk by then anyway: killing
+the process loses nothing, a stop is only politeness towards requests in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from daemon import logs, mastery
+from daemon.app import create_app
+from daemon.config import DeviceConfig, load_config, prepare_folders
+from daemon.database import DeviceDatabase
+from daemon.endpoints import Device
+from daemon.enrolment import Enrolment
+from daemon.gateway import CloudGateway, HttpGateway
+from daemon.identity import DeviceIdentity, Identity
+from daemon.importer import ContentInbox, InboxStatus
+from daemon.live_config import ConfigStatus, LiveConfig
+from daemon.logs import fields
+from daemon.models import MODELS
+from daemon.notify import notify
+from daemon.records import LocalRecords
+from daemon.schedule import Schedule, Tasks
+from daemon.server import LocalServer
+from daemon.state_folder import RunningDaemon, announce, locked, new_token, withdraw
+from daemon.sync.round import SyncRound
+from daemon.sync_on_demand import SyncOnDemand
+from daemon.upgrade import upgrade_if_needed
+from domain.clock import Clock, HybridClock, SystemClock
+from domain.ids import IdSource
+
+log = logging.getLogger(__name__)
+
+# The parts of the three seconds that a stop may take.
+SERVER_STOP_S = 1.5
+JOBS_STOP_S = 0.7
+# How often the main thread looks whether the database still works.
+HEALTH_CHECK_S = 2.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Exit codes besides those of domain/errors.py.
+EXIT_FAILED = 1
+EXIT_HURRIED = 130
+
+
+class Service:
+    """One daemon in this process. The caller holds the lock of the state folder and has migrated the database."""
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        environ: Mapping[str, str],
+        clock: Clock | None = None,
+        gateway_for: Callable[[str], CloudGateway] = HttpGateway,
+    ) -> None:
+        self._config = config
+        self._environ = environ
+        self._clock = clock or SystemClock()
+        self._gateway_for = gateway_for
+        self._parts = ExitStack()
+        self._leftovers: list[str] = []
+        self._notices_lock = threading.Lock()
+
+    def start(self) -> RunningDaemon:
+        """Starts everything, or nothing: what was started is stopped again when a later part fails.
+
+        Returns where the API listens. Raises OperatorError, for instance when the port is taken.
+        """
+        with ExitStack() as parts:
+            running = self._start_parts(parts)
+            self._parts = parts.pop_all()
+        return running
+
+    def stop(self) -> list[str]:
+        """Stops everything. Returns the jobs that would not end in time; their threads are then still there."""
+        self._parts.close()
+        return self._leftovers
+
+    def failure(self) -> str | None:
+        """Why the database cannot be trusted any more; only a new process that opens it again may go on."""
+        return self._database.failure
+
+    def _start_parts(self, parts: ExitStack) -> RunningDaemon:
+        config, clock = self._config, self._clock
+        self._database = database = DeviceDatabase(config.database_path)
+        database.open(MODELS)
+        parts.callback(database.close)
+        parts.callback(withdraw, config.state_dir)
+
+        ids = IdSource(clock.now_ms)
+        identity = Identity(database, config.state_dir, clock, ids)
+        rounds = SyncRound(database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s)
+        self._live = live = LiveConfig(config, self._environ, self._follow)
+        self._inbox = ContentInbox(config.inbox_dir, database, lambda: _school_id(identity), clock, lambda: live.current.inbox.steady_ms)
+        tasks = Tasks(rounds, lambda: _refresh_mastery(database, clock), self._look_into_inbox, self._reload_config)
+        self._schedule = schedule = Schedule(tasks, live, clock)
+        parts.callback(self._stop_schedule)
+
+        records = LocalRecords(database, clock, ids, HybridClock(clock), identity.device_id, schedule.request_sync)
+        on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
+        token = new_token(config.state_dir)
+        device = Device(
+            database=database,
+            records=records,
+            identity=identity.current,
+            enrol=Enrolment(identity, self._gateway_for, schedule.sync_now).enrol,
+            sync_status=rounds.status,
+            sync=on_demand,
+            settings=config.api,
+            clock=clock,
+            control_token=token,
+        )
+        server = LocalServer(create_app(device), config.api.host, config.api.port, config.api.threads)
+        server.start()
+        parts.callback(server.stop, SERVER_STOP_S)
+        # First of all at a stop, so that a request that waits for a sync round is answered too.
+        parts.callback(rounds.abort)
+        parts.callback(on_demand.close)
+        parts.callback(schedule.stop_starting)
+
+        self._running = RunningDaemon(os.getpid(), config.api.host, server.port, clock.now_ms())
+        announce(config.state_dir, self._running)
+        schedule.start()
+        return self._running
+
+    def _stop_schedule(self) -> None:
+        self._leftovers = self._schedule.stop(JOBS_STOP_S)
+
+    def _look_into_inbox(self) -> bool:
+        try:
+            return self._inbox.look()
+        finally:
+            self._tell_notices()
+
+    def _reload_config(self) -> None:
+        self._live.check()
+        self._tell_notices()
+
+    def _tell_notices(self) -> None:
+        """Writes into daemon.json what `carrel status` should say beside the state of sync."""
+        with self._notices_lock:
+            notices = tuple(_notices(self._live.status, self._inbox.status))
+            if notices != self._running.notices:
+                self._running = replace(self._running, notices=notices)
+                announce(self._config.state_dir, self._running)
+
+    def _follow(self, config: DeviceConfig) -> None:
+        logs.set_level(config.log.level)
+        self._schedule.follow(config)
+
+
+def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
+    """Runs the daemon until SIGTERM or SIGINT. `say` gets a sentence with the address once it listens. Returns the exit code.
+
+    Raises OperatorError when it cannot start. A second signal ends the process at once.
+    """
+    config = load_config(config_path, environ)
+    logs.start(config.log.level, config.log.format)
+    prepare_folders(config)
+    with locked(config.state_dir):
+        upgrade_if_needed(config.database_path)
+        service = Service(config, environ)
+        with _stop_signals() as wait_for_signal:
+            running = service.start()
+            log.info("started", extra=fields(pid=running.pid, address=running.url))
+            say(f"Carrel listens on {running.url}")
+            notify("READY=1")
+            exit_code = _wait(service, wait_for_signal)
+            notify("STOPPING=1")
+            leftovers = service.stop()
+    log.info("stopped", extra=fields(exit_code=exit_code))
+    if leftovers:
+        # Their threads would be waited for at the interpreter's exit; the database is closed and nothing of theirs can be lost.
+        log.warning("jobs were left behind", extra=fields(jobs=",".join(leftovers)))
+        logging.shutdown()
+        os._exit(exit_code)
+    return exit_code
+
+
+def _wait(service: Service, wait_for_signal: Callable[[float], bool]) -> int:
+    """Until a signal comes (0) or the database fails (EXIT_FAILED), upon which the service manager starts a new process."""
+    while not wait_for_signal(HEALTH_CHECK_S):
+        if failure := service.failure():
+            log.error("stopping, because the database failed", extra=fields(error=failure))
+            return EXIT_FAILED
+        notify("WATCHDOG=1")
+    return 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[float], bool]]:
+    """Gives a function that waits up to so many seconds for the first stop signal; the second one ends the process at once.
+
+    A pipe rather than an Event: a handler that sets an Event while the main thread waits for it can deadlock.
+    """
+    came = 0
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came += 1
+        if came > 1:
+            os._exit(EXIT_HURRIED)
+        os.write(writer, b"!")
+
+    def wait(timeout_s: float) -> bool:
+        return bool(select.select([reader], [], [], timeout_s)[0])
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _school_id(identity: Identity) -> str | None:
+    current = identity.current()
+    return current.school_id if current else None
+
+
+def _refresh_mastery(database: DeviceDatabase, clock: Clock) -> None:
+    """One student, one short write; a classroom's laptop has many."""
+    for student_id in mastery.stale_students(database):
+        mastery.refresh(database, student_id, clock)
+
+
+def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:
+    if config.problem:
+        yield f"The settings of before stay in force: {config.problem}"
+    if config.needs_restart:
+        yield f"A restart is needed for changed settings: {', '.join(config.needs_restart)}."
+    if inbox.last_problem:
+        yield f"A content file was refused: {inbox.last_problem}"
+
+
+def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceIdentity:
+    """Enrols a device whose daemon is not running. Raises AlreadyRunning, OperatorError, and what `Enrolment.enrol` raises."""
+    prepare_folders(config)
+    with locked(config.state_dir):
+        upgrade_if_needed(config.database_path)
+        database = DeviceDatabase(config.database_path)
+        database.open(MODELS)
+        try:
+            clock = SystemClock()
+            identity = Identity(database, config.state_dir, clock, IdSource(clock.now_ms))
+            return Enrolment(identity, HttpGateway).enrol(cloud_url, code, name)
+        finally:
+            database.close()

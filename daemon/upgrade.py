@@ -1,0 +1,73 @@
+"""Bringing the database to this version's schema before the daemon starts.
+
+peewee-migrate mocks the database for the whole process while it replays files, and stays in memory ever after. So the question "is
+anything to be done?" is answered without it, and what is to be done is done by a process that ends: this module, run with the path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from domain.errors import AlreadyRunning, CarrelError, OperatorError, SchemaError, Unavailable
+from migrations.current import device_is_current
+
+log = logging.getLogger(__name__)
+
+# A table of millions of rows on slow flash takes minutes to rebuild; longer than this is a hang.
+UPGRADE_MAX_S = 3600
+_SOURCE_ROOT = Path(__file__).parents[1]
+
+
+def upgrade_if_needed(database: Path) -> None:
+    """Brings the database at `database` to head, making it if need be. No connection to it may be open in this process.
+
+    Raises SchemaError, AlreadyRunning, Unavailable or OperatorError with the sentence of the migration runner.
+    """
+    if device_is_current(database):
+        return
+    log.info("the database is being migrated")
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "daemon.upgrade", str(database)], stdout=subprocess.PIPE, env=environ, timeout=UPGRADE_MAX_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SchemaError(f"The migration of {database} did not end within {UPGRADE_MAX_S} s and was stopped: look at the disk.") from error
+    _raise_failure(done.returncode, done.stdout)
+
+
+def _raise_failure(exit_code: int, report: bytes) -> None:
+    if exit_code == 0:
+        return
+    try:
+        problem = json.loads(report)
+        kind, message = _KINDS.get(problem["code"], OperatorError), str(problem["message"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SchemaError(f"The migration ended with exit code {exit_code}: the lines above say why.") from error
+    raise kind(message)
+
+
+_KINDS: dict[str, type[CarrelError]] = {kind.code: kind for kind in (SchemaError, AlreadyRunning, Unavailable)}
+
+
+def main() -> int:
+    """Migrates the database named on the command line; on failure prints {"code", "message"}."""
+    sys.modules["psycopg2"] = None  # type: ignore[assignment]  # peewee imports it where it finds it; 5 MB that no device needs
+    from migrations.runner import upgrade_device
+
+    try:
+        for step in upgrade_device(Path(sys.argv[1])):
+            print(f"migrated {step.name} in {step.duration_ms} ms", file=sys.stderr)
+    except CarrelError as error:
+        print(json.dumps({"code": error.code, "message": error.message}))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
