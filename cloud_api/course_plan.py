@@ -76,9 +76,11 @@ class _CoursePlan:
         return known | {external_id: self._edit.id_for(stored.get(external_id)) for external_id in in_file}
 
     def _topic_id(self, external_id: str, column: str, where: str) -> str | None:
-        """The topic's id; None, with the problem noted, when there is none. An empty cell was noted when it was read."""
+        """The topic's id; None, with the problem noted, when there is none. An empty cell means no topic, or was noted when it was read."""
+        if not external_id:
+            return None
         found = self._topic_ids.get(external_id)
-        if found is None and external_id:
+        if found is None:
             self._problems.add(where, "unknown_topic", f"{column} names no topic of {self._where_to_look('topics.csv')}")
         return found
 
@@ -150,7 +152,7 @@ class _CoursePlan:
             self._edit.delete("topic_prerequisites", stored[arc])
 
     def _note_circles(self, arcs: Mapping[_Arc, str], others: set[_Arc], message: str) -> None:
-        for arc in sorted(_circular(arcs.keys() | others) & arcs.keys(), key=lambda arc: arcs[arc]):
+        for arc in _circular(arcs.keys() | others) & arcs.keys():
             self._problems.add(arcs[arc], "circle", message)
 
 

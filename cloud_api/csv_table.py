@@ -21,7 +21,7 @@ LIST_SEPARATOR = ";"
 
 
 class Problems:
-    """The problems found so far, in the order in which they were found."""
+    """The problems found so far."""
 
     def __init__(self) -> None:
         self._found: list[Problem] = []
@@ -31,11 +31,11 @@ class Problems:
         self._found.append(Problem(where, code, message))
 
     def raise_if_any(self) -> None:
-        """Raises InvalidInput with the problems, at most PROBLEMS_MAX of them listed."""
+        """Raises InvalidInput with the problems, file by file in the order of their lines, at most PROBLEMS_MAX of them listed."""
         if not self._found:
             return
         count = len(self._found)
-        listed = self._found[:PROBLEMS_MAX]
+        listed = sorted(self._found, key=_place)[:PROBLEMS_MAX]
         if count > PROBLEMS_MAX:
             listed.append(Problem(listed[-1].path, "more", f"and {count - PROBLEMS_MAX} more problems"))
         raise InvalidInput(listed, f"{count} {'problem' if count == 1 else 'problems'} found; nothing was imported.")
@@ -54,6 +54,11 @@ class Line:
     def items(self, column: str) -> list[str]:
         """The items of a cell that holds a list, each once."""
         return list(dict.fromkeys(item.strip() for item in self[column].split(LIST_SEPARATOR) if item.strip()))
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.path.partition(":")
+    return file, int(line or 0)
 
 
 def read_lines(path: Path, required: Sequence[str], optional: Sequence[str], problems: Problems) -> list[Line]:

@@ -191,8 +191,10 @@ def _begin(read_only: bool, snapshot: bool) -> str:
 def _translated(connection: Any) -> Iterator[None]:
     try:
         yield
-    except (postgres_errors.DiskFull, postgres_errors.OutOfMemory) as error:
+    except postgres_errors.DiskFull as error:
         raise StorageFull("The database server has no space left; nothing was written.") from error
+    except postgres_errors.OutOfMemory as error:
+        raise Unavailable("The database server is short of memory; nothing was written.") from error
     except postgres_errors.QueryCanceled as error:
         raise Unavailable("The database took too long; nothing was written.") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:

@@ -48,14 +48,12 @@ def revoke(cursor: Cursor, ids: IdSource, school_id: str, device_id: str, now_ms
 
     The row stays: what the device wrote before keeps its origin.
     """
-    cursor.execute(
-        "UPDATE devices SET revoked_at_ms = coalesce(revoked_at_ms, %s) WHERE school_id = %s AND id = %s RETURNING revoked_at_ms = %s",
-        (now_ms, school_id, device_id, now_ms),
-    )
+    cursor.execute("SELECT revoked_at_ms FROM devices WHERE school_id = %s AND id = %s FOR UPDATE", (school_id, device_id))
     if (row := cursor.fetchone()) is None:
         raise NotFound("There is no such device in the school.")
-    if not row[0]:
+    if row[0] is not None:
         return
+    cursor.execute("UPDATE devices SET revoked_at_ms = %s WHERE school_id = %s AND id = %s", (now_ms, school_id, device_id))
     cursor.execute(
         "UPDATE device_grants SET ended_at_ms = %s WHERE school_id = %s AND device_id = %s AND ended_at_ms IS NULL",
         (now_ms, school_id, device_id),

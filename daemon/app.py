@@ -7,7 +7,6 @@ same for every endpoint and happens here, so no handler can leave a check out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flask
 import msgspec

@@ -174,9 +174,15 @@ def show(settings: Settings, as_json: bool) -> None:
 
 
 def _find(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
-    from daemon import control
+    """The running daemon. A configuration with a fault is said on stderr and does not hide it: the daemon may run with the one before."""
+    from daemon import config, control
 
-    return control.find(settings.load().state_dir, timeout_s)
+    try:
+        state_dir = settings.load().state_dir
+    except InvalidConfig as error:
+        click.echo(f"carrel: {error.message}", err=True)
+        state_dir = config.find_state_dir(settings.path, settings.environ)
+    return control.find(state_dir, timeout_s)
 
 
 def _enrol_here(config: DeviceConfig, url: str, code: str, name: str) -> dict[str, Any]:
@@ -204,3 +210,7 @@ def _config_lines(shown: dict[str, Any]) -> str:
     lines = [f"# {shown['file'] or 'no file: defaults and variables'}"]
     lines += [f"{path} = {json.dumps(entry['value'], ensure_ascii=False)}  ({entry['from']})" for path, entry in shown["settings"].items()]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ CONFIG_NAME = "config.toml"
 CONFIG_VARIABLE = "CARREL_CONFIG"
 # The database's address as other programs write it; wins over `database_path`.
 DATABASE_VARIABLE = "SQLITE_DATABASE_URL"
+STATE_DIR_VARIABLE = "CARREL_DEVICE_STATE_DIR"
 # Where an administrator configures every account of a machine at once.
 SYSTEM_CONFIG = Path("/etc/carrel") / CONFIG_NAME
 DATABASE_NAME = "carrel.sqlite3"
@@ -62,7 +64,7 @@ class ApiSettings:
 
     host: str = setting("127.0.0.1", "The loopback address on which apps reach the daemon.", check=_loopback_problem)
     port: int = setting(8750, "Its port; 0 takes any free one, named in daemon.json in the state folder.", minimum=0, maximum=65535)
-    threads: int = setting(10, "Requests that are answered at the same time.", minimum=2, maximum=64)
+    threads: int = setting(8, "Requests that are answered at the same time.", minimum=2, maximum=64)
     body_bytes_max: int = setting(
         2 * 1024 * 1024, "The largest request body that is read.", unit="bytes", minimum=4096, maximum=64 * 1024 * 1024
     )
@@ -194,6 +196,17 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> DeviceConfig:
         problem = Problem("device.inbox_dir", "invalid", "must not be the folder of the database")
         raise InvalidConfig(str(source or "The environment"), [problem])
     return DeviceConfig(source, settings, state_dir, database_path, inbox_dir)
+
+
+def find_state_dir(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """The state folder, also when other settings are at fault: for commands that only look, above all just then."""
+    text = environ.get(STATE_DIR_VARIABLE, "")
+    if not text and path is not None:
+        try:
+            text = tomllib.loads(path.read_text("utf-8"))[SECTION]["state_dir"]
+        except (OSError, ValueError, KeyError, TypeError):
+            text = ""
+    return _absolute(text) if text and isinstance(text, str) else _user_data_path()
 
 
 def prepare_folders(config: DeviceConfig) -> None:

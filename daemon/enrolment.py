@@ -21,6 +21,10 @@ class Enrolment:
         self._gateway_for = gateway_for
         self._on_enrolled = on_enrolled
 
+    def current(self) -> DeviceIdentity | None:
+        """The identity, or None on a device that was never enrolled."""
+        return self._identity.current()
+
     def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity:
         """Enrols this device with the server at `cloud_url`. No lock and no transaction is held while the server is asked.
 

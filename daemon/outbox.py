@@ -16,7 +16,7 @@ import msgspec
 from daemon.boot import boot_id
 from domain.clock import Clock
 from domain.ids import Id
-from domain.operations import CHAIN_START, Operation, OperationKind, OperationState
+from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Verdict
 from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
 from domain.wire import OperationVerdict
 
@@ -95,35 +95,33 @@ def progress(conn: sqlite3.Connection) -> Progress | None:
 def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
     """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
     rows = conn.execute(
-        "SELECT op_no, op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_id, payload"
+        "SELECT op_no - ?, op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_id, payload"
         " FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
-        (place.acked_op_no, ops_max),
+        (place.seq_base, place.acked_op_no, ops_max),
     )
     batch: list[Operation] = []
     used = 0
-    for op_no, op_id, table, row_id, kind, schema, hlc, wall_ms, mono_ms, boot, payload in rows:
-        used += len(payload)
+    for operation in map(Operation._make, rows):
+        used += len(operation.payload)
         if batch and used > bytes_max:
             break
-        seq = op_no - place.seq_base
-        batch.append(Operation(seq, op_id, table, row_id, kind, schema, hlc, wall_ms, mono_ms, boot, payload.encode()))
+        batch.append(operation)
     return batch
 
 
 def settle(
     conn: sqlite3.Connection,
     place: Progress,
-    acked_seq: int,
-    chain: bytes,
+    after: Progress,
     verdicts: Iterable[OperationVerdict],
     feed: Iterable[tuple[int, int, int]],
     now_ms: int,
 ) -> int:
-    """Marks the operations up to `acked_seq` as synced, or rejected where a verdict says so; moves the log's place; gives rows their feed
-    numbers. Returns how many were rejected. All of it in the caller's one transaction.
+    """Marks the operations between two places of the log as synced, or rejected where a verdict says so; moves the log's place; gives rows
+    their feed numbers. Returns how many were rejected. All of it in the caller's one transaction.
     """
-    first, last = place.acked_op_no + 1, place.seq_base + acked_seq
-    rejected = [v for v in verdicts if v.verdict == "rejected"]
+    first, last = place.acked_op_no + 1, after.acked_op_no
+    rejected = [v for v in verdicts if v.verdict == Verdict.REJECTED]
     conn.execute(
         "UPDATE sync_operations SET state = 'synced', settled_at_ms = ? WHERE op_no BETWEEN ? AND ? AND state = 'pending'",
         (now_ms, first, last),
@@ -134,7 +132,10 @@ def settle(
     )
     for first_seq, last_seq, feed_no in feed:
         _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no)
-    conn.execute("UPDATE sync_progress SET acked_op_no = ?, chain = ?, last_push_ms = ?", (last, chain.hex(), now_ms))
+    conn.execute(
+        "UPDATE sync_progress SET acked_op_no = ?, chain = ?, last_push_ms = ? WHERE incarnation = ? AND acked_op_no = ?",
+        (last, after.chain.hex(), now_ms, place.incarnation, place.acked_op_no),
+    )
     return len(rejected)
 
 

@@ -32,7 +32,8 @@ CONFIG_PAUSE_MS = 400
 BUSY_RETRY_S = 1.0
 # The server may ask for a slower pace, up to this.
 POLL_MAX_S = 3600.0
-THREAD_STOP_S = 0.3
+# How long each of the schedule's own threads may take to end.
+THREAD_STOP_S = 0.2
 
 
 class Round(Protocol):

@@ -96,17 +96,17 @@ Week = Annotated[list[Minutes], Meta(min_length=7, max_length=7, description="Mi
 class ProfileChange(Input, frozen=True):
     """The fields to change; null clears one."""
 
-    grade: Annotated[str | None | UnsetType, limited("student_profiles", "grade")] = UNSET
-    exam_on: Annotated[str | None | UnsetType, limited("student_profiles", "exam_on")] = UNSET
-    available_minutes: Week | None | UnsetType = UNSET
+    grade: Annotated[str | UnsetType | None, limited("student_profiles", "grade")] = UNSET
+    exam_on: Annotated[str | UnsetType | None, limited("student_profiles", "exam_on")] = UNSET
+    available_minutes: Week | UnsetType | None = UNSET
 
 
 class NewPlan(Input, frozen=True):
     """What the plan should be. Exam and minutes a day come from the profile."""
 
     horizon_days: Annotated[int, Meta(ge=1, le=HORIZON_DAYS_MAX)] = HORIZON_DAYS_DEFAULT
-    days_off: Annotated[list[Day], Meta(max_length=DAYS_OFF_MAX)] = []
-    exclude: Annotated[list[RowId], Meta(max_length=EXCLUDED_MAX, description="Concepts not to plan.")] = []
+    days_off: Annotated[list[Day], Meta(max_length=DAYS_OFF_MAX)] = msgspec.field(default_factory=list)
+    exclude: Annotated[list[RowId], Meta(max_length=EXCLUDED_MAX, description="Concepts not to plan.")] = msgspec.field(default_factory=list)
 
 
 class PlanItemChange(Input, frozen=True):

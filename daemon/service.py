@@ -46,9 +46,10 @@ from domain.ids import IdSource
 
 log = logging.getLogger(__name__)
 
-# The parts of the three seconds that a stop may take.
-SERVER_STOP_S = 1.5
-JOBS_STOP_S = 0.7
+# The parts of the three seconds that a stop may take; the threads of the schedule have some of their own (daemon/schedule.py).
+SERVER_STOP_S = 1.2
+JOBS_STOP_S = 0.6
+THREADS_STOP_S = 0.2
 # How often the main thread looks whether the database still works.
 HEALTH_CHECK_S = 2.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -72,7 +73,6 @@ class Service:
         self._clock = clock or SystemClock()
         self._gateway_for = gateway_for
         self._parts = ExitStack()
-        self._leftovers: list[str] = []
         self._notices_lock = threading.Lock()
 
     def start(self) -> RunningDaemon:
@@ -85,10 +85,9 @@ class Service:
             self._parts = parts.pop_all()
         return running
 
-    def stop(self) -> list[str]:
-        """Stops everything. Returns the jobs that would not end in time; their threads are then still there."""
+    def stop(self) -> None:
+        """Stops everything; what hangs for longer than its time is left behind, without access to the database."""
         self._parts.close()
-        return self._leftovers
 
     def failure(self) -> str | None:
         """Why the database cannot be trusted any more; only a new process that opens it again may go on."""
@@ -104,27 +103,15 @@ class Service:
         ids = IdSource(clock.now_ms)
         identity = Identity(database, config.state_dir, clock, ids)
         rounds = SyncRound(database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s)
-        self._live = live = LiveConfig(config, self._environ, self._follow)
-        self._inbox = ContentInbox(config.inbox_dir, database, lambda: _school_id(identity), clock, lambda: live.current.inbox.steady_ms)
-        tasks = Tasks(rounds, lambda: _refresh_mastery(database, clock), self._look_into_inbox, self._reload_config)
-        self._schedule = schedule = Schedule(tasks, live, clock)
-        parts.callback(self._stop_schedule)
+        self._schedule = schedule = self._make_schedule(identity, rounds)
+        parts.callback(schedule.stop, JOBS_STOP_S)
 
         records = LocalRecords(database, clock, ids, HybridClock(clock), identity.device_id, schedule.request_sync)
+        enrolment = Enrolment(identity, self._gateway_for, schedule.sync_now)
         on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
         token = new_token(config.state_dir)
-        device = Device(
-            database=database,
-            records=records,
-            identity=identity.current,
-            enrol=Enrolment(identity, self._gateway_for, schedule.sync_now).enrol,
-            sync_status=rounds.status,
-            sync=on_demand,
-            settings=config.api,
-            clock=clock,
-            control_token=token,
-        )
-        server = LocalServer(create_app(device), config.api.host, config.api.port, config.api.threads)
+        app = create_app(Device(database, records, enrolment, rounds.status, on_demand, config.api, clock, token))
+        server = LocalServer(app, config.api.host, config.api.port, config.api.threads)
         server.start()
         parts.callback(server.stop, SERVER_STOP_S)
         # First of all at a stop, so that a request that waits for a sync round is answered too.
@@ -137,8 +124,12 @@ class Service:
         schedule.start()
         return self._running
 
-    def _stop_schedule(self) -> None:
-        self._leftovers = self._schedule.stop(JOBS_STOP_S)
+    def _make_schedule(self, identity: Identity, rounds: SyncRound) -> Schedule:
+        config, clock, database = self._config, self._clock, self._database
+        self._live = live = LiveConfig(config, self._environ, self._follow)
+        self._inbox = ContentInbox(config.inbox_dir, database, lambda: _school_id(identity), clock, lambda: live.current.inbox.steady_ms)
+        tasks = Tasks(rounds, lambda: mastery.refresh_stale(database, clock), self._look_into_inbox, self._reload_config)
+        return Schedule(tasks, live, clock)
 
     def _look_into_inbox(self) -> bool:
         try:
@@ -181,14 +172,22 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
             notify("READY=1")
             exit_code = _wait(service, wait_for_signal)
             notify("STOPPING=1")
-            leftovers = service.stop()
+            service.stop()
     log.info("stopped", extra=fields(exit_code=exit_code))
-    if leftovers:
-        # Their threads would be waited for at the interpreter's exit; the database is closed and nothing of theirs can be lost.
-        log.warning("jobs were left behind", extra=fields(jobs=",".join(leftovers)))
+    if left := _threads_left(THREADS_STOP_S):
+        # The interpreter would wait for them at its exit. The database is closed: nothing of theirs can be lost.
+        log.warning("threads were left behind", extra=fields(threads=",".join(left)))
         logging.shutdown()
         os._exit(exit_code)
     return exit_code
+
+
+def _threads_left(timeout_s: float) -> list[str]:
+    """The names of the threads that do not end by themselves within the time."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(timeout_s / len(others))
+    return sorted(thread.name for thread in others if thread.is_alive())
 
 
 def _wait(service: Service, wait_for_signal: Callable[[float], bool]) -> int:
@@ -234,12 +233,6 @@ def _stop_signals() -> Iterator[Callable[[float], bool]]:
 def _school_id(identity: Identity) -> str | None:
     current = identity.current()
     return current.school_id if current else None
-
-
-def _refresh_mastery(database: DeviceDatabase, clock: Clock) -> None:
-    """One student, one short write; a classroom's laptop has many."""
-    for student_id in mastery.stale_students(database):
-        mastery.refresh(database, student_id, clock)
 
 
 def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:

@@ -7,9 +7,8 @@ pending ──sent, under a lease──▶ pending ──acknowledged──▶ s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.ids import Id
 
@@ -53,8 +52,7 @@ class Rejection(StrEnum):
     REFUSED = "refused_by_database"  # the database itself would not take it
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One row of `sync_operations` as it is sent. `payload` is compact JSON text, exactly as it was written with the row.
 
     `wall_ms`, `mono_ms` and `boot_id` are the device's clocks at the time of writing (docs/protocol.md, "Clocks").
@@ -70,7 +68,7 @@ class Operation:
     wall_ms: int
     mono_ms: int
     boot_id: str
-    payload: bytes
+    payload: str
 
 
 CHAIN_BYTES = 16
@@ -87,17 +85,10 @@ def canonical_prefix(table: str, kind: str, schema: int) -> str:
     return f'"{table}","{kind}",{schema},'
 
 
-def canonical_bytes(prefix: str, seq: int, op_id: str, row_id: str, hlc: int, wall_ms: int, payload: bytes) -> bytes:
+def canonical_bytes(prefix: str, seq: int, op_id: str, row_id: str, hlc: int, wall_ms: int, payload: str) -> bytes:
     """What the chain covers: the JSON array [seq, op id, row id, hlc, wall ms, table, kind, schema, payload], without spaces.
 
     `prefix` comes from `canonical_prefix`. The payload is the JSON text that the device stored; the server writes the same text from the
     columns it received, in their order.
     """
-    return f'[{seq},"{op_id}","{row_id}",{hlc},{wall_ms},{prefix}'.encode() + payload + b"]"
-
-
-def chain_through(chain: bytes, canonical: Iterable[bytes]) -> Iterator[bytes]:
-    """The chain after each of the operations whose canonical bytes are given."""
-    for operation in canonical:
-        chain = next_chain(chain, operation)
-        yield chain
+    return f'[{seq},"{op_id}","{row_id}",{hlc},{wall_ms},{prefix}{payload}]'.encode()

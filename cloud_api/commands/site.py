@@ -97,7 +97,8 @@ school_option = click.option("--school", required=True, metavar="NAME|ID", help=
 def open_site(options: Options) -> Iterator[Site]:
     """The configured server; with `--embedded` its PostgreSQL runs as long as the block, unless it ran before."""
     config = load_config(options.config, os.environ)
-    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("carrel").setLevel(config.log_level.upper())
     clock = SystemClock()
     ids = IdSource(clock.now_ms)
     if not options.embedded:

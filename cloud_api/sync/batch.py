@@ -156,7 +156,7 @@ def _canonical(run: DecodedRun) -> Iterator[bytes]:
     values = zip(*run.fields.values(), strict=True) if names else iter([()] * run.count)
     stamps = zip(run.op_ids, run.row_ids, run.hlcs, run.wall_ms, values, strict=True)
     for seq, (op_id, row_id, hlc, wall_ms, row) in enumerate(stamps, run.first_seq):
-        yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, encode(dict(zip(names, row, strict=True))))
+        yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, encode(dict(zip(names, row, strict=True))).decode())
 
 
 def judge_by_registry(batch: Batch, runs: Sequence[DecodedRun]) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import msgspec
 
-from daemon import openapi
 from daemon.endpoints import Access, Answer, Call, Endpoint
+from daemon.openapi import document
 
 
 def with_document(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     """The endpoints, and the one that describes them."""
 
     @cache
-    def document() -> bytes:
-        return msgspec.json.encode(openapi.document(everything))
+    def encoded() -> bytes:
+        return msgspec.json.encode(document(everything))
 
     def show(call: Call) -> Answer:
-        return Answer(document())
+        return Answer(encoded())
 
-    described = Endpoint("GET", "/openapi.json", show, "This description (OpenAPI 3.1).", {200: dict[str, object]}, Access.OPEN)
+    described = Endpoint("GET", "/openapi.json", show, "This description (OpenAPI 3.1).", {200: dict[str, Any]}, Access.OPEN)
     everything = (*endpoints, described)
     return everything

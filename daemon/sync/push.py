@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -14,12 +16,13 @@ from daemon.boot import boot_id
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
+from daemon.outbox import Progress
 from domain.blocks import encode_column
 from domain.clock import Clock
 from domain.errors import CloudUnreachable
 from domain.operations import Operation, OperationKind, canonical_bytes, canonical_prefix, next_chain
 from domain.registry import TABLES, Kind
-from domain.wire import PROTOCOL_VERSION, ClockReading, Limits, PushRequest, Run
+from domain.wire import PROTOCOL_VERSION, ClockReading, Limits, PushAnswer, PushRequest, Run
 
 # Payloads carry their column names and columns do not: a batch of this many times the plain limit still fits as a rule.
 _PAYLOAD_FACTOR = 3
@@ -29,12 +32,20 @@ _PARTED = {"fork": False, "behind": False, "ahead": True}
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What one batch came to. `more` says that operations are left."""
+    """What sending one batch came to: operations settled, and how many of them the server rejected."""
 
     operations: int
     rejected: int
-    more: bool
-    poll_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch ready to be sent: `place` is the log's place before it, `after` the place once it is settled."""
+
+    place: Progress
+    after: Progress
+    count: int
+    request: PushRequest
 
 
 class Pusher:
@@ -45,59 +56,88 @@ class Pusher:
         self._limits = limits or Limits()
         self._boot_id = boot_id()
 
-    def push_batch(self, gateway: CloudGateway, identity: DeviceIdentity) -> Pushed:
-        """Sends and settles the next batch. Raises CloudUnreachable when the server settles nothing; the batch stays queued then."""
+    def push_all(self, gateway: CloudGateway, identity: DeviceIdentity) -> Iterator[Pushed]:
+        """Sends what is queued, batch by batch, yielding as each is settled.
+
+        While the server works on one batch, the one before is settled here and the next prepared; one request at a time is under way. It ends
+        when nothing is left, or with operations left when the log's place or the limits changed: then it is to be called again. Raises
+        CloudUnreachable when the server settles nothing; what was not settled stays queued.
+        """
+        with ThreadPoolExecutor(1, "push") as sender:
+            batch = self._prepare(None)
+            answer = sender.submit(self._send, gateway, batch) if batch else None
+            while batch and answer:
+                following = self._prepare(batch.after)
+                settled = self._accept(batch, answer, identity)
+                if settled is None:
+                    return
+                answer = sender.submit(self._send, gateway, following) if following else None
+                yield self._settle(batch, settled)
+                batch = following
+
+    def has_pending(self) -> bool:
+        """Whether anything is queued."""
         with self._database.read() as conn:
-            place = outbox.progress(conn)
-            if place is None:
-                return Pushed(0, 0, more=False)
-            limits = self._limits
+            return outbox.counts(conn).pending > 0
+
+    def _prepare(self, place: Progress | None) -> _Batch | None:
+        """The batch after `place`, which defaults to the last settled one; None when nothing is left."""
+        limits = self._limits
+        with self._database.read() as conn:
+            if (place := place or outbox.progress(conn)) is None:
+                return None
             operations = outbox.next_operations(conn, place, limits.batch_ops_max, limits.batch_bytes_max * _PAYLOAD_FACTOR)
         if not operations:
-            return Pushed(0, 0, more=False)
-        chain = _chain_after(place.chain, operations)
+            return None
+        reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id)
+        request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, encode_runs(operations))
+        after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=_chain_after(place.chain, operations))
+        return _Batch(place, after, len(operations), request)
+
+    def _send(self, gateway: CloudGateway, batch: _Batch) -> PushAnswer:
+        return gateway.push(self._identity.token(), batch.request)
+
+    def _accept(self, batch: _Batch, sent: Future[PushAnswer], identity: DeviceIdentity) -> PushAnswer | None:
+        """The answer, if it settles the batch; None when the way to go on has changed."""
         try:
-            answer = gateway.push(self._identity.token(), self._request(place, operations))
+            answer = sent.result()
         except CloudUnreachable as refusal:
-            return self._after_refusal(refusal, len(operations))
+            self._heed(refusal, batch.count)
+            return None
         if answer.server_epoch != identity.server_epoch:
-            self._follow_epoch(answer.server_epoch)
-            return Pushed(0, 0, more=True)
-        if answer.acked_through != operations[-1].seq or answer.chain != chain.hex():
+            self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch))
+            self._identity.forget_cached()
+            return None
+        if answer.acked_through != batch.after.acked_op_no - batch.place.seq_base or answer.chain != batch.after.chain.hex():
             raise CloudUnreachable("bad_answer", "The school's server acknowledged something that was not sent.")
+        return answer
+
+    def _settle(self, batch: _Batch, answer: PushAnswer) -> Pushed:
         now_ms = self._clock.now_ms()
 
-        def settle(conn: Any) -> int:
-            rejected = outbox.settle(conn, place, answer.acked_through, chain, answer.verdicts, answer.feed, now_ms)
+        def settle(conn: sqlite3.Connection) -> int:
+            rejected = outbox.settle(conn, batch.place, batch.after, answer.verdicts, answer.feed, now_ms)
             inbox.release_shadows(conn)
             return rejected
 
         rejected = self._database.write(settle)
         self._limits = answer.limits
-        return Pushed(len(operations), rejected, more=len(operations) >= limits.batch_ops_max, poll_after_s=answer.poll_after_s)
+        return Pushed(batch.count, rejected)
 
-    def _request(self, place: outbox.Progress, operations: Sequence[Operation]) -> PushRequest:
-        reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id)
-        return PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, encode_runs(operations))
-
-    def _after_refusal(self, refusal: CloudUnreachable, sent: int) -> Pushed:
+    def _heed(self, refusal: CloudUnreachable, sent: int) -> None:
+        """Adjusts to a refusal that says how to go on; raises any other."""
         if refusal.remote_code in _PARTED:
             resend_all = _PARTED[refusal.remote_code]
             self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=resend_all))
-            return Pushed(0, 0, more=True)
-        if refusal.reason == "too_large" and sent > 1:
+        elif refusal.reason == "too_large" and sent > 1:
             self._limits = Limits(max(1, sent // 2), self._limits.batch_bytes_max)
-            return Pushed(0, 0, more=True)
-        raise refusal
-
-    def _follow_epoch(self, epoch: str) -> None:
-        self._database.write(lambda conn: self._identity.follow_epoch(conn, epoch))
-        self._identity.forget_cached()
+        else:
+            raise refusal
 
 
 def encode_runs(operations: Sequence[Operation]) -> list[Run]:
     """The operations, in order, as runs of the same table, kind, schema version and fields."""
-    payloads: list[dict[str, Any]] = msgspec.json.decode(b"[" + b",".join([op.payload for op in operations]) + b"]")
+    payloads: list[dict[str, Any]] = msgspec.json.decode(f"[{','.join([op.payload for op in operations])}]")
     both = zip(operations, payloads, strict=True)
     runs = groupby(both, key=lambda pair: (pair[0].table, pair[0].kind, pair[0].schema, tuple(pair[1])))
     return [_encode_run(*key, *zip(*pairs, strict=True)) for key, pairs in runs]

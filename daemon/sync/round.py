@@ -21,14 +21,17 @@ from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
-from daemon.sync.push import Pusher
+from daemon.sync.push import Pushed, Pusher
 from domain.clock import Clock
 from domain.errors import CloudUnreachable
 
 log = logging.getLogger(__name__)
 
-# Batches and pages of one round at most; what is left waits for the next, which follows at once.
-STEPS_MAX = 10_000
+# Pages of one round at most; what is left waits for the next.
+PAGES_MAX = 10_000
+# Attempts to go on after the server asked for a new incarnation or smaller batches, without anything settled in between. Halving the largest
+# batch down to one operation takes eleven.
+FRUITLESS_MAX = 16
 # How long a caller waits for a round that is already under way.
 ROUND_WAIT_MAX_S = 30.0
 # The last contact is written down at most this often, so that idle rounds leave the disk alone.
@@ -113,8 +116,8 @@ class SyncRound:
     def _run(self) -> RoundResult:
         pushed = rejected = pulled = 0
         try:
-            for operations, refused in self._push_all():
-                pushed, rejected = pushed + operations, rejected + refused
+            for batch in self._push_all():
+                pushed, rejected = pushed + batch.operations, rejected + batch.rejected
             for rows in self._pull_all():
                 pulled += rows
         except CloudUnreachable as failure:
@@ -123,12 +126,18 @@ class SyncRound:
         self._note_success()
         return RoundResult("done", pushed, rejected, pulled)
 
-    def _push_all(self) -> Iterator[tuple[int, int]]:
-        for _ in range(STEPS_MAX):
-            pushed = self._pusher.push_batch(*self._way())
-            yield pushed.operations, pushed.rejected
-            if not pushed.more or self.stopping.is_set():
+    def _push_all(self) -> Iterator[Pushed]:
+        fruitless = 0
+        while fruitless < FRUITLESS_MAX:
+            fruitless += 1
+            for pushed in self._pusher.push_all(*self._way()):
+                fruitless = 0
+                yield pushed
+                if self.stopping.is_set():
+                    return
+            if not self._pusher.has_pending():
                 return
+        raise CloudUnreachable("refused", "The school's server refuses this device's operations again and again.")
 
     def _pull_all(self) -> Iterator[int]:
         gateway, _ = self._way()
@@ -137,7 +146,7 @@ class SyncRound:
             return
         answer, etag = found
         self.poll_after_s = answer.poll_after_s
-        for _ in range(STEPS_MAX):
+        for _ in range(PAGES_MAX):
             pulled = self._puller.pull_page(*self._way())
             yield pulled.rows
             if self.stopping.is_set():

@@ -108,7 +108,7 @@ class SchoolBuilder:
         return int(self.value("SELECT head FROM schools WHERE id = %s", self.id))
 
 
-# Fixtures: register them in a folder's conftest.py by importing them there, `cloud_template` with the rest.
+# Fixtures. A folder's conftest.py registers them by importing those it needs, with those that they need in turn.
 
 
 @pytest.fixture(scope="session")
@@ -126,23 +126,23 @@ def cloud_database(postgres: DatabaseServer, cloud_template: str) -> Iterator[st
 
 
 @pytest.fixture
-def database(cloud_database: str) -> Iterator[CloudDatabase]:
-    """The opened database."""
+def open_cloud_database(cloud_database: str) -> Iterator[CloudDatabase]:
+    """The same database, opened."""
     opened = CloudDatabase(cloud_database)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def school(database: CloudDatabase) -> SchoolBuilder:
-    """An empty school."""
-    return SchoolBuilder.build(database)
+def cloud_school(open_cloud_database: CloudDatabase) -> SchoolBuilder:
+    """An empty school in it."""
+    return SchoolBuilder.build(open_cloud_database)
 
 
 @pytest.fixture
-def flask_cloud(database: CloudDatabase) -> Flask:
-    """The cloud API's application."""
-    return create_app(CloudConfig(), database)
+def flask_cloud(open_cloud_database: CloudDatabase) -> Flask:
+    """The cloud API's application over it."""
+    return create_app(CloudConfig(), open_cloud_database)
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_a_token_that_nobody_holds_is_not_signed_in(database: CloudDatabase) -> 
 def test_finding_a_device_and_its_scopes_takes_one_statement_each(school: SchoolBuilder, student: Id) -> None:
     device = school.enrol(Grant("student", student))
     with school.database.transaction() as cursor:
-        counted = _Counting(cursor)
+        counted: Any = _Counting(cursor)
         scopes_of(counted, device_for(counted, device.token, lock=True))
         assert counted.statements == 2
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cloud_api.database import CloudDatabase
+from cloud_api.embedded import DatabaseServer
 from cloud_api.models import MODELS, SyncedRow
 from domain.registry import TABLES, Kind
+from tests.support.postgres import temporary_database
 
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, NULL), NOT a.attnotnull
@@ -38,6 +41,15 @@ _KINDS = {
     Kind.DATE: {"text"},
     Kind.JSON: {"jsonb"},
 }
+
+
+@pytest.fixture(scope="module")
+def database(postgres: DatabaseServer, cloud_template: str) -> Iterator[CloudDatabase]:
+    """One migrated database for all tests here, which only look at it."""
+    with temporary_database(postgres, cloud_template) as url:
+        opened = CloudDatabase(url)
+        yield opened
+        opened.close()
 
 
 def _columns(database: CloudDatabase, table: str) -> dict[str, tuple[str, bool]]:

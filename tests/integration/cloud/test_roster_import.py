@@ -134,9 +134,9 @@ def test_problems_are_reported_together_and_name_nobody(school: SchoolBuilder, r
     ]
     with_problems = HEADING + "\n".join(lines) + "\n"
     assert _problems(school, roster, with_problems) == [
-        ("roster.csv:4", "missing_value"),
         ("roster.csv:2", "invalid_value"),
         ("roster.csv:3", "duplicate_username"),
+        ("roster.csv:4", "missing_value"),
         ("roster.csv:5", "invalid_value"),
         ("roster.csv:7", "contradiction"),
         ("roster.csv:8", "invalid_value"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import SECTION, DeviceSettings, find_config, load_config, prepare_folders
+from daemon.config import SECTION, DeviceSettings, find_config, find_state_dir, load_config, prepare_folders
 from domain.errors import InvalidConfig
 from domain.settings import settings_of
 
@@ -137,3 +137,17 @@ def test_folders_are_made_for_this_account_alone_and_an_open_one_is_closed(tmp_p
     config = load_config(None, {"CARREL_DEVICE_STATE_DIR": str(state)})
     prepare_folders(config)
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (config.state_dir, config.inbox_dir)] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("rest", ["", "[device.api]\nport = -1\n", "[devcie]\n"])
+def test_the_state_folder_is_found_in_a_file_that_has_faults_elsewhere(tmp_path: Path, rest: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[device]\nstate_dir = "{tmp_path}/here"\n{rest}')
+    assert find_state_dir(file, {}) == tmp_path / "here"
+    assert find_state_dir(file, {"CARREL_DEVICE_STATE_DIR": str(tmp_path)}) == tmp_path
+
+
+def test_a_file_that_cannot_be_read_at_all_leaves_the_accounts_own_folder(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[device\n")
+    assert find_state_dir(file, {}) == load_config(None, {}).state_dir
