@@ -19,16 +19,12 @@ DATABASE_URL_VARIABLE = "DATABASE_URL"
 CONFIG_VARIABLE = "CARREL_CONFIG"
 
 
-def _is_port(value: int) -> str | None:
-    return None if 0 <= value <= 65_535 else "must lie between 0 and 65535; 0 takes any free port"
-
-
 @dataclass(frozen=True)
 class Server:
     """How the cloud API listens: processes of threads, since every request mostly waits for PostgreSQL."""
 
     host: str = setting("127.0.0.1", "Address to listen on; put a TLS proxy in front before opening it to a network.")
-    port: int = setting(8751, "Port to listen on; 0 takes any free one.", check=_is_port)
+    port: int = setting(8751, "Port to listen on; 0 takes any free one.", minimum=0, maximum=65_535)
     workers: int = setting(2, "Processes.", minimum=1, maximum=64)
     threads: int = setting(16, "Threads of each process: requests that it answers at the same time.", minimum=1, maximum=64)
     graceful_stop_s: int = setting(30, "How long requests in flight may take to finish at a stop.", unit="s", minimum=1, maximum=600)

@@ -1,4 +1,4 @@
-"""Reading CSV files that people made: every line with its number, and every problem noted with file and line instead of stopping at the first."""
+"""Reading CSV files that people made: every problem is noted with file and line, instead of stopping at the first."""
 
 from __future__ import annotations
 

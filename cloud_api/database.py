@@ -1,7 +1,7 @@
 """Connections and transactions: the one place that opens PostgreSQL, sets a session up, and translates what the driver raises.
 
-The pool belongs to one process and opens connections when they are first needed, so it is made before or after a fork but never used on both
-sides of one. Between transactions nothing is left in a session: pgbouncer in transaction mode may stand in between, and an
+The pool belongs to one process and opens connections when they are first needed, so it may be made before a fork but not used
+on both sides of one. Between transactions nothing is left in a session: pgbouncer in transaction mode may stand in between, and an
 address with several hosts is handed to libpq as it is.
 """
 

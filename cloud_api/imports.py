@@ -1,7 +1,7 @@
 """Imports of a course and of a roster: everything is read and judged first, then written in one transaction, or not at all.
 
-Rows are found again by their external id, so that an import may be repeated: what is the same stays untouched and takes no feed number. What
-has vanished from the files is retired only on demand, and only within what the files speak of.
+Rows are found again by their external id, so that an import may be repeated: what is the same stays untouched and takes no feed number.
+What has vanished from the files is retired only on demand, and only within what the files speak of.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ OPERATIONS = (
         PushAnswer,
         PushRequest,
         signed_in=True,
-        errors=(*_SYNC, {409: ("fork", "behind", "ahead", "gap")}),
+        errors=(*_SYNC, {409: ("fork", "behind", "ahead")}),
     ),
     Operation(
         "post",
@@ -79,7 +79,7 @@ OPERATIONS = (
         PullAnswer,
         PullRequest,
         signed_in=True,
-        errors=(*_SYNC, {429: ("rate_limited",)}),
+        errors=_SYNC,
     ),
     Operation(
         "get",

@@ -115,7 +115,8 @@ def _write_tombstones(cursor: Cursor, tombstones: Sequence[tuple[Any, ...]]) -> 
         execute_values(
             cursor,
             "INSERT INTO tombstones (school_id, scope, table_name, row_id, feed_no, deleted_at_ms) VALUES %s "
-            "ON CONFLICT (school_id, scope, table_name, row_id) DO UPDATE SET feed_no = excluded.feed_no, deleted_at_ms = excluded.deleted_at_ms",
+            "ON CONFLICT (school_id, scope, table_name, row_id) "
+            "DO UPDATE SET feed_no = excluded.feed_no, deleted_at_ms = excluded.deleted_at_ms",
             tombstones,
             page_size=SET_ROWS_MAX,
         )

@@ -1,7 +1,7 @@
 """A roster as one CSV file: username, display_name, role; class, external_id.
 
-A person in several classes has several classes in the cell, joined by `;`, or several lines that differ in the class alone. Other columns are
-ignored, above all passwords: they are neither read nor kept.
+A person in several classes has several classes in the cell, joined by `;`, or several lines that differ in the class alone. Other
+columns are ignored, above all passwords: they are never kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The application for a WSGI server of one's own choice: `cloud_api.wsgi:app`, configured by DATABASE_URL, CARREL_CONFIG and CARREL_CLOUD_*.
+"""The application for a WSGI server of one's own choice: `cloud_api.wsgi:app`, configured by the environment.
 
-Connections are opened with the first request, so a server may load this before or after it forks. Migrations are run beforehand, by
+DATABASE_URL, CARREL_CONFIG and CARREL_CLOUD_* are read. Connections are opened with the first request, so a server may
+load this before or after it forks. Migrations are run beforehand, by
 `carrel-migrate --db cloud upgrade`; until then /readyz says so.
 """
 
@@ -13,4 +14,5 @@ from cloud_api.config import database_url, load_config
 from cloud_api.database import CloudDatabase
 
 config = load_config(None, os.environ)
-app = create_app(config, CloudDatabase.configured(database_url(os.environ), config.database))
+database = CloudDatabase.configured(database_url(os.environ), config.database)
+app = create_app(config, database)

@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 HLC_COUNTER_BITS = 16
-# A clock that runs ahead may order its writes at most this far into the future (PROTOCOL section 8).
+# A clock that runs ahead may order its writes at most this far into the future (docs/protocol.md, "Clocks").
 HLC_AHEAD_MAX_MS = 5 * 60 * 1000
 
 
@@ -64,7 +64,17 @@ def hlc_ms(value: int) -> int:
 def clamp_hlc(value: int, server_now_ms: int) -> int:
     """The value by which the server orders a write: its physical part at most five minutes ahead of the server's clock.
 
-    The raw value is kept beside it; a wrong clock never rejects a write (PROTOCOL section 8).
+    The raw value is kept beside it; a wrong clock never rejects a write (docs/protocol.md, "Clocks").
     """
     ceiling = (server_now_ms + HLC_AHEAD_MAX_MS) << HLC_COUNTER_BITS
     return min(value, ceiling)
+
+
+# A difference below this is the way of the request, not a wrong clock.
+CLOCK_TOLERANCE_MS = 2_000
+
+
+def clock_offset_ms(device_ms: int, server_ms: int) -> int:
+    """What to add to a device's times to get the server's; 0 while the two agree within two seconds (docs/protocol.md, "Clocks")."""
+    offset_ms = server_ms - device_ms
+    return offset_ms if abs(offset_ms) > CLOCK_TOLERANCE_MS else 0

@@ -1,7 +1,7 @@
 """A content pack: one school's course content in one file, for devices without a network.
 
-The file is zstd-compressed JSON of `ContentPack`, its blocks the same as those of a pull page (domain/wire.py), so that a device applies both by
-the same code. It holds no person: users, classes and study records travel by sync and by bundle only.
+The file is zstd-compressed JSON of `ContentPack`, its blocks the same as those of a pull page (domain/wire.py), so that a device applies both
+by the same code. It holds no person: users, classes and study records travel by sync and by bundle only.
 """
 
 from __future__ import annotations

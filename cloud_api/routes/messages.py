@@ -17,7 +17,7 @@ Message = TypeVar("Message")
 def read_message(kind: type[Message]) -> Message:
     """The request's body as a message, inflated if it was sent compressed.
 
-    Raises UnsupportedMediaType unless it is declared as JSON (a form of a foreign web page cannot declare that), MalformedJson, BodyTooLarge.
+    Raises UnsupportedMediaType unless it is declared as JSON, which a form of a foreign web page cannot do; MalformedJson, BodyTooLarge.
     """
     if request.mimetype != CONTENT_TYPE:
         raise UnsupportedMediaType

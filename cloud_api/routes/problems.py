@@ -3,8 +3,8 @@
     {"type": "urn:carrel:problem:enrolment_refused", "title": "This is not allowed here.", "status": 403, "detail": "…",
      "code": "enrolment_refused", "retryable": false, "instance": "urn:carrel:request:0f3c…", "errors": []}
 
-`code` is stable (docs/errors.md); `errors` lists every problem of an input with its path. What was sent is never repeated, and of an unexpected
-error only the request's id is told, under which the log has the rest.
+`code` is stable (docs/errors.md); `errors` lists every problem of an input with its path. What was sent is never repeated, and
+of an unexpected error only the request's id is told, under which the log has the rest.
 """
 
 from __future__ import annotations

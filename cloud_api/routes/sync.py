@@ -6,21 +6,13 @@ from flask import Blueprint, Response, request
 
 from cloud_api.auth import bearer
 from cloud_api.database import CloudDatabase
+from cloud_api.routes.messages import read_message
 from cloud_api.sync.head import note_seen, read_head
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
 from domain.clock import Clock
 from domain.ids import IdSource
-from domain.wire import (
-    PAGE_BYTES_MAX,
-    Limits,
-    PullRequest,
-    PushRequest,
-    compress,
-    decompress,
-    from_json,
-    to_json,
-)
+from domain.wire import PAGE_BYTES_MAX, Limits, PullRequest, PushRequest, compress, to_json
 
 # Answers below this size gain nothing from compression.
 _COMPRESS_FROM_BYTES = 1_000
@@ -34,13 +26,13 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
     @blueprint.post("/push")
     def push() -> Response:
         token = bearer(request.headers.get("Authorization"))
-        message = from_json(_body(), PushRequest)
+        message = read_message(PushRequest)
         return _answer(to_json(database.retrying(lambda cursor: receiver.receive(cursor, token, message))))
 
     @blueprint.post("/pull")
     def pull() -> Response:
         token = bearer(request.headers.get("Authorization"))
-        message = from_json(_body(), PullRequest)
+        message = read_message(PullRequest)
         while True:
             with database.transaction(read_only=True, snapshot=True) as cursor:
                 page = give_page(cursor, token, message, clock, poll_after_s)
@@ -63,10 +55,6 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
         return answer
 
     return blueprint
-
-
-def _body() -> bytes:
-    return decompress(request.get_data(cache=False), request.headers.get("Content-Encoding", ""))
 
 
 def _answer(plain: bytes) -> Response:

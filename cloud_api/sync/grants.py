@@ -71,7 +71,7 @@ def _granted_until(cursor: Any, writer: Writer, students: set[Any]) -> dict[str,
         return {} if students else None
     keys = {"school": writer.school_id, "device": writer.device_id, "students": wanted, "forever": _FOREVER}
     cursor.execute(_GRANTED_UNTIL, keys)
-    until = {row[0].replace("-", ""): int(row[1]) for row in cursor.fetchall()}
+    until = {row[0]: int(row[1]) for row in cursor.fetchall()}
     return None if len(until) == len(students) and set(until.values()) == {_FOREVER} else until
 
 

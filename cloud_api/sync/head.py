@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud_api.auth import Device, device_for
-from cloud_api.sync.rows import plain_id
 from domain.clock import Clock
 from domain.wire import HeadAnswer
 
@@ -37,7 +36,7 @@ def read_head(cursor: Any, token: str, clock: Clock, poll_after_s: float) -> Hea
     )
     head, epoch, grants, seen_ms = cursor.fetchone()
     stamp = hashlib.blake2b(f"{epoch}/{head}/{grants}".encode(), digest_size=12).hexdigest()
-    answer = HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=plain_id(epoch), poll_after_s=poll_after_s)
+    answer = HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=epoch, poll_after_s=poll_after_s)
     return Head(device, answer, f'"{stamp}"', seen_ms is None or now_ms - seen_ms > SEEN_EVERY_MS)
 
 

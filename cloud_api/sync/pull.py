@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloud_api.auth import Device, device_for, scopes_of
-from cloud_api.sync.rows import plain_id
 from domain.clock import Clock
 from domain.errors import InvalidInput, Problem
 from domain.ids import is_id
-from domain.registry import Kind, Policy, ScopeKind, Table, tables_in
+from domain.registry import Policy, ScopeKind, Table, tables_in
 from domain.wire import PAGE_ROWS_MAX, PROTOCOL_OLDEST, PROTOCOL_VERSION, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
 
 # Scopes that one request may name; a device of a whole school year still stays far below.
@@ -98,7 +97,7 @@ def _standing(cursor: Any, device: Device, incarnation: str) -> tuple[int, int, 
         (device.id, incarnation, device.school_id),
     )
     origin_no, head, epoch = cursor.fetchone()
-    return origin_no, head, plain_id(epoch)
+    return origin_no, head, epoch
 
 
 def _scope_key(table: Table) -> str:
@@ -157,7 +156,7 @@ def _count_new(cursor: Any, device: Device, kind: ScopeKind, reaches: Sequence[R
         f"SELECT r.subject, {counts} FROM unnest(%(subjects)s::uuid[], %(afters)s::bigint[]) AS r(subject, after)",
         {**_asked(device, asked, origin_no), "head": asked[0].through, "limit": limit + 1},
     )
-    return {plain_id(subject): count for subject, count in cursor.fetchall()}
+    return dict(cursor.fetchall())
 
 
 def _asked(device: Device, reaches: Sequence[Reach], origin_no: int) -> dict[str, Any]:
@@ -205,18 +204,7 @@ def _block(cursor: Any, device: Device, table: Table, reaches: Sequence[Reach], 
     if not rows:
         return None
     columns: dict[str, list[Any]] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    for column in table.columns:
-        if column.kind is Kind.ID:
-            columns[column.name] = _plain_ids(columns[column.name])
     return encode_block(table, columns, len(rows))
-
-
-def _plain_ids(values: list[Any]) -> list[Any]:
-    """A column of ids as PostgreSQL writes them, in internal form."""
-    if None in values:
-        return [plain_id(v) for v in values]
-    joined = "".join(values).replace("-", "")
-    return [joined[i : i + 32] for i in range(0, len(joined), 32)]
 
 
 def _tombstones(cursor: Any, device: Device, reaches: Sequence[Reach]) -> list[Tombstone]:
@@ -229,4 +217,4 @@ def _tombstones(cursor: Any, device: Device, reaches: Sequence[Reach]) -> list[T
         " JOIN tombstones t ON t.school_id = %s AND t.scope = r.scope AND t.feed_no > r.after AND t.feed_no <= r.through ORDER BY t.feed_no",
         ([r.scope for r in asked], [r.after for r in asked], [r.through for r in asked], device.school_id),
     )
-    return [Tombstone(table, plain_id(row_id), scope, feed_no) for table, row_id, scope, feed_no in cursor.fetchall()]
+    return [Tombstone(table, row_id, scope, feed_no) for table, row_id, scope, feed_no in cursor.fetchall()]

@@ -19,7 +19,7 @@ from cloud_api.sync.grants import Writer, judge_by_grants
 from cloud_api.sync.insert import FeedRange, Target, insert_run
 from cloud_api.sync.merge import Merger, keep_losers
 from cloud_api.sync.rows import fetch_rows
-from domain.clock import Clock
+from domain.clock import Clock, clock_offset_ms
 from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.ids import Id, is_id
 from domain.operations import CHAIN_BYTES, CHAIN_START, Verdict
@@ -78,7 +78,7 @@ class PushReceiver:
             if known < run.count:
                 new.append(run.slice_from(known))
         judge_by_registry(batch, new)
-        writer = Writer(device.school_id, device.id, now_ms - request.clock.wall_ms)
+        writer = Writer(device.school_id, device.id, clock_offset_ms(request.clock.wall_ms, now_ms))
         judge_by_grants(cursor, batch, new, writer)
         count = batch.last_seq - max(place.last_seq, batch.first_seq - 1)
         if any(seq not in batch.refusals for run in new for seq in range(run.first_seq, run.first_seq + run.count)):
@@ -113,7 +113,7 @@ class PushReceiver:
             verdicts=sorted(verdicts, key=lambda v: v.seq),
             feed=settled.feed,
             server_time_ms=now_ms,
-            server_epoch=cursor.fetchone()[0].replace("-", ""),
+            server_epoch=cursor.fetchone()[0],
             limits=self._limits,
             poll_after_s=self._poll_after_s,
         )
@@ -225,6 +225,6 @@ def _move_place(cursor: Any, device: Device, place: LogPlace, batch: Batch, requ
     )
     cursor.execute(
         "UPDATE devices SET last_seen_ms = %s, clock_offset_ms = %s WHERE school_id = %s AND id = %s",
-        (now_ms, now_ms - request.clock.wall_ms, device.school_id, device.id),
+        (now_ms, clock_offset_ms(request.clock.wall_ms, now_ms), device.school_id, device.id),
     )
     return batch.last_seq, chain

@@ -50,4 +50,4 @@ def refused_rows(cursor: Any, school_id: str, batch: Batch, row_ids: set[str]) -
         run.row_ids[seq - run.first_seq] for run in batch.runs for seq in batch.refusals if run.first_seq <= seq < run.first_seq + run.count
     } & row_ids
     cursor.execute("SELECT DISTINCT row_id FROM dead_letters WHERE school_id = %s AND row_id = ANY(%s::uuid[])", (school_id, list(row_ids)))
-    return refused | {row[0].replace("-", "") for row in cursor.fetchall()}
+    return refused | {row[0] for row in cursor.fetchall()}

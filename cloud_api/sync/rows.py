@@ -75,23 +75,16 @@ def _parameter(value: Any, is_json: bool) -> Any:
 
 
 def fetch_rows(cursor: Any, table: Table, school_id: str, ids: Sequence[str], *, lock: bool = False) -> dict[str, dict[str, Any]]:
-    """Those of the rows that exist, by id: registry columns, `feed_no` and `_extra`; ids in internal form."""
+    """Those of the rows that exist, by id: registry columns, `feed_no` and `_extra`."""
     names = [*table.column_names, "feed_no", "_extra"]
-    id_names = {c.name for c in table.columns if c.kind is Kind.ID}
     cursor.execute(
         f"SELECT {', '.join(names)} FROM {table.name} WHERE school_id = %s AND id = ANY(%s::uuid[]){' FOR UPDATE' if lock else ''}",
         (school_id, list(ids)),
     )
-    rows = ({n: plain_id(v) if n in id_names else v for n, v in zip(names, row, strict=True)} for row in cursor.fetchall())
-    return {row["id"]: row for row in rows}
-
-
-def plain_id(value: Any) -> Any:
-    """An id as PostgreSQL writes it, in internal form; None stays."""
-    return None if value is None else value.replace("-", "")
+    return {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
 
 
 def existing_ids(cursor: Any, table: str, school_id: str, ids: Sequence[str]) -> set[str]:
     """Those of the ids that exist in a table of the school."""
     cursor.execute(f"SELECT id FROM {table} WHERE school_id = %s AND id = ANY(%s::uuid[])", (school_id, list(ids)))
-    return {row[0].replace("-", "") for row in cursor.fetchall()}
+    return {row[0] for row in cursor.fetchall()}

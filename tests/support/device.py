@@ -165,7 +165,9 @@ class OfflineGateway:
     def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         if request.code != GOOD_CODE:
             raise CloudUnreachable("refused", "The school does not know this code.", 404)
-        return EnrolAnswer(derived_id("device", request.device_name), self.school_id, "Glasswork school", "device-token", "epoch-2", Limits())
+        return EnrolAnswer(
+            derived_id("device", request.device_name), self.school_id, "Glasswork school", "device-token", "epoch-2", Limits()
+        )
 
     def abort(self) -> None:
         pass

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from daemon.service import EXIT_FAILED, EXIT_HURRIED
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, NotEnrolled
 from domain.ids import Id, IdSource, dashed
-from domain.wire import EnrolAnswer, Limits
+from domain.wire import EnrolAnswer, Limits, decompress, to_json
 from migrations.runner import upgrade_device
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,38 @@ class Server:
     def close(self) -> None:
         for connection in (self._listener, *self._taken):
             connection.close()
+
+
+class _Enrolling(BaseHTTPRequestHandler):
+    """A school's server that takes the code `open-sesame` and is too busy for everything else."""
+
+    def do_POST(self) -> None:
+        body = decompress(self.rfile.read(int(self.headers["Content-Length"])), self.headers.get("Content-Encoding", ""))
+        if self.path == "/v1/devices/enrol" and json.loads(body)["code"] == "open-sesame":
+            self._answer(201, "application/json", to_json(EnrolAnswer(IDS.new(), "a" * 32, "Hill School", "token", IDS.new(), Limits())))
+        else:
+            self._answer(403, "application/problem+json", b'{"code": "enrolment_code", "detail": "The code is not valid."}')
+
+    def _answer(self, status: int, kind: str, data: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def school() -> Iterator[str]:
+    """The address of a server at which devices can enrol."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Enrolling) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(WAIT_S)
 
 
 class Carrel:
@@ -335,6 +368,30 @@ def _wait_for_notice(carrel: Carrel, text: str) -> None:
         if text in carrel.command("status").stdout:
             return
     pytest.fail(f"`carrel status` never said {text!r}")
+
+
+@pytest.mark.parametrize("daemon_runs", [True, False])
+def test_a_device_is_enrolled_with_and_without_a_running_daemon(carrel: Carrel, school: str, daemon_runs: bool) -> None:
+    if daemon_runs:
+        carrel.start()
+    refused = carrel.command("enrol", school, "wrong")
+    assert refused.returncode != 0
+    assert "The code is not valid." in refused.stderr
+    done = carrel.command("enrol", school, "open-sesame", "--name", "laptop 12", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["school_name"] == "Hill School"
+    assert stat.S_IMODE((carrel.state_dir / "device.token").stat().st_mode) == 0o600
+    if not daemon_runs:
+        carrel.start()
+    assert "This is a device of Hill School." in carrel.command("status").stdout
+
+
+def test_an_address_that_may_not_be_used_is_refused_before_the_code_is_sent(carrel: Carrel) -> None:
+    for _ in range(2):
+        result = carrel.command("enrol", "http://school.example", "open-sesame")
+        assert result.returncode != 0
+        assert "https" in result.stderr
+        carrel.start() if not carrel.processes else None
 
 
 def test_sync_by_hand_says_why_it_did_not_get_through(carrel: Carrel) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import logging
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -197,3 +199,16 @@ def test_an_idle_poll_takes_at_most_five_statements(school: SchoolBuilder, cloud
     assert client.get("/v1/sync/head", headers=headers).status_code == 304
     database.close()
     assert 0 < len(statements) <= 5, statements
+
+
+def test_the_module_for_wsgi_servers_is_configured_by_the_environment(cloud_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", cloud_database)
+    monkeypatch.setenv("CARREL_CLOUD_SERVER_TRUSTED_HOSTS", "school.example")
+    monkeypatch.delitem(sys.modules, "cloud_api.wsgi", raising=False)
+    wsgi = importlib.import_module("cloud_api.wsgi")
+    try:
+        client = wsgi.app.test_client()
+        assert client.get("/readyz", headers={"Host": "school.example"}).status_code == 200
+        assert client.get("/readyz").status_code == 400
+    finally:
+        wsgi.database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,22 @@ def test_a_file_in_a_wrong_format_does_not_drown_its_reader(school: SchoolBuilde
 def test_an_import_is_written_down(school: SchoolBuilder, folder: Path) -> None:
     school.import_course(folder)
     assert school.value("SELECT detail->'questions'->'created' FROM audit_log WHERE action = 'course.imported'") == 2
+
+
+def test_two_imports_of_one_course_at_once_bring_it_in_once(school: SchoolBuilder, folder: Path) -> None:
+    start = threading.Barrier(2)
+    changes: list[int] = []
+
+    def import_it() -> None:
+        start.wait(30)
+        changes.append(school.import_course(folder).changes)
+
+    threads = [threading.Thread(target=import_it) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(changes) == [0, 8]
 
 
 def test_progress_is_told_up_to_the_end(school: SchoolBuilder, folder: Path) -> None:

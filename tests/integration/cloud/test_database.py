@@ -107,8 +107,7 @@ def test_a_backend_killed_in_a_transaction_is_unavailable_and_the_next_transacti
     database: CloudDatabase, cloud_database: str
 ) -> None:
     with pytest.raises(Unavailable), database.transaction() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        _kill(cloud_database, cursor.fetchone()[0])
+        _kill(cloud_database, _one(cursor, "SELECT pg_backend_pid()"))
         cursor.execute("SELECT 1")
     assert _value(database, "SELECT 1") == 1
 
@@ -117,8 +116,7 @@ def test_a_transaction_whose_backend_is_killed_before_commit_is_run_again(databa
     runs: list[int] = []
 
     def run(cursor: Cursor) -> int:
-        cursor.execute("SELECT pg_backend_pid()")
-        runs.append(cursor.fetchone()[0])
+        runs.append(_one(cursor, "SELECT pg_backend_pid()"))
         if len(runs) == 1:
             _kill(cloud_database, runs[0])
         cursor.execute("CREATE TABLE witness AS SELECT 1")

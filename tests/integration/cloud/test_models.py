@@ -18,7 +18,8 @@ SELECT a.attname, format_type(a.atttypid, NULL), NOT a.attnotnull
   FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
 """
 _NAMED_INDEXES = """
-SELECT indexname, indexdef LIKE 'CREATE UNIQUE%%', indexdef LIKE '%% WHERE %%' FROM pg_indexes WHERE tablename = %s AND indexname LIKE 'idx_%%'
+SELECT indexname, indexdef LIKE 'CREATE UNIQUE%%', indexdef LIKE '%% WHERE %%'
+  FROM pg_indexes WHERE tablename = %s AND indexname LIKE 'idx_%%'
 """
 _TYPES = {
     "UUID": "uuid",

@@ -12,6 +12,7 @@ import pytest
 
 from daemon.database import DeviceDatabase
 from daemon.importer import KEPT_MAX, ContentInbox
+from daemon.inbox import apply_content
 from daemon.models import MODELS
 from domain.clock import SystemClock
 from domain.content_pack import FILE_BYTES_MAX, ContentPack, encode
@@ -202,15 +203,11 @@ def test_one_bad_table_keeps_out_the_good_ones(inbox: Inbox) -> None:
 
 
 def test_a_failure_in_the_middle_of_the_loading_leaves_no_row(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    from daemon import importer
-
-    apply_content = importer.apply_content
-
     def full_disk(conn: sqlite3.Connection, tables: Any) -> int:
         apply_content(conn, tables)
         raise StorageFull()
 
-    monkeypatch.setattr(importer, "apply_content", full_disk)
+    monkeypatch.setattr("daemon.importer.apply_content", full_disk)
     inbox.drop(_pack("Fractions"))
     with pytest.raises(StorageFull):
         inbox.look_twice()

@@ -97,6 +97,7 @@ def test_a_pull_during_a_run_leads_to_exactly_one_more_run(start: Start) -> None
     assert work.reaches(1)
     for _ in range(10):
         jobs.pull_forward("a")
+    assert not work.reaches(2, timeout_s=0.1), "the scheduler has found the job running, and passed over the pulls"
     work.gate.set()
     assert work.reaches(2)
     assert not work.reaches(3, timeout_s=0.2)

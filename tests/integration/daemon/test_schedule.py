@@ -25,7 +25,7 @@ class Rounds:
     def __init__(self) -> None:
         self.outcomes: list[str] = []
         self.outcome = "done"
-        self.next_attempt_in_s = 0.02
+        self.next_attempt_in_s: float | None = 0.02
         self.poll_after_s: float | None = None
         self._changed = threading.Condition()
 
@@ -92,7 +92,7 @@ def test_many_local_changes_lead_to_one_round_soon(running: Running) -> None:
 
 def test_a_round_that_met_another_one_is_repeated(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.schedule.BUSY_RETRY_S", 0.02)
-    running.rounds.outcome = "busy"
+    running.rounds.outcome, running.rounds.next_attempt_in_s = "busy", None
     running.schedule.request_sync()
     assert running.rounds.reaches(3)
     running.rounds.outcome = "done"

@@ -1,0 +1,105 @@
+"""`make run`: the stack in the state folder of the clone, until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+from cloud_api.embedded import reachable_folder
+from devstack.display import Display
+from devstack.place import Place
+from devstack.processes import ROOT
+from devstack.seeding import COURSE_TITLE, SCHOOL_NAME
+from devstack.stack import POSTGRES_FOLDER, Stack, running
+from domain.errors import OperatorError
+
+STATE_VARIABLE = "CARREL_STATE_DIR"
+STATE_FOLDER = ".state"
+CONFIG = ROOT / "config.toml"
+# How often it is looked whether both processes are still there.
+WATCH_S = 0.2
+
+
+def run(environ: Mapping[str, str], display: Display) -> int:
+    """Starts everything and keeps it running. Returns 0 after an interrupt.
+
+    Raises OperatorError when something does not start or ends by itself, and KeyboardInterrupt when interrupted before all was started.
+    """
+    state_dir = Path(environ.get(STATE_VARIABLE) or ROOT / STATE_FOLDER).absolute()
+    place = Place.choose(state_dir, Path(environ.get("CARREL_CONFIG") or CONFIG).absolute(), environ)
+    with running(place, display) as stack:
+        display.say(_about(stack))
+        try:
+            _watch(stack)
+        except KeyboardInterrupt:
+            display.say("\nStopping.")
+    display.say("Stopped.")
+    return 0
+
+
+def _watch(stack: Stack) -> NoReturn:
+    while True:
+        stack.demand_alive()
+        time.sleep(WATCH_S)
+
+
+def _about(stack: Stack) -> str:
+    place = stack.place
+    return f"""
+Carrel is running; Ctrl-C stops it, and the next start finds the same data. `make reset` forgets it.
+
+  school       {SCHOOL_NAME}, class 8b, students {", ".join(stack.school.usernames)}
+  course       {COURSE_TITLE}
+  cloud API    {place.cloud.url}
+  daemon       {place.device.url}   {place.device.url}/v1/openapi.json describes its API
+  PostgreSQL   {_postgres(stack)}
+  SQLite       {place.device_database}
+  logs         {place.state_dir / "logs"}
+
+Try it, in another terminal: open a session, record an answer, see whether it is at school.
+
+{chr(10).join(curl_lines(stack))}
+"""
+
+
+def _postgres(stack: Stack) -> str:
+    """Where the database is, without its password."""
+    parts = urlsplit(stack.database.url)
+    where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+    if stack.place.database_url:
+        return where
+    return f"{where}   its password is in {reachable_folder(stack.place.state_dir / POSTGRES_FOLDER) / 'password'}"
+
+
+def curl_lines(stack: Stack) -> list[str]:
+    """Three commands for a shell, each of which works by itself: the second holds the token of a session opened here."""
+    if not stack.school.usernames:
+        raise OperatorError(f"{SCHOOL_NAME} has no students: `make reset` begins anew.")
+    client, url, username = stack.client, stack.place.device.url, stack.school.usernames[0]
+    token = client.sign_in(username)
+    question = next(client.questions(token), None)
+    if question is None:
+        raise OperatorError(f"The course of {SCHOOL_NAME} has no questions: `make reset` begins anew.")
+    attempt = {"question_id": question["id"], "answer": question["answers"][0], "correct": True, "active_ms": 12_000, "purpose": "free"}
+    return [
+        _curl(f"{url}/v1/sessions", {"username": username}),
+        _curl(f"{url}/v1/attempts", attempt, token),
+        _curl(f"{url}/v1/status"),
+    ]
+
+
+def _curl(url: str, body: Mapping[str, object] | None = None, token: str | None = None) -> str:
+    words = ["curl", "-sS"]
+    if getproxies_environment():
+        words += ["--noproxy", "*"]
+    if token:
+        words += ["-H", f"Authorization: Bearer {token}"]
+    if body is not None:
+        words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    return shlex.join([*words, url])

@@ -1,0 +1,229 @@
+"""The localhost listener over real sockets: addresses, limits, slow clients, stopping."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+import urllib3
+
+from daemon.server import HEADER_BYTES_MAX, LocalServer
+from domain.errors import OperatorError
+from tests.support.device import ADA, DeviceUnderTest, attempt
+
+ARRIVES_MAX_S = 0.5
+THREADS = 4
+TIMEOUT_S = 10.0
+
+
+@pytest.fixture
+def server(device: DeviceUnderTest) -> Iterator[LocalServer]:
+    made = LocalServer(device.app, "127.0.0.1", 0, THREADS, ARRIVES_MAX_S)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def pool(server: LocalServer) -> Iterator[urllib3.HTTPConnectionPool]:
+    with urllib3.HTTPConnectionPool("127.0.0.1", server.port, maxsize=20, timeout=TIMEOUT_S, retries=False) as made:
+        yield made
+
+
+def token(pool: urllib3.HTTPConnectionPool) -> str:
+    return str(pool.request("POST", "/v1/sessions", json={"student_id": ADA}).json()["token"])
+
+
+def headers(pool: urllib3.HTTPConnectionPool) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(pool)}", "Content-Type": "application/json"}
+
+
+def talk(server: LocalServer, *parts: bytes, pause_s: float = 0.0) -> bytes:
+    """Sends parts over a socket of its own and returns all that comes back until the server closes."""
+    with closing(socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S)) as sock:
+        waiting = threading.Event()
+        for part in parts:
+            try:
+                sock.sendall(part)
+            except OSError:
+                break
+            waiting.wait(pause_s)
+        answer = b""
+        while received := sock.recv(65536):
+            answer += received
+    return answer
+
+
+def test_answers_are_recorded_over_a_kept_connection(device: DeviceUnderTest, pool: urllib3.HTTPConnectionPool) -> None:
+    with_token = headers(pool)
+    for _ in range(5):
+        assert pool.request("POST", "/v1/attempts", body=json.dumps(attempt()), headers=with_token).status == 201
+    assert pool.num_connections == 1
+    assert device.rows("SELECT count(*) FROM question_attempts") == [(5,)]
+
+
+def test_sixteen_clients_at_once_lose_nothing(device: DeviceUnderTest, pool: urllib3.HTTPConnectionPool) -> None:
+    with_token = headers(pool)
+
+    def write(_: int) -> list[int]:
+        return [pool.request("POST", "/v1/attempts", body=json.dumps(attempt()), headers=with_token).status for _ in range(5)]
+
+    with ThreadPoolExecutor(16) as threads:
+        statuses = [s for some in threads.map(write, range(16)) for s in some]
+    assert statuses == [201] * 80
+    assert device.rows("SELECT count(*) FROM question_attempts") == [(80,)]
+
+
+def test_the_own_port_belongs_to_the_host(pool: urllib3.HTTPConnectionPool, server: LocalServer) -> None:
+    def status(host: str) -> int:
+        return pool.request("GET", "/v1/health", headers={"Host": host}).status
+
+    assert [status(f"{name}:{server.port}") for name in ("localhost", "127.0.0.1", "[::1]")] == [200, 200, 200]
+    assert [status(host) for host in ("localhost", f"localhost:{server.port + 1}", "evil.example")] == [403, 403, 403]
+
+
+def test_a_port_that_is_taken_is_named(device: DeviceUnderTest, server: LocalServer) -> None:
+    second = LocalServer(device.app, "127.0.0.1", server.port, THREADS)
+    with pytest.raises(OperatorError, match=rf"127\.0\.0\.1:{server.port}.*in use"):
+        second.start()
+    second.stop()
+
+
+def chunks(size: int, count: int) -> Iterator[bytes]:
+    return (b" " * size for _ in range(count))
+
+
+@pytest.mark.parametrize(("size", "count"), [(64 * 1024, 64), (3_000_000, 1), (50, 20_000)])
+def test_a_body_in_chunks_over_the_limit_is_refused(pool: urllib3.HTTPConnectionPool, size: int, count: int) -> None:
+    refused = pool.request("POST", "/v1/attempts", body=chunks(size, count), headers=headers(pool), chunked=True)
+    assert (refused.status, refused.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_body_in_chunks_within_the_limit_is_read(device: DeviceUnderTest, pool: urllib3.HTTPConnectionPool) -> None:
+    text = json.dumps(attempt(answer="yes")).encode()
+    body = (text[i : i + 7] for i in range(0, len(text), 7))
+    with_token = headers(pool)
+    assert pool.request("POST", "/v1/attempts", body=body, headers=with_token, chunked=True).status == 201
+    assert pool.request("GET", "/v1/me", headers=with_token).status == 200
+
+
+def test_a_stated_length_over_the_limit_is_refused_and_the_refusal_arrives(pool: urllib3.HTTPConnectionPool) -> None:
+    refused = pool.request("POST", "/v1/attempts", body=b" " * 3_000_000, headers=headers(pool))
+    assert (refused.status, refused.json()["code"]) == (413, "body_too_large")
+
+
+def test_an_unread_body_in_chunks_does_not_become_the_next_request(server: LocalServer) -> None:
+    smuggled = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
+    head = b"POST /v1/attempts HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = talk(server, head + b"%x\r\n" % len(smuggled) + smuggled)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
+    "no http": (lambda host: b"hello\r\n\r\n", b"400"),
+    "header without end": (lambda host: b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * HEADER_BYTES_MAX * 2, b"413"),
+    "address without end": (lambda host: b"GET /" + b"x" * HEADER_BYTES_MAX * 2, b"414"),
+    "length that is none": (lambda host: b"POST /v1/sync HTTP/1.1\r\n" + host + b"Content-Length: x\r\n\r\n", b"400"),
+    "negative length": (lambda host: b"POST /v1/sync HTTP/1.1\r\n" + host + b"Content-Length: -5\r\nConnection: close\r\n\r\n", b"401"),
+    "chunk that is none": (
+        lambda host: (
+            b"POST /v1/sessions HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        ),
+        b"400",
+    ),
+    "chunk size without end": (
+        lambda host: (
+            b"POST /v1/sessions HTTP/1.1\r\n"
+            + host
+            + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1" * 4_000_000
+        ),
+        b"413",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_http_is_refused_in_the_one_shape_and_the_server_lives_on(
+    server: LocalServer, pool: urllib3.HTTPConnectionPool, name: str
+) -> None:
+    make, status = BROKEN[name]
+    answer = talk(server, make(f"Host: 127.0.0.1:{server.port}\r\n".encode()))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == status
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == int(status)
+    assert pool.request("GET", "/v1/health").status == 200
+
+
+def test_a_request_that_trickles_in_is_cut_off(server: LocalServer) -> None:
+    head = (
+        b"POST /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n" % server.port
+    )
+    for start in (b"", head):
+        began = time.monotonic()
+        answer = talk(server, start, *([b"x"] * 40), pause_s=ARRIVES_MAX_S / 8)
+        assert answer == b"" or answer.split(b" ")[1] in (b"408", b"400")
+        assert time.monotonic() - began < TIMEOUT_S
+
+
+def test_silent_connections_do_not_keep_the_threads(server: LocalServer, pool: urllib3.HTTPConnectionPool) -> None:
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(THREADS * 2)]
+    try:
+        assert pool.request("GET", "/v1/health").status == 200
+    finally:
+        for sock in silent:
+            sock.close()
+
+
+def test_stopping_answers_the_request_under_way_and_leaves_no_thread(device: DeviceUnderTest) -> None:
+    entered, proceed = threading.Event(), threading.Event()
+    before = set(threading.enumerate())
+
+    @device.app.get("/v1/slow")
+    def slow() -> str:
+        entered.set()
+        proceed.wait(TIMEOUT_S)
+        return "done"
+
+    server = LocalServer(device.app, "127.0.0.1", 0, THREADS)
+    server.start()
+    with ThreadPoolExecutor(2) as threads, urllib3.HTTPConnectionPool("127.0.0.1", server.port, timeout=TIMEOUT_S, retries=False) as pool:
+        answer = threads.submit(pool.request, "GET", "/v1/slow")
+        assert entered.wait(TIMEOUT_S)
+        stopped = threads.submit(server.stop, TIMEOUT_S)
+        proceed.set()
+        assert answer.result(TIMEOUT_S).data == b"done"
+        stopped.result(TIMEOUT_S)
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            pool.request("GET", "/v1/health")
+    server.stop()
+    assert {t for t in threading.enumerate() if t not in before and t.name.startswith(("http", "CP Server"))} == set()
+
+
+def test_stopping_does_not_wait_without_end_for_a_handler_that_hangs(device: DeviceUnderTest) -> None:
+    entered, proceed = threading.Event(), threading.Event()
+
+    @device.app.get("/v1/stuck")
+    def stuck() -> str:
+        entered.set()
+        proceed.wait(TIMEOUT_S)
+        return "late"
+
+    server = LocalServer(device.app, "127.0.0.1", 0, THREADS)
+    server.start()
+    with ThreadPoolExecutor(1) as threads, urllib3.HTTPConnectionPool("127.0.0.1", server.port, timeout=TIMEOUT_S, retries=False) as pool:
+        answer = threads.submit(pool.request, "GET", "/v1/stuck")
+        assert entered.wait(TIMEOUT_S)
+        server.stop(0.1)
+        assert not proceed.is_set()
+        proceed.set()
+        assert answer.result(TIMEOUT_S).data == b"late"

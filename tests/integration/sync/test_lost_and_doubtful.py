@@ -1,0 +1,130 @@
+"""Answers lost, logs that have parted, servers restored: nothing is lost and nothing is there twice."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from domain.wire import PushRequest
+from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
+
+
+def test_EXACTLY_ONCE_when_the_answer_to_a_push_is_lost(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(25))
+    laptop.gateway.lose_answers = 2
+    assert laptop.sync().outcome == "bad_answer"
+    assert laptop.rounds.status().state == "waiting"
+    assert laptop.rounds.status().pending == 25
+    laptop.records.record_attempts(ada, fleet.attempts(5))
+    assert laptop.sync().outcome == "bad_answer"
+    assert laptop.sync().outcome == "done"
+    assert laptop.rounds.status().state == "synced"
+    assert laptop.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no = 0") == 0
+    assert fleet.server("SELECT count(*) FROM dead_letters") == [(0,)]
+
+
+def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.update_profile(ada, {"grade": "7"})
+    laptop.gateway.lose_answers = 1
+    laptop.sync()
+    head = fleet.school.head
+    assert laptop.sync().outcome == "done"
+    assert fleet.school.head == head
+    assert fleet.server("SELECT count(*) FROM sync_conflicts") == [(0,)]
+
+
+def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(10))
+    twin = fleet.open(_copied(fleet, laptop))
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    twin.records.record_attempts(ada, fleet.attempts(2))
+    laptop.sync()
+    twin.sync()
+    twin.sync()
+    laptop.sync()
+    assert len(fleet.server_rows("question_attempts")) == 13
+    assert twin.rounds.status().state == "synced"
+    assert twin.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
+    incarnations = fleet.server("SELECT count(*) FROM device_incarnations WHERE device_id = %s", laptop.id)
+    assert incarnations == [(2,)]
+
+
+def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(3))
+    older = _copied(fleet, laptop)
+    laptop.records.record_attempts(ada, fleet.attempts(4))
+    laptop.sync()
+    laptop.database.close()
+    restored = fleet.open(older)
+    restored.records.record_attempts(ada, fleet.attempts(1))
+    restored.sync()
+    restored.sync()
+    assert restored.rounds.status().state == "synced"
+    assert len(restored.synced_rows("question_attempts")) == 8
+    assert restored.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
+
+
+def _copied(fleet: Fleet, device: SyncedDevice) -> Path:
+    """A folder with a copy of the device's file and token, made through SQLite as a backup is."""
+    folder = fleet.tmp_path / secrets.token_hex(8)
+    folder.mkdir()
+    (folder / "device.token").write_text((device.folder / "device.token").read_text())
+    with closing(sqlite3.connect(folder / "device.sqlite3")) as copy, device.database.read() as conn:
+        conn.backup(copy)
+    return folder
+
+
+def test_a_server_restored_from_an_older_backup_is_refilled_by_the_devices(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(6))
+    laptop.sync()
+    tablet.sync()
+    fleet.server("DELETE FROM question_attempts")
+    fleet.server("UPDATE device_incarnations SET last_seq = 0, chain = decode(repeat('00', 16), 'hex')")
+    fleet.server("UPDATE server_state SET epoch = gen_random_uuid()")
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    for device in (laptop, tablet, laptop):
+        assert device.sync().outcome == "done"
+    assert len(fleet.server_rows("question_attempts")) == 7
+    assert laptop.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
+    assert tablet.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
+
+
+def test_a_server_that_lost_the_end_of_a_log_without_a_new_epoch_gets_it_again(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(6))
+    laptop.sync()
+    fleet.server("DELETE FROM question_attempts")
+    fleet.server("DELETE FROM device_incarnations")
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    assert laptop.sync().outcome == "done"
+    assert len(fleet.server_rows("question_attempts")) == 7
+
+
+def test_a_server_that_refuses_again_and_again_is_not_asked_without_end(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+
+    def from_nowhere(request: PushRequest) -> PushRequest:
+        return PushRequest(request.protocol, request.incarnation, request.first_seq + 1, request.chain, request.clock, request.runs)
+
+    laptop.gateway.before_push = from_nowhere
+    assert laptop.sync().outcome == "refused"
+    assert len(laptop.gateway.requests) < 40
+    assert laptop.rounds.status().pending == 1
+    laptop.gateway.before_push = lambda request: request
+    assert laptop.sync().outcome == "done"
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_was_queued_is_sent_by_the_next_process(fleet: Fleet, ada: str, laptop: SyncedDevice, reopened: bool) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    device = laptop
+    if reopened:
+        laptop.database.close()
+        device = fleet.open(laptop.folder)
+    assert device.sync().pushed == 2

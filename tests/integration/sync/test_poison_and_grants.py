@@ -1,0 +1,250 @@
+"""Operations that cannot be applied become dead letters, alone; rows reach only those who may hold them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloud_api.enrolment import Grant
+from cloud_api.people import end_memberships
+from cloud_api.publication import Publication
+from daemon.records import NewAttempt, NewPlanItem
+from domain.wire import PushRequest, Run
+from tests.support.fleet import Fleet, SyncedDevice
+
+
+def _letters(fleet: Fleet) -> list[tuple[Any, ...]]:
+    return fleet.server("SELECT code, row_id, payload FROM dead_letters ORDER BY seq")
+
+
+def _rejected(device: SyncedDevice) -> list[tuple[Any, ...]]:
+    return device.rows("SELECT code, row_id FROM sync_operations WHERE state = 'rejected' ORDER BY op_no")
+
+
+def _tamper(device: SyncedDevice, places: dict[int, dict[str, Any]]) -> list[str]:
+    """Changes queued payloads, as a flawed version of the product might have written them; returns the rows."""
+    changed = []
+    for place, fields in places.items():
+        op_no, row_id, payload = device.rows(
+            "SELECT op_no, row_id, payload FROM sync_operations WHERE state = 'pending' ORDER BY op_no LIMIT 1 OFFSET ?", place
+        )[0]
+        text = msgspec.json.encode({**json.loads(payload), **fields}).decode()
+        device.change("UPDATE sync_operations SET payload = ? WHERE op_no = ?", text, op_no)
+        changed.append(row_id)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"confidence": 9}, "invalid_value"),
+        ({"confidence": "2"}, "invalid_value"),
+        ({"purpose": "fun"}, "invalid_value"),
+        ({"answer": "a\x00b"}, "invalid_value"),
+        ({"answer": "x" * 5_000}, "invalid_value"),
+        ({"correct": None}, "invalid_value"),
+        ({"student_id": "not an id"}, "invalid_value"),
+        ({"active_ms": 2**70}, "invalid_value"),
+        ({"question_id": "f" * 32}, "unknown_reference"),
+        ({"student_id": "f" * 32}, "not_granted"),
+        ({"corrected_at_ms": 1_700_000_000_000}, "not_writable"),
+        ({"id": "f" * 32}, "not_writable"),
+    ],
+)
+def test_one_poison_operation_becomes_a_dead_letter_and_its_neighbours_pass(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, fields: dict[str, Any], code: str
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(9))
+    (poison,) = _tamper(laptop, {4: fields})
+    done = laptop.sync()
+    assert (done.outcome, done.pushed, done.rejected) == ("done", 9, 1)
+    assert len(fleet.server_rows("question_attempts")) == 8
+    assert _rejected(laptop) == [(code, poison)]
+    ((letter_code, row_id, payload),) = _letters(fleet)
+    assert (letter_code, row_id) == (code, poison)
+    assert {k: payload[k] for k in fields} == fields  # kept whole
+    status = laptop.rounds.status()
+    assert (status.state, status.pending, status.rejected) == ("rejected", 0, 1)
+
+
+def test_many_poison_operations_of_several_kinds_in_one_batch_are_told_apart(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(200))
+    bad = _tamper(laptop, {3: {"confidence": 0}, 77: {"question_id": "e" * 32}, 78: {"question_id": "e" * 32}, 199: {"purpose": ""}})
+    assert laptop.sync().rejected == 4
+    assert [row for _, row in _rejected(laptop)] == bad
+    assert len(fleet.server_rows("question_attempts")) == 196
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no > 0") == 196
+
+
+def test_what_only_the_database_refuses_is_found_by_bisection(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    fleet.server("ALTER TABLE question_attempts ADD CHECK (answer <> 'forty-two')")
+    laptop.records.record_attempts(ada, fleet.attempts(50))
+    laptop.records.record_attempts(ada, fleet.attempts(1, answer="forty-two"))
+    laptop.records.record_attempts(ada, fleet.attempts(50))
+    assert laptop.sync().rejected == 1
+    assert [code for code, _, _ in _letters(fleet)] == ["refused_by_database"]
+    assert len(fleet.server_rows("question_attempts")) == 100
+
+
+def test_an_id_that_exists_with_other_content_is_rejected_as_immutable(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+) -> None:
+    row_id = fleet.school.ids.new()
+    laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", id=row_id)])
+    tablet.records.record_attempts(ada, [NewAttempt(fleet.questions[0], False, "free", id=row_id)])
+    laptop.sync()
+    tablet.sync()
+    assert _rejected(tablet) == [("immutable", row_id)]
+    assert fleet.server("SELECT correct FROM question_attempts") == [(True,)]
+
+
+def test_an_operation_that_builds_on_a_rejected_one_is_rejected_with_it(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    items = [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")]
+    laptop.records.add_plan(ada, {"starts_on": "2026-12-01", "days": 7, "planner_version": "test", "forecast": None}, items)
+    _tamper(laptop, {0: {"days": 9_999}})
+    item = laptop.value("SELECT id FROM study_plan_items")
+    assert laptop.sync().rejected == 2
+    laptop.records.update_plan_item(ada, item, {"status": "done"})
+    assert laptop.sync().rejected == 1
+    assert [code for code, _ in _rejected(laptop)] == ["invalid_value", "depends_on", "depends_on"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"table": "users"}, "unknown_table"),
+        ({"table": "no_such_table; DROP TABLE users"}, "unknown_table"),
+        ({"kind": "delete"}, "not_writable"),
+        ({"kind": "update"}, "not_writable"),
+        ({"kind": "void", "fields": {}}, "set_aside"),
+    ],
+)
+def test_tables_and_kinds_that_devices_may_not_write_are_refused_whatever_the_payload_names(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, change: dict[str, Any], code: str
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    seen: list[str] = []
+
+    def tampered(request: PushRequest) -> PushRequest:
+        runs = [msgspec.structs.replace(run, **change) for run in request.runs]
+        return msgspec.structs.replace(request, runs=runs)
+
+    laptop.gateway.before_push = tampered
+    laptop.sync()  # the acknowledged chain is another than the device's, which it notices
+    seen = [letter[0] for letter in _letters(fleet)]
+    assert seen == [code, code]
+    assert fleet.server_rows("question_attempts") == []
+
+
+def test_fields_of_a_newer_device_are_kept_and_travel_no_further(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(3))
+    _tamper(laptop, {0: {"mood": "curious"}})
+    assert laptop.sync().rejected == 0
+    assert fleet.server("SELECT _extra FROM question_attempts WHERE _extra IS NOT NULL") == [({"mood": "curious"},)]
+
+
+def test_a_request_without_form_is_refused_whole_and_changes_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+
+    def damaged(request: PushRequest) -> PushRequest:
+        run: Run = msgspec.structs.replace(request.runs[0], wall_ms=["yesterday", "today"])
+        return msgspec.structs.replace(request, runs=[run])
+
+    laptop.gateway.before_push = damaged
+    assert laptop.sync().outcome == "refused"
+    assert fleet.server("SELECT count(*) FROM question_attempts") == [(0,)]
+    assert laptop.rounds.status().pending == 2
+    laptop.gateway.before_push = lambda request: request
+    assert laptop.sync().outcome == "done"
+
+
+def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    class_id = fleet.add_class("Knots 1")
+    ben = fleet.school.add_user("ben", classes=["Knots 1"]).id
+    fleet.school.add_user("cleo", classes=["Knots 1"])
+    lab = fleet.device(Grant("class", class_id))
+    lab.sync()
+    lab.records.record_attempts(ben, fleet.attempts(2))
+    laptop.records.record_attempts(ada, fleet.attempts(3))
+    for device in (lab, laptop, lab, laptop):
+        device.sync()
+    assert {row[1] for row in lab.synced_rows("question_attempts")} == {ben}
+    assert {row[1] for row in laptop.synced_rows("question_attempts")} == {ada}
+    assert laptop.synced_rows("class_members") == []
+    assert len(lab.synced_rows("class_members")) == 2
+
+
+def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leaves_goes(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    class_id = fleet.add_class("Knots 1")
+    fleet.school.add_user("ben", classes=["Knots 1"])
+    lab = fleet.device(Grant("class", class_id))
+    laptop.records.record_attempts(ada, fleet.attempts(4))
+    laptop.sync()
+    lab.sync()
+    assert lab.synced_rows("question_attempts") == []
+    member = fleet.school.ids.new()
+    _edit(fleet, lambda p, _c: p.put("class_members", {"id": member, "class_id": class_id, "user_id": ada, "role": "student"}))
+    lab.sync()
+    assert len(lab.synced_rows("question_attempts")) == 4
+    rows = [{"id": member, "class_id": class_id, "user_id": ada, "role": "student"}]
+    _edit(fleet, lambda p, c: end_memberships(c, p, fleet.school.id, rows, fleet.school.clock.now_ms()))
+    lab.sync()
+    assert lab.synced_rows("question_attempts") == []
+    assert len(lab.synced_rows("class_members")) == 1
+    assert lab.value("SELECT count(*) FROM cursors WHERE scope = ?", f"student:{ada}") == 0
+
+
+def _edit(fleet: Fleet, change: Any) -> None:
+    publication = Publication(fleet.school.id)
+    with fleet.school.database.transaction() as cursor:
+        change(publication, cursor)
+        publication.write(cursor, fleet.school.clock.now_ms())
+
+
+def test_an_answer_given_while_the_grant_held_is_accepted_after_it_has_ended_and_a_later_one_is_not(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    now_ms = fleet.school.clock.now_ms()
+    fleet.server("UPDATE device_grants SET ended_at_ms = %s WHERE device_id = %s", now_ms + 1, laptop.id)
+    while fleet.school.clock.now_ms() <= now_ms + 1:
+        pass
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    assert laptop.sync().rejected == 1
+    assert len(fleet.server_rows("question_attempts")) == 2
+    assert [code for code, _, _ in _letters(fleet)] == ["not_granted"]
+
+
+def test_a_plan_item_of_a_student_who_is_not_granted_cannot_be_changed_by_its_id(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    ben = fleet.school.add_user("ben").id
+    other = fleet.device(Grant("student", ben))
+    other.sync()
+    items = [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")]
+    laptop.records.add_plan(ada, {"starts_on": "2026-12-01", "days": 7, "planner_version": "test", "forecast": None}, items)
+    laptop.sync()
+    item = laptop.value("SELECT id FROM study_plan_items")
+    other.records._database.write(
+        lambda conn: conn.execute(
+            "INSERT INTO study_plan_items SELECT ?, plan_id, ?, concept_id, day, position, kind, minutes, reason, status, moved_to, clocks, 0, NULL"
+            " FROM (SELECT ? AS plan_id, ? AS concept_id, '2026-12-01' AS day, 0 AS position, 'new' AS kind, 8 AS minutes, 'x' AS reason,"
+            " 'planned' AS status, NULL AS moved_to, '{}' AS clocks)",
+            (item, ben, item, fleet.concepts[0]),
+        ).rowcount
+    )
+    other.records.update_plan_item(ben, item, {"status": "skipped"})
+    assert other.sync().rejected == 1
+    assert _rejected(other) == [("not_granted", item)]
+    assert fleet.server("SELECT status FROM study_plan_items") == [("planned",)]
+
+
+def test_a_revoked_device_keeps_everything_and_says_so(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    fleet.server("UPDATE devices SET revoked_at_ms = 1 WHERE id = %s", laptop.id)
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    assert laptop.sync().outcome == "unauthorised"
+    status = laptop.rounds.status()
+    assert (status.state, status.reason, status.pending) == ("waiting", "unauthorised", 2)
+    fleet.server("UPDATE devices SET revoked_at_ms = NULL WHERE id = %s", laptop.id)
+    assert laptop.sync().outcome == "done"

@@ -1,0 +1,52 @@
+"""One value and a whole column are judged by the same limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.registry import TABLES, Column, Kind
+from domain.validation import bad_places, problem_in
+
+ATTEMPTS = TABLES["question_attempts"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        (ATTEMPTS.column("confidence"), 0, "between 1 and 4"),
+        (ATTEMPTS.column("confidence"), 5, "between 1 and 4"),
+        (ATTEMPTS.column("answered_at_ms"), 12, "between"),
+        (ATTEMPTS.column("purpose"), "fun", "one of plan, review, quiz, free"),
+        (ATTEMPTS.column("answer"), "x" * 4_001, "at most 4000 characters"),
+        (ATTEMPTS.column("answer"), "a\x00b", "NUL"),
+        (ATTEMPTS.column("correct"), None, "must be given"),
+        (TABLES["student_profiles"].column("exam_on"), "2026-02-30", "date"),
+        (TABLES["student_profiles"].column("exam_on"), "20260228", "date"),
+        (TABLES["student_profiles"].column("available_minutes"), list(range(100)), "bytes"),
+    ],
+)
+def test_a_value_outside_its_columns_limits_is_named_without_being_repeated(column: Column, value: Any, words: str) -> None:
+    problem = problem_in(column, value)
+    assert problem is not None
+    assert words in problem
+    assert bad_places(column, [value]) == [0]
+
+
+some_values: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.INTEGER: st.none() | st.integers(-5, 10),
+    Kind.TEXT: st.none() | st.sampled_from(["free", "plan", "fun", "a\x00", "x" * 5_000]),
+    Kind.BOOLEAN: st.none() | st.booleans(),
+    Kind.ID: st.none() | st.uuids().map(lambda u: u.hex),
+}
+
+
+@given(st.sampled_from([c for c in ATTEMPTS.columns if c.kind in some_values]).flatmap(
+    lambda c: st.tuples(st.just(c), st.lists(some_values[c.kind], max_size=8))
+))  # fmt: skip
+def test_a_column_is_bad_exactly_where_its_single_values_are(given_column: tuple[Column, list[Any]]) -> None:
+    column, values = given_column
+    assert bad_places(column, values) == [i for i, v in enumerate(values) if problem_in(column, v)]
