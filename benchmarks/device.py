@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from daemon.sync.round import RoundResult, SyncRound
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.errors import OperatorError
 from domain.ids import Id, IdSource
+from domain.wire import Limits
 
 # Attempts that an app reports together: a quiz.
 SHEET_ATTEMPTS = 20
@@ -57,17 +58,18 @@ class OpenDevice:
             raise OperatorError(f"The sync round did not come through: {result.outcome}, {result.message}")
         return result
 
-    def gateway(self) -> tuple[HttpGateway, DeviceIdentity]:
-        """A way of its own to the school's server, and who this device is there."""
-        identity = self.identity.current()
-        if identity is None:
+    def enrolled(self) -> DeviceIdentity:
+        """Who this device is. Raises OperatorError before it was enrolled."""
+        if (identity := self.identity.current()) is None:
             raise OperatorError("This device is not enrolled.")
-        return HttpGateway(identity.cloud_url), identity
+        return identity
 
-    def pusher(self) -> Pusher:
-        return Pusher(self.database, self.identity, self.clock)
+    def pusher(self, limits: Limits) -> Pusher:
+        """One that begins with these limits; the server's answers change them."""
+        return Pusher(self.database, self.identity, self.clock, limits)
 
     def puller(self, page_rows: int) -> Puller:
+        """One that asks for pages of so many rows."""
         return Puller(self.database, self.identity, self.clock, page_rows)
 
     def students(self) -> list[Id]:
@@ -86,11 +88,10 @@ class OpenDevice:
             for (id_, choices, _), right, following in zip(rows, rights, [*rights[1:], rights[0]], strict=True)
         ]
 
-    def study(self, count: int, at_once: int = SHEET_ATTEMPTS) -> None:
-        """Records `count` attempts of real study records, as the class's students make them, `at_once` in a transaction, at the record's time."""
+    def study(self, count: int, students: list[Id], at_once: int = SHEET_ATTEMPTS) -> None:
+        """Records `count` attempts of real study records, made in turn by the students, `at_once` in a transaction, at the record's time."""
         clock = ReplayClock()
         records = self._records(clock)
-        students = self.students()
         sheets: dict[int, list[NewAttempt]] = {}
         for number, answer in enumerate(answered(count, self.questions(), len(students))):
             clock.at_ms = answer.at_ms
@@ -127,12 +128,5 @@ def enrol(device: OpenDevice, cloud_url: str, code: str) -> None:
 
 def point_to(folder: Path, cloud_url: str) -> None:
     """Makes a closed device's school be found at another address, where a copy of its server listens."""
-    _change(folder, lambda conn: conn.execute("UPDATE identity SET cloud_url = ?", (cloud_url,)))
-
-
-def _change(folder: Path, work: Callable[[sqlite3.Connection], object]) -> None:
-    conn = sqlite3.connect(folder / DATABASE_NAME, isolation_level=None)
-    try:
-        work(conn)
-    finally:
-        conn.close()
+    with closing(sqlite3.connect(folder / DATABASE_NAME, isolation_level=None)) as conn:
+        conn.execute("UPDATE identity SET cloud_url = ?", (cloud_url,))

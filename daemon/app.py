@@ -92,5 +92,3 @@ def _respond(answer: Answer) -> flask.Response:
         return flask.Response(status=answer.status)
     data = answer.body if isinstance(answer.body, bytes) else _encode(answer.body)
     return flask.Response(data, answer.status, content_type=JSON)
-
-

@@ -41,7 +41,10 @@ def folded_attempts(conn: sqlite3.Connection, student_id: Id) -> list[FoldedAtte
         "SELECT id, coalesce(corrected_at_ms, answered_at_ms), device_id, question_id, correct FROM question_attempts WHERE student_id = ?",
         (student_id,),
     )
-    return [FoldedAttempt(id_, at_ms, device, question, concepts.get(question, ()), correct == 1) for id_, at_ms, device, question, correct in rows]
+    return [
+        FoldedAttempt(id_, at_ms, device, question, concepts.get(question, ()), correct == 1)
+        for id_, at_ms, device, question, correct in rows
+    ]
 
 
 def _concepts_of_questions(conn: sqlite3.Connection, student_id: Id) -> dict[str, tuple[str, ...]]:

@@ -37,7 +37,9 @@ GROUP_MAX = 64
 WRITE_WAIT_MAX_S = 30.0
 BUSY_TIMEOUT_MS = 5_000
 JOURNAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024
-CACHE_KIB = 2_000
+WRITER_CACHE_KIB = 2_000
+# There is a reader for every thread that answers requests.
+READER_CACHE_KIB = 512
 
 _COMMON_PRAGMAS = {
     "foreign_keys": 1,
@@ -45,10 +47,9 @@ _COMMON_PRAGMAS = {
     "cell_size_check": 1,
     "trusted_schema": 0,
     "mmap_size": 0,
-    "cache_size": -CACHE_KIB,
 }
-_WRITER_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES}
-_READER_PRAGMAS = {"wal_autocheckpoint": 0, "query_only": 1}
+_WRITER_PRAGMAS = {"cache_size": -WRITER_CACHE_KIB, "journal_mode": "wal", "synchronous": "full", "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES}
+_READER_PRAGMAS = {"cache_size": -READER_CACHE_KIB, "wal_autocheckpoint": 0, "query_only": 1}
 if sys.platform == "darwin":  # fsync alone does not reach the platter there
     _WRITER_PRAGMAS |= {"fullfsync": 1, "checkpoint_fullfsync": 1}
 

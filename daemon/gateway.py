@@ -157,12 +157,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _no_answer(error: Exception) -> CloudUnreachable:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # urllib3 counts it among the time-outs
+        return CloudUnreachable("offline", "The school's server cannot be reached.")
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError):
         return CloudUnreachable("timeout", "The school's server did not answer in time.")
     if isinstance(error, urllib3.exceptions.SSLError):
         return CloudUnreachable("untrusted", "The school's server could not prove who it is.")
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return CloudUnreachable("offline", "The school's server cannot be reached.")
     return CloudUnreachable("bad_answer", "The school's server broke off its answer.")
 
 

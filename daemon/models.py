@@ -305,6 +305,7 @@ class SyncOperation(pw.Model):
 
 
 SyncOperation.add_index(SyncOperation.row_id, name="idx_sync_pending", where=pw.SQL("state = 'pending'"))
+SyncOperation.add_index(SyncOperation.hlc, name="idx_sync_hlc", where=pw.SQL("hlc > 0"))
 SyncOperation.add_index(SyncOperation.op_no, name="idx_sync_rejected", where=pw.SQL("state = 'rejected'"))
 
 

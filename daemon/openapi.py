@@ -69,10 +69,8 @@ def refusals(endpoint: Endpoint) -> list[type[CarrelError]]:
     kinds: list[type[CarrelError]] = [CarrelError, Forbidden, Unavailable, InvalidInput, *endpoint.errors]
     if endpoint.access is not Access.OPEN:
         kinds.append(NotSignedIn)
-    if endpoint.access is not Access.OPEN or endpoint.method != "GET":
-        kinds.append(StorageFull)
     if endpoint.method != "GET":
-        kinds += [UnsupportedMediaType, BodyTooLarge, NotEnrolled]
+        kinds += [UnsupportedMediaType, BodyTooLarge, NotEnrolled, StorageFull]
     if endpoint.body is not None:
         kinds.append(MalformedJson)
     if _PATH_PARAMETER.search(endpoint.path):

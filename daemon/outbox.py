@@ -170,6 +170,11 @@ def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: 
     )
 
 
+def last_hlc(conn: sqlite3.Connection) -> int:
+    """The greatest hybrid clock value that this device has written; 0 if none."""
+    return int(conn.execute("SELECT coalesce(max(hlc), 0) FROM sync_operations WHERE hlc > 0").fetchone()[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Operations of this device: not yet at school, and refused by the server."""

@@ -14,7 +14,7 @@ from daemon.database import DeviceDatabase
 from daemon.models import StudyPlan, StudyPlanItem
 from daemon.records import LocalRecords, NewPlanItem
 from domain.clock import Clock
-from domain.errors import InvalidInput, Problem
+from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import Id
 from domain.planner import Forecast, PlanRequest, make_plan, study_states
 
@@ -105,9 +105,12 @@ def newest(database: DeviceDatabase, student_id: Id) -> tuple[StudyPlan, list[St
 
 
 def item(database: DeviceDatabase, item_id: Id) -> StudyPlanItem:
-    """One plan item, which must exist."""
+    """One plan item. Raises NotFound."""
     with database.read():
-        return StudyPlanItem.get_by_id(item_id)
+        found = StudyPlanItem.get_or_none(StudyPlanItem.id == item_id)
+    if found is None:
+        raise NotFound("There is no such plan item.")
+    return found
 
 
 def _stored_forecast(forecast: Forecast) -> dict[str, object]:

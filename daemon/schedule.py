@@ -132,7 +132,7 @@ class Schedule:
         elif result.outcome != "not_enrolled":
             wait_s = self._tasks.sync.status().next_attempt_in_s
             if wait_s is not None:
-                pass
+                self._jobs.pull_forward("sync", wait_s)
 
     def _set_pace(self) -> None:
         """Polls at the slower of the configured pace and the one that the server asked for."""

@@ -106,7 +106,9 @@ class NewPlan(Input, frozen=True):
 
     horizon_days: Annotated[int, Meta(ge=1, le=HORIZON_DAYS_MAX)] = HORIZON_DAYS_DEFAULT
     days_off: Annotated[list[Day], Meta(max_length=DAYS_OFF_MAX)] = msgspec.field(default_factory=list)
-    exclude: Annotated[list[RowId], Meta(max_length=EXCLUDED_MAX, description="Concepts not to plan.")] = msgspec.field(default_factory=list)
+    exclude: Annotated[list[RowId], Meta(max_length=EXCLUDED_MAX, description="Concepts not to plan.")] = msgspec.field(
+        default_factory=list
+    )
 
 
 class PlanItemChange(Input, frozen=True):

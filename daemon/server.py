@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -70,13 +71,14 @@ class LocalServer:
 
     def start(self) -> None:
         """Listens and returns. Raises OperatorError when the address cannot be had."""
+        host, port = self._address
         try:
-            self._server.prepare()
+            self._server.bound = _bound_socket(host, port)
         except OSError as error:
-            host, port = self._address
             raise OperatorError(
-                f"The daemon cannot listen on {host}:{port}: {_reason(error)}. Stop what uses it or choose another port in [device.api]."
+                f"The daemon cannot listen on {host}:{port}: {error.strerror}. Stop what uses it or choose another port in [device.api]."
             ) from error
+        self._server.prepare()
         self._thread.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -90,15 +92,30 @@ class LocalServer:
             self._thread.join(EXPIRY_INTERVAL_S)
 
 
-def _reason(error: BaseException) -> str:
-    """The system's words, which cheroot wraps."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(getattr(error, "strerror", None) or "it cannot be used")
+def _bound_socket(host: str, port: int) -> socket.socket:
+    """A socket of this address. cheroot's own way loses the error's number, and the socket."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # where it would let two programs listen on one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((host, port))
+        sock.listen(QUEUE_MAX)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class _Server(wsgi.Server):
-    """cheroot's server, writing to our log."""
+    """cheroot's server on the socket `bound`, writing to our log."""
+
+    bound: socket.socket
+
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
+        self.socket = self.bound
+        self.bind_addr = self.bound.getsockname()[:2]
+        return self.bound
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         log.log(level, "http: %s", msg, exc_info=traceback)
@@ -153,7 +170,9 @@ class _Request(cheroot.HTTPRequest):
         code = _CODES.get(number, "bad_request" if number < 500 else "internal")
         problem = Problem(TYPE_PREFIX + code, str(status)[4:], number, code, msg or str(status)[4:], number in (408, 503), [])
         body = msgspec.json.encode(problem)
-        head = f"{self.server.protocol} {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"{self.server.protocol} {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
         self.close_connection = True
         self.conn.lingers = number == 413
         with suppress(OSError):  # nobody is there to read it

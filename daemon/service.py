@@ -33,6 +33,7 @@ from daemon.importer import ContentInbox, InboxStatus
 from daemon.live_config import ConfigStatus, LiveConfig
 from daemon.logs import fields
 from daemon.models import MODELS
+from daemon.outbox import last_hlc
 from daemon.notify import notify
 from daemon.records import LocalRecords
 from daemon.schedule import Schedule, Tasks
@@ -106,7 +107,9 @@ class Service:
         self._schedule = schedule = self._make_schedule(identity, rounds)
         parts.callback(schedule.stop, JOBS_STOP_S)
 
-        records = LocalRecords(database, clock, ids, HybridClock(clock), identity.device_id, schedule.request_sync)
+        with database.read() as conn:
+            hlc = HybridClock(clock, last_hlc(conn))
+        records = LocalRecords(database, clock, ids, hlc, identity.device_id, schedule.request_sync)
         enrolment = Enrolment(identity, self._gateway_for, schedule.sync_now)
         on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
         token = new_token(config.state_dir)

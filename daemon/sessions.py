@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 
 from daemon.database import DeviceDatabase
 from daemon.endpoints import Access, Device
-from domain.errors import Forbidden, InvalidInput, NotFound, NotSignedIn, Problem
+from domain.errors import Forbidden, InvalidInput, NotFound, NotSignedIn, Problem, StorageFull
 from domain.ids import Id
 
 TOKEN_BYTES = 32
@@ -128,8 +129,13 @@ def _signed_in(device: Device, token: str) -> Id:
     if row is None or now_ms - row[1] > IDLE_MAX_MS:
         raise NotSignedIn()
     if now_ms - row[1] > NOTE_USE_AFTER_MS:
-        device.database.write(lambda conn: conn.execute("UPDATE student_sessions SET used_at_ms = ? WHERE token_hash = ?", (now_ms, hash_)))
+        with suppress(StorageFull):  # reading goes on when the disk is full
+            device.database.write(lambda conn: _note_use(conn, hash_, now_ms))
     return Id(row[0])
+
+
+def _note_use(conn: sqlite3.Connection, hash_: str, now_ms: int) -> None:
+    conn.execute("UPDATE student_sessions SET used_at_ms = ? WHERE token_hash = ?", (now_ms, hash_))
 
 
 def _students(conn: sqlite3.Connection) -> list[Student]:

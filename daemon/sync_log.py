@@ -12,7 +12,9 @@ from domain.ids import Id
 from domain.registry import ScopeKind, tables_in
 
 
-def operations(database: DeviceDatabase, student_id: Id | None, state: str | None, before_op_no: int | None, limit: int) -> list[SyncOperation]:
+def operations(
+    database: DeviceDatabase, student_id: Id | None, state: str | None, before_op_no: int | None, limit: int
+) -> list[SyncOperation]:
     """At most `limit` operations, newest first: those on a student's rows, or with `student_id` None those of the whole device."""
     query = SyncOperation.select()
     if student_id is not None:
@@ -34,5 +36,7 @@ def answers_pending(conn: sqlite3.Connection) -> int:
 def _on_rows_of(student_id: Id) -> pw.SQL:
     """Whether an operation's row belongs to the student. Table and column names are the registry's."""
     tables = tables_in(ScopeKind.STUDENT)
-    owned = (f"table_name = '{t.name}' AND EXISTS (SELECT 1 FROM {t.name} r WHERE r.id = row_id AND r.{t.scope_column} = ?)" for t in tables)
+    owned = (
+        f"table_name = '{t.name}' AND EXISTS (SELECT 1 FROM {t.name} r WHERE r.id = row_id AND r.{t.scope_column} = ?)" for t in tables
+    )
     return pw.SQL(f"({' OR '.join(owned)})", (student_id,) * len(tables))

@@ -79,7 +79,8 @@ class DaemonClient:
 
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200 now."""
-    try:
-        return urllib3.PoolManager().request("GET", url, retries=False, timeout=PROBE_TIMEOUT_S).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
+    with urllib3.PoolManager() as pool:
+        try:
+            return pool.request("GET", url, retries=False, timeout=PROBE_TIMEOUT_S).status == 200
+        except urllib3.exceptions.HTTPError:
+            return False

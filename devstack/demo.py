@@ -197,15 +197,15 @@ def _throw_away_place(environ: Mapping[str, str], options: Options, display: Dis
     try:
         config = folder / "config.toml"
         config.write_text("")
-        with _scratch_database(environ.get(DATABASE_URL_VARIABLE), options.keep) as url:
+        with _scratch_database(environ.get(DATABASE_URL_VARIABLE), options, display) as url:
             yield Place.choose(folder / "state", config, _own_environ(environ, url))
     finally:
-        if options.keep:
-            display.say(f"Kept: {folder}")
-        else:
-            postgres = reachable_folder(folder / "state" / POSTGRES_FOLDER)
-            for path in (postgres, folder):
+        postgres = reachable_folder(folder / "state" / POSTGRES_FOLDER)
+        for path in (postgres, folder):
+            if not options.keep:
                 shutil.rmtree(path, ignore_errors=True)
+            elif path == folder or not path.is_relative_to(folder):
+                display.say(f"Kept: {path}")
 
 
 def _own_environ(environ: Mapping[str, str], database_url: str | None) -> dict[str, str]:
@@ -217,7 +217,7 @@ def _own_environ(environ: Mapping[str, str], database_url: str | None) -> dict[s
 
 
 @contextmanager
-def _scratch_database(server_url: str | None, keep: bool) -> Iterator[str | None]:
+def _scratch_database(server_url: str | None, options: Options, display: Display) -> Iterator[str | None]:
     """A new database on the server that DATABASE_URL names, whose own database is left alone; None where there is no such server."""
     if not server_url:
         yield None
@@ -227,7 +227,9 @@ def _scratch_database(server_url: str | None, keep: bool) -> Iterator[str | None
     try:
         yield url
     finally:
-        if not keep:
+        if options.keep:
+            display.say(f"Kept: the database {name}")
+        else:
             server.drop_database(name)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloud_api.config import DATABASE_URL_VARIABLE
 from cloud_api.config import load_config as load_cloud_config
-from daemon.config import CONFIG_VARIABLE
+from daemon.config import CONFIG_VARIABLE, DATABASE_VARIABLE
 from daemon.config import load_config as load_device_config
 from domain.errors import OperatorError
 
@@ -97,6 +97,8 @@ class Place:
         for address in (cloud, device):
             address.demand_free()
             environ[address.variable] = str(address.port)
+        # Absolute, because the processes do not share this one's working folder.
+        environ[DATABASE_VARIABLE] = f"sqlite:///{device_config.database_path}"
         _make(state_dir)
         url = environ.get(DATABASE_URL_VARIABLE) or None
         return cls(state_dir, environ, cloud, device, device_config.database_path, url)

@@ -95,7 +95,9 @@ def _question(row: models.Question) -> Question:
 ENDPOINTS = (
     Endpoint("GET", "/topics", list_topics, "The syllabus.", {200: Topics}, query=ContentQuery),
     Endpoint("GET", "/concepts", list_concepts, "The concepts, of one topic or of all.", {200: Concepts}, query=ConceptsQuery),
-    Endpoint("GET", "/questions", list_questions, "Questions, of one topic, about one concept, or all.", {200: Questions}, query=QuestionsQuery),
+    Endpoint(
+        "GET", "/questions", list_questions, "Questions, of one topic, about one concept, or all.", {200: Questions}, query=QuestionsQuery
+    ),
     Endpoint("GET", "/questions/next", show_next_question, "What to ask next, and why.", {200: NextQuestion}, query=OwnQuery),
     Endpoint("GET", "/questions/<id>", show_question, "One question.", {200: Question}, query=OwnQuery, errors=(NotFound,)),
 )

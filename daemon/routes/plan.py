@@ -85,5 +85,7 @@ def _item(row: models.StudyPlanItem) -> PlanItem:
 ENDPOINTS = (
     Endpoint("GET", "/plan", show, "The study plan that counts: the newest.", {200: Plan}, query=OwnQuery, errors=(NotFound,)),
     Endpoint("POST", "/plan", make, "Make a new plan, from today.", {201: Plan}, body=NewPlan, body_optional=True, errors=(NotFound,)),
-    Endpoint("PATCH", "/plan/items/<id>", change_item, "Mark an item as done, skipped, moved or planned.", {200: PlanItem}, body=PlanItemChange),
+    Endpoint(
+        "PATCH", "/plan/items/<id>", change_item, "Mark an item as done, skipped, moved or planned.", {200: PlanItem}, body=PlanItemChange
+    ),
 )

@@ -36,6 +36,7 @@ FRUITLESS_MAX = 16
 ROUND_WAIT_MAX_S = 30.0
 # The last contact is written down at most this often, so that idle rounds leave the disk alone.
 CONTACT_STORED_EVERY_MS = 10 * 60 * 1000
+TIDY_EVERY_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class SyncRound:
         self._gateway_url = ""
         self._last_contact_ms: int | None = None
         self._stored_contact_ms = 0
+        self._tidied_ms = 0
         self.stopping = threading.Event()
         self.poll_after_s: float | None = None
 
@@ -120,6 +122,7 @@ class SyncRound:
                 pushed, rejected = pushed + batch.operations, rejected + batch.rejected
             for rows in self._pull_all():
                 pulled += rows
+            self._tidy()
         except CloudUnreachable as failure:
             self._note_failure(failure)
             return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
@@ -154,6 +157,13 @@ class SyncRound:
             if not pulled.more:
                 self._etag = etag
                 return
+
+    def _tidy(self) -> None:
+        """Removes operations that need no longer be kept, once in a while."""
+        now_ms = self._clock.now_ms()
+        if not 0 <= now_ms - self._tidied_ms < TIDY_EVERY_MS:
+            self._tidied_ms = now_ms
+            self._database.write(lambda conn: outbox.prune(conn, durable_op_no=0, now_ms=now_ms))
 
     def _way(self) -> tuple[CloudGateway, DeviceIdentity]:
         """The gateway to the server that this device is enrolled at now, and the identity it has there."""

@@ -203,6 +203,8 @@ _SYNC = (
     settled_at_ms INTEGER
 ) STRICT""",
     "CREATE INDEX idx_sync_pending ON sync_operations (row_id) WHERE state = 'pending'",
+    # The few operations that carry a hybrid clock: a daemon that starts goes on from the greatest.
+    "CREATE INDEX idx_sync_hlc ON sync_operations (hlc) WHERE hlc > 0",
     "CREATE INDEX idx_sync_rejected ON sync_operations (op_no) WHERE state = 'rejected'",
     "CREATE TABLE boots (boot_no INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE) STRICT",
     "CREATE TABLE cursors (scope TEXT NOT NULL PRIMARY KEY, cursor INTEGER NOT NULL) STRICT, WITHOUT ROWID",

@@ -8,6 +8,7 @@ Ada and Ben use the device, Cleo is only known by name, Dan is their teacher. Id
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import sqlite3
@@ -95,7 +96,9 @@ _TOPIC_OF = {"scoring": "Cold work", "snapping": "Cold work", "gathering": "Hot 
 @cache
 def _template() -> Path:
     """A migrated and seeded database file, made once per process."""
-    path = Path(tempfile.mkdtemp(prefix="carrel-device-")) / "template.sqlite3"
+    folder = tempfile.mkdtemp(prefix="carrel-device-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "template.sqlite3"
     upgrade_device(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("BEGIN")

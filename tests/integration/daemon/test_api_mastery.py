@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+import pytest
+
 from daemon.mastery import AGE_MAX_MS, refresh_stale
+from domain.errors import StorageFull
 from domain.ids import dashed, derived_id
 from domain.mastery import FoldedAttempt, Rates, fold, mastery_rows
 from tests.support.device import ADA, BEN, DAY_MS, DEVICE_ID, HOUR_MS, START_MS, DeviceUnderTest, attempt, concept_id, question_id
@@ -77,3 +82,18 @@ def test_the_scheduled_refresh_takes_every_stale_student_and_leaves_the_others(d
     assert refresh_stale(device.database, device.clock) == 2
     assert refresh_stale(device.database, device.clock) == 0
     assert device.rows("SELECT student_id FROM concept_mastery ORDER BY 1") == sorted([(ADA,), (BEN,)])
+
+
+def test_a_full_disk_does_not_stop_reading(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = device.signed_in()
+    ada.post("/attempts", json=attempt(QUESTION))
+    before = shown(device)
+    device.clock.advance(2 * DAY_MS)  # the cache is old now, and the session's last use is to be written down
+
+    def full(_: object) -> NoReturn:
+        raise StorageFull()
+
+    monkeypatch.setattr(device.database, "write", full)
+    assert ada.get("/mastery").get_json()["items"][0]["score"] == before[0][1]
+    refused = ada.post("/attempts", json=attempt(QUESTION))
+    assert (refused.status_code, refused.get_json()["code"]) == (507, "storage_full")

@@ -37,7 +37,7 @@ def test_status_says_that_a_device_is_not_enrolled(device: DeviceUnderTest) -> N
     assert (status["state"], status["school_name"]) == ("not_enrolled", None)
 
 
-def test_a_forced_round_says_why_it_failed(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forced_round_says_why_it_failed(device: DeviceUnderTest) -> None:
     answer = device.signed_in().post("/sync")
     assert answer.status_code == 200
     assert answer.get_json() == {
@@ -154,7 +154,7 @@ class Rounds:
         return RoundResult("done", pushed=self.count)
 
 
-def test_a_round_that_takes_long_is_answered_as_unfinished(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_that_takes_long_is_answered_as_unfinished(device: DeviceUnderTest) -> None:
     rounds = Rounds()
     on_demand = SyncOnDemand(rounds.run, wait_max_s=0.01)
     object.__setattr__(device.api, "sync", on_demand)

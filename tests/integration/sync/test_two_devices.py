@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from daemon import outbox
 from daemon.records import NewAttempt, NewPlanItem
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
@@ -73,6 +74,27 @@ def test_the_later_of_two_concurrent_changes_wins_everywhere_and_the_other_can_b
     assert fleet.server("SELECT field, lost_value #>> '{}', kept_value #>> '{}', rule FROM sync_conflicts") == [
         ("grade", "earlier", "later", "later_clock")
     ]
+
+
+def test_a_change_made_in_sight_of_a_value_wins_over_it_even_when_this_devices_clock_is_behind(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+) -> None:
+    tablet.records._hlc.observe((fleet.school.clock.now_ms() + 200_000) << 16)  # its clock is three minutes ahead
+    tablet.records.update_profile(ada, {"grade": "7"})
+    tablet.sync()
+    laptop.sync()
+    laptop.records.update_profile(ada, {"grade": "8"})
+    laptop.sync()
+    tablet.sync()
+    assert tablet.value("SELECT grade FROM student_profiles") == "8"
+    assert fleet.server("SELECT count(*) FROM sync_conflicts") == [(0,)]
+
+
+def test_a_daemon_that_starts_goes_on_from_the_greatest_clock_it_has_written(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records._hlc.observe((fleet.school.clock.now_ms() + 200_000) << 16)
+    laptop.records.update_profile(ada, {"grade": "7"})
+    with laptop.database.read() as conn:
+        assert outbox.last_hlc(conn) == laptop.value("SELECT max(hlc) FROM sync_operations") > 0
 
 
 def test_a_queued_change_stays_visible_while_the_servers_version_comes_in_under_it(
