@@ -34,7 +34,9 @@ BUDGETS: dict[str, Callable[[Stage], Result]] = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--only", type=click.Choice(list(BUDGETS)), multiple=True, help="Measure this budget; may be given several times.")
 @click.option("--rows", type=click.IntRange(1_000, 2_000_000), default=_DEFAULT.rows, show_default=True, help="Attempts pushed and pulled.")
-@click.option("--runs", type=click.IntRange(1, 50), default=_DEFAULT.runs, show_default=True, help="Repetitions, of which the median counts.")
+@click.option(
+    "--runs", type=click.IntRange(1, 50), default=_DEFAULT.runs, show_default=True, help="Repetitions, of which the median counts."
+)
 @click.option(
     "--rest-s", type=click.FloatRange(0.5, 600), default=_DEFAULT.rest_s, show_default=True, help="Seconds of watching a daemon at rest."
 )

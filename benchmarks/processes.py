@@ -8,12 +8,13 @@ import re
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from daemon.control import Control, find
 from domain.errors import OperatorError
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+LOG_BYTES_MAX = 64 * 1024
 ROUND_TIMEOUT_S = 600.0
 CONTROL_TIMEOUT_S = 60.0
 # How often a state is looked at that somebody else brings about.
@@ -51,8 +53,12 @@ def serving_cloud(database_url: str) -> Iterator[Running]:
 
 @contextmanager
 def running_daemon(state_dir: Path) -> Iterator[Running]:
-    """`carrel run` over a state folder, on any free port."""
-    with _listening(["daemon.cli", "run"], _device_environ(state_dir)) as running:
+    """`carrel run` over a state folder, on any free port, with a configuration that changes nothing else."""
+    config = state_dir / "etc" / "config.toml"
+    config.parent.mkdir()
+    config.write_text("[device.api]\nport = 0\n")
+    environ = _environ({"CARREL_CONFIG": str(config), "CARREL_DEVICE_STATE_DIR": str(state_dir)})
+    with _listening(["daemon.cli", "run"], environ) as running:
         yield running
 
 
@@ -85,10 +91,6 @@ def sync_in_own_process(state_dir: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(ended.stdout))
 
 
-def _device_environ(state_dir: Path) -> dict[str, str]:
-    return _environ({"CARREL_DEVICE_STATE_DIR": str(state_dir), "CARREL_DEVICE_API_PORT": "0", "CARREL_CONFIG": os.devnull})
-
-
 def _environ(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment without the caller's own settings of Carrel: what is measured are the defaults."""
     foreign = ("CARREL_", "DATABASE_URL", "SQLITE_DATABASE_URL")
@@ -98,41 +100,46 @@ def _environ(settings: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def _listening(module: Sequence[str], environ: Mapping[str, str]) -> Iterator[Running]:
     """A program as long as the block lasts, from the moment when it has printed its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *module],
-        cwd=ROOT,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield Running(_address(process, module[0]), process.pid)
-    finally:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            cwd=ROOT,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        try:
+            url = _printed_address(cast("IO[bytes]", process.stdout))
+            if url is None:
+                log.seek(0)
+                raise OperatorError(f"{module[0]} did not start:\n{log.read(LOG_BYTES_MAX).decode(errors='replace').strip()}")
+            yield Running(url, process.pid)
+        finally:
+            _stop(process)
+
+
+def _printed_address(output: IO[bytes]) -> str | None:
+    """The address in the first line that a program prints; None when it ends without, or takes too long."""
+    said = b""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while not said.endswith(b"\n") and selector.select(max(0.0, deadline_s - time.monotonic())):
+            if not (part := os.read(output.fileno(), 4096)):
+                break
+            said += part
+    found = _ADDRESS.search(said)
+    return found[0].decode() if found else None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with process:  # which closes its output
         process.terminate()
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _address(process: subprocess.Popen[bytes], name: str) -> str:
-    if process.stdout is None:
-        raise OperatorError(f"{name} has no output.")
-    said = b""
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not said.endswith(b"\n") and selector.select(max(0.0, deadline_s - time.monotonic())):
-            if not (part := os.read(process.stdout.fileno(), 4096)):
-                break
-            said += part
-    if (found := _ADDRESS.search(said)) is None:
-        raise OperatorError(f"{name} did not start: run `python -m {name}` to see why.")
-    return found[0].decode()
 
 
 # --- what the kernel says; Linux only

@@ -78,6 +78,7 @@ class Stage:
         with serving_cloud(url) as cloud:
             point_to(folder, cloud.url)
             sync_in_own_process(folder)
+        _execute(url, "ANALYZE")
         return folder
 
     def copy(self, device: Path, cloud_url: str | None = None) -> Path:
@@ -133,7 +134,7 @@ class Stage:
         with serving_cloud(url) as cloud:
             for folder, code, pulls in ((self.writer, codes[0], True), (self.reader, codes[1], False)):
                 self._enrol(folder, cloud.url, code, pulls=pulls)
-        # As autovacuum would within a minute.
+        # Here and below as autovacuum does within a minute.
         _execute(url, "ANALYZE")
         return school
 

@@ -122,11 +122,17 @@ class DeviceDatabase:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A query-only connection of this thread inside one read transaction: everything read in it is of one moment. Keep it short."""
+        """A query-only connection of this thread inside one read transaction: everything read in it is of one moment. Keep it short.
+
+        A read inside a read of the same thread is part of it.
+        """
         if self._closing:
             raise Unavailable("The daemon is stopping.")
         self.connections.connect(reuse_if_open=True)
         conn = self._connection()
+        if conn.in_transaction:
+            yield conn
+            return
         conn.execute("BEGIN")
         try:
             yield conn

@@ -80,8 +80,7 @@ class HttpGateway:
     def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
         response = self._send("GET", "/v1/sync/head", token, None, {"If-None-Match": etag} if etag else {})
         if response.status == 304:
-            response.drain_conn()
-            response.release_conn()
+            _whole_body(response)
             return None
         return self._read(response, HeadAnswer), response.headers.get("ETag", "")
 
@@ -117,15 +116,7 @@ class HttpGateway:
             raise _no_answer(error) from error
 
     def _read(self, response: urllib3.BaseHTTPResponse, kind: type[Answer]) -> Answer:
-        try:
-            data = response.read(BODY_BYTES_MAX + 1)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            response.close()
-            raise CloudUnreachable("bad_answer", "The school's server broke off its answer.") from error
-        if len(data) > BODY_BYTES_MAX:
-            response.close()
-            raise CloudUnreachable("bad_answer", "The school's server sent more than it may.")
-        response.release_conn()
+        data = _whole_body(response)
         if response.status not in (200, 201):
             _refuse(response, data)
         if response.headers.get("Content-Type", "").partition(";")[0] != "application/json":
@@ -136,6 +127,20 @@ class HttpGateway:
             return from_json(decompress(data, response.headers.get("Content-Encoding", "")), kind)
         except (MalformedJson, BodyTooLarge) as error:
             raise CloudUnreachable("bad_answer", "The school's server sent an answer that cannot be read.", response.status) from error
+
+
+def _whole_body(response: urllib3.BaseHTTPResponse) -> bytes:
+    """All of the body. Its connection is kept for the next request only when the body ended where it said it would."""
+    try:
+        data = response.read(BODY_BYTES_MAX + 1)
+        if len(data) > BODY_BYTES_MAX:
+            raise CloudUnreachable("bad_answer", "The school's server sent more than it may.", response.status)
+        response.release_conn()
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise CloudUnreachable("bad_answer", "The school's server broke off its answer.") from error
+    finally:
+        response.close()  # of a connection that was released, this closes nothing but the reader
+    return data
 
 
 def check_url(url: str) -> None:

@@ -54,6 +54,8 @@ def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> 
         if name == "question_attempts":
             students = set(known["student_id"])
             conn.executemany("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
+        elif name == "questions":  # which concepts a question counts for may have changed
+            conn.execute("INSERT OR IGNORE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM concept_mastery")
         applied += tables[name].n
     return applied
 

@@ -64,11 +64,15 @@ class Display:
     @contextmanager
     def _lines(self, title: str, total: int) -> Iterator[Tell]:
         shown = 0
+        line = ""
 
         def tell(done: int, note: str) -> None:
-            nonlocal shown
+            nonlocal shown, line
+            line = f"  {title:{_BAR_TITLE_WIDTH}} {done:,} of {total:,}  {note}".rstrip()
             if (part := LINES_A_BAR * done // max(total, 1)) > shown:
                 shown = part
-                self.say(f"  {title:{_BAR_TITLE_WIDTH}} {done:,} of {total:,}  {note}".rstrip())
+                self.say(line)
 
         yield tell
+        if line and shown < LINES_A_BAR:
+            self.say(line)

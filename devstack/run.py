@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from cloud_api.embedded import reachable_folder
+from daemon.config import CONFIG_VARIABLE
 from devstack.display import Display
 from devstack.place import Place
 from devstack.processes import ROOT
@@ -32,7 +33,7 @@ def run(environ: Mapping[str, str], display: Display) -> int:
     Raises OperatorError when something does not start or ends by itself, and KeyboardInterrupt when interrupted before all was started.
     """
     state_dir = Path(environ.get(STATE_VARIABLE) or ROOT / STATE_FOLDER).absolute()
-    place = Place.choose(state_dir, Path(environ.get("CARREL_CONFIG") or CONFIG).absolute(), environ)
+    place = Place.choose(state_dir, Path(environ.get(CONFIG_VARIABLE) or CONFIG).absolute(), environ)
     with running(place, display) as stack:
         display.say(_about(stack))
         try:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,19 @@ def device(tmp_path: Path) -> Iterator[DeviceUnderTest]:
         yield opened
 
 
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], HttpGateway]]:
+    """Opens gateways, and closes them at the end."""
+    with ExitStack() as closing_all:
+
+        def open_gateway(url: str) -> HttpGateway:
+            gateway = HttpGateway(url)
+            closing_all.callback(gateway.close)
+            return gateway
+
+        yield open_gateway
+
+
 JSON = "Content-Type: application/json"
 PROBLEM = "Content-Type: application/problem+json"
 
@@ -93,12 +106,12 @@ PROBLEM = "Content-Type: application/problem+json"
     ],
 )
 def test_a_cloud_that_gives_no_usable_answer_leaves_the_queue_and_its_reason_in_the_status(
-    device: DeviceUnderTest, reply: Callable[[socket.socket], None], reason: str
+    device: DeviceUnderTest, opened: Callable[[str], HttpGateway], reply: Callable[[socket.socket], None], reason: str
 ) -> None:
     with answering(reply) as url:
         device.execute("UPDATE identity SET cloud_url = ?", url)
         device.records.record_attempts(ADA, [NewAttempt(QUESTIONS[0], True, "free")])
-        rounds = SyncRound(device.database, _identity(device), device.clock, HttpGateway)
+        rounds = SyncRound(device.database, _identity(device), device.clock, opened)
         assert rounds.run().outcome == reason
         status = rounds.status()
         assert (status.state, status.reason, status.pending) == ("waiting", reason, 1)
@@ -112,32 +125,36 @@ def _identity(device: DeviceUnderTest) -> Identity:
     return identity
 
 
-def test_an_answer_that_acknowledges_something_else_settles_nothing(device: DeviceUnderTest) -> None:
+def test_an_answer_that_acknowledges_something_else_settles_nothing(
+    device: DeviceUnderTest, opened: Callable[[str], HttpGateway]
+) -> None:
     device.records.record_attempts(ADA, [NewAttempt(QUESTIONS[0], True, "free")])
     lie = to_json(PushAnswer(1, "0" * 32, [], [], 2, "epoch", Limits(), 30.0))
     with answering(sending(http("200 OK", lie, JSON))) as url:
         device.execute("UPDATE identity SET cloud_url = ?", url)
-        rounds = SyncRound(device.database, _identity(device), device.clock, HttpGateway)
+        rounds = SyncRound(device.database, _identity(device), device.clock, opened)
         assert rounds.run().outcome == "bad_answer"
     assert device.rows("SELECT state FROM sync_operations") == [("pending",)]
 
 
-def test_no_one_listening_is_being_offline(device: DeviceUnderTest) -> None:
+def test_no_one_listening_is_being_offline(opened: Callable[[str], HttpGateway]) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(CloudUnreachable) as failure:
-        HttpGateway(f"http://127.0.0.1:{port}").head("token", None)
+        opened(f"http://127.0.0.1:{port}").head("token", None)
     assert failure.value.reason == "offline"
 
 
-def test_a_server_that_never_answers_is_left_at_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_is_left_at_the_time_out(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], HttpGateway]
+) -> None:
     monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.2)
     with answering(lambda connection: connection.recv(1) and None) as url, pytest.raises(CloudUnreachable) as failure:
-        HttpGateway(url).head("token", None)
+        opened(url).head("token", None)
     assert failure.value.reason == "timeout"
 
 
-def test_a_hanging_request_ends_when_the_gateway_is_aborted() -> None:
+def test_a_hanging_request_ends_when_the_gateway_is_aborted(opened: Callable[[str], HttpGateway]) -> None:
     reached = threading.Event()
 
     def hang(connection: socket.socket) -> None:
@@ -146,7 +163,7 @@ def test_a_hanging_request_ends_when_the_gateway_is_aborted() -> None:
 
     failures: list[CloudUnreachable] = []
     with answering(hang) as url:
-        gateway = HttpGateway(url)
+        gateway = opened(url)
 
         def ask() -> None:
             try:
