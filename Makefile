@@ -9,7 +9,7 @@ JOBS ?= 2
 DB ?= all
 # More arguments for the command behind `test`, `run`, `demo` and `bench`, for instance ARGS="-k outbox".
 ARGS ?=
-STATE := .state
+STATE := $(or $(CARREL_STATE_DIR),.state)
 PACKAGES := domain daemon cloud_api migrations devstack
 
 .DEFAULT_GOAL := help

@@ -31,10 +31,14 @@ class AppClient:
         """POST /v1/attempts with one attempt as JSON; returns once it is on the disk."""
         self.acknowledged.append(parse_id(self._post("/v1/attempts", attempt)["id"]))
 
-    def ask(self, path: str) -> None:
-        """GET, whatever the answer."""
+    def students(self) -> list[Id]:
+        """The students on the device."""
+        return [parse_id(student["id"]) for student in json.loads(self.ask("/v1/students"))["items"]]
+
+    def ask(self, path: str) -> bytes:
+        """GET: the body, whatever the status."""
         self._connection.request("GET", path, None, self._headers)
-        self._connection.getresponse().read()
+        return self._connection.getresponse().read()
 
     def close(self) -> None:
         self._connection.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
+from benchmarks.app_client import AppClient
 from benchmarks.processes import Running, await_synced, children, peak_resident_mb, resident_mb, running_daemon
 from benchmarks.report import Bound, Check, Result
 from benchmarks.stage import FILLED, SCHOOL, Stage
@@ -16,7 +18,8 @@ REST_S = 8.0
 
 
 def measure(stage: Stage) -> Result:
-    """`carrel run` and `carrel-cloud serve` as they are installed; the daemon syncs and folds mastery by its own schedule.
+    """`carrel run` and `carrel-cloud serve` as they are installed; the daemon syncs by its own schedule, and folds the attempts of every
+    student.
 
     RSS of each process as the kernel counts it, pages shared with other processes included; the server's total counts them once per process.
     """
@@ -47,14 +50,23 @@ def _at_rest(stage: Stage) -> float:
 
 
 def _peaks(stage: Stage, device: Path, template: str) -> tuple[float, float, list[float]]:
-    """The most that daemon, gunicorn's master and its workers ever held until device and school agree."""
+    """The most that daemon, gunicorn's master and its workers ever held until device and school agree and mastery is up to date."""
     with stage.cloud(template) as cloud:
         folder = stage.copy(device, cloud.url)
         with running_daemon(folder) as daemon:
             await_synced(folder)
+            _fold(daemon)
             peaks = peak_resident_mb(daemon.pid), peak_resident_mb(cloud.pid), _workers_mb(cloud)
     stage.forget(folder)
     return peaks
+
+
+def _fold(daemon: Running) -> None:
+    """Asks for every student's mastery, so that it is computed now and not some seconds later."""
+    with closing(AppClient(daemon.url)) as app:
+        for student in app.students():
+            app.sign_in(student)
+            app.ask("/v1/mastery")
 
 
 def _workers_mb(cloud: Running) -> list[float]:

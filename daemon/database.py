@@ -48,7 +48,12 @@ _COMMON_PRAGMAS = {
     "trusted_schema": 0,
     "mmap_size": 0,
 }
-_WRITER_PRAGMAS = {"cache_size": -WRITER_CACHE_KIB, "journal_mode": "wal", "synchronous": "full", "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES}
+_WRITER_PRAGMAS = {
+    "cache_size": -WRITER_CACHE_KIB,
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES,
+}
 _READER_PRAGMAS = {"cache_size": -READER_CACHE_KIB, "wal_autocheckpoint": 0, "query_only": 1}
 if sys.platform == "darwin":  # fsync alone does not reach the platter there
     _WRITER_PRAGMAS |= {"fullfsync": 1, "checkpoint_fullfsync": 1}

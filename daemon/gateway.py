@@ -109,11 +109,22 @@ class HttpGateway:
             sent |= {"Content-Type": "application/json", "Content-Encoding": "zstd"}
             body = compress(body)
         try:
-            return self._pool.urlopen(
-                method, self._prefix + path, body=body, headers=sent, redirect=False, preload_content=False, decode_content=False
-            )
+            return self._request(method, path, body, sent)
+        except urllib3.exceptions.ProtocolError:
+            # A kept-alive connection that the server has closed meanwhile breaks like this; every request may be sent twice.
+            if self._aborted.is_set():
+                raise CloudUnreachable("stopping", "The daemon is stopping.") from None
         except urllib3.exceptions.HTTPError as error:
             raise _no_answer(error) from error
+        try:
+            return self._request(method, path, body, sent)
+        except urllib3.exceptions.HTTPError as error:
+            raise _no_answer(error) from error
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        return self._pool.urlopen(
+            method, self._prefix + path, body=body, headers=headers, redirect=False, preload_content=False, decode_content=False
+        )
 
     def _read(self, response: urllib3.BaseHTTPResponse, kind: type[Answer]) -> Answer:
         data = _whole_body(response)

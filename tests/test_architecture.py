@@ -30,7 +30,14 @@ HOMES = {
     "msgspec": ("domain/wire.py", "domain/content_pack.py", "daemon/", "cloud_api/"),
     "cheroot": ("daemon/server.py",),
     "gunicorn": ("cloud_api/serve.py",),
-    "click": ("daemon/cli.py", "cloud_api/cli.py", "cloud_api/commands/", "cloud_api/embedded/__main__.py", "migrations/cli.py", "devstack/"),
+    "click": (
+        "daemon/cli.py",
+        "cloud_api/cli.py",
+        "cloud_api/commands/",
+        "cloud_api/embedded/__main__.py",
+        "migrations/cli.py",
+        "devstack/",
+    ),
     "argon2": (),
     "peewee_migrate": ("migrations/runner.py",),
     "psycopg2": ("cloud_api/", "migrations/engines.py", "migrations/lock.py", "migrations/postgres.py", "devstack/"),
@@ -86,7 +93,15 @@ def test_each_library_is_imported_where_it_is_at_home_and_nowhere_else(library: 
 
 def test_sql_stands_only_in_storage_modules() -> None:
     """Routes, commands, jobs and the like ask storage modules; a SELECT in them is a query in the wrong place."""
-    outer = ("daemon/routes/", "daemon/cli.py", "daemon/service.py", "daemon/jobs.py", "daemon/watcher.py", "daemon/app.py", "daemon/server.py")
+    outer = (
+        "daemon/routes/",
+        "daemon/cli.py",
+        "daemon/service.py",
+        "daemon/jobs.py",
+        "daemon/watcher.py",
+        "daemon/app.py",
+        "daemon/server.py",
+    )
     outer += ("cloud_api/routes/", "cloud_api/cli.py", "cloud_api/commands/", "cloud_api/app.py", "cloud_api/serve.py", "cloud_api/wsgi.py")
     found = []
     for package in ("daemon", "cloud_api"):
@@ -109,6 +124,7 @@ def test_only_the_clock_module_asks_for_the_wall_clock() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
-        and (node.value.id, node.attr) in {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
+        and (node.value.id, node.attr)
+        in {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
     ]
     assert found == []

@@ -119,8 +119,10 @@ class SyncRound:
         pushed = rejected = pulled = 0
         try:
             for batch in self._push_all():
+                self._failure = None
                 pushed, rejected = pushed + batch.operations, rejected + batch.rejected
             for rows in self._pull_all():
+                self._failure = None
                 pulled += rows
             self._tidy()
         except CloudUnreachable as failure:

@@ -125,9 +125,7 @@ def _identity(device: DeviceUnderTest) -> Identity:
     return identity
 
 
-def test_an_answer_that_acknowledges_something_else_settles_nothing(
-    device: DeviceUnderTest, opened: Callable[[str], HttpGateway]
-) -> None:
+def test_an_answer_that_acknowledges_something_else_settles_nothing(device: DeviceUnderTest, opened: Callable[[str], HttpGateway]) -> None:
     device.records.record_attempts(ADA, [NewAttempt(QUESTIONS[0], True, "free")])
     lie = to_json(PushAnswer(1, "0" * 32, [], [], 2, "epoch", Limits(), 30.0))
     with answering(sending(http("200 OK", lie, JSON))) as url:
@@ -145,9 +143,7 @@ def test_no_one_listening_is_being_offline(opened: Callable[[str], HttpGateway])
     assert failure.value.reason == "offline"
 
 
-def test_a_server_that_never_answers_is_left_at_the_time_out(
-    monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], HttpGateway]
-) -> None:
+def test_a_server_that_never_answers_is_left_at_the_time_out(monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], HttpGateway]) -> None:
     monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.2)
     with answering(lambda connection: connection.recv(1) and None) as url, pytest.raises(CloudUnreachable) as failure:
         opened(url).head("token", None)

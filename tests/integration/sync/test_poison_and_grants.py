@@ -177,7 +177,9 @@ def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet:
     assert len(lab.synced_rows("class_members")) == 2
 
 
-def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leaves_goes(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leaves_goes(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
     class_id = fleet.add_class("Knots 1")
     fleet.school.add_user("ben", classes=["Knots 1"])
     lab = fleet.device(Grant("class", class_id))
@@ -227,12 +229,14 @@ def test_a_plan_item_of_a_student_who_is_not_granted_cannot_be_changed_by_its_id
     laptop.sync()
     item = laptop.value("SELECT id FROM study_plan_items")
     other.records._database.write(
-        lambda conn: conn.execute(
-            "INSERT INTO study_plan_items SELECT ?, plan_id, ?, concept_id, day, position, kind, minutes, reason, status, moved_to, clocks, 0, NULL"
-            " FROM (SELECT ? AS plan_id, ? AS concept_id, '2026-12-01' AS day, 0 AS position, 'new' AS kind, 8 AS minutes, 'x' AS reason,"
-            " 'planned' AS status, NULL AS moved_to, '{}' AS clocks)",
-            (item, ben, item, fleet.concepts[0]),
-        ).rowcount
+        lambda conn: (
+            conn.execute(
+                "INSERT INTO study_plan_items SELECT ?, plan_id, ?, concept_id, day, position, kind, minutes, reason, status, moved_to, clocks, 0, NULL"
+                " FROM (SELECT ? AS plan_id, ? AS concept_id, '2026-12-01' AS day, 0 AS position, 'new' AS kind, 8 AS minutes, 'x' AS reason,"
+                " 'planned' AS status, NULL AS moved_to, '{}' AS clocks)",
+                (item, ben, item, fleet.concepts[0]),
+            ).rowcount
+        )
     )
     other.records.update_plan_item(ben, item, {"status": "skipped"})
     assert other.sync().rejected == 1

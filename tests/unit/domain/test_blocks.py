@@ -15,7 +15,9 @@ from domain.registry import INT64_MAX, Kind
 ids = st.uuids().map(lambda u: u.hex)
 text = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text, lambda inner: st.lists(inner) | st.dictionaries(text, inner), max_leaves=5
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text,
+    lambda inner: st.lists(inner) | st.dictionaries(text, inner),
+    max_leaves=5,
 )
 VALUES: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ID: ids,

@@ -58,7 +58,9 @@ def test_fields_of_one_change_are_decided_each_by_itself() -> None:
 def test_in_a_field_the_school_owns_its_word_stands_against_a_later_clock() -> None:
     merged = merge_fields(PROFILES, {"grade": "8"}, {"grade": (10, SERVER_WRITER)}, {"grade": "7"}, (99, "a"))
     assert merged.losers[0].rule is Rule.TEACHER_FIRST
-    own = merge_fields(PROFILES, {"available_minutes": [1]}, {"available_minutes": (10, SERVER_WRITER)}, {"available_minutes": [2]}, (99, "a"))
+    own = merge_fields(
+        PROFILES, {"available_minutes": [1]}, {"available_minutes": (10, SERVER_WRITER)}, {"available_minutes": [2]}, (99, "a")
+    )
     assert own.changed == {"available_minutes": [2]}
 
 

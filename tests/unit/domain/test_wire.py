@@ -40,7 +40,9 @@ def test_an_unknown_encoding_is_refused() -> None:
         decompress(b"{}", "br")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"head":NaN}', b'{"head":"1"}', b"{}", b'{"head":1}x', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"head":NaN}', b'{"head":"1"}', b"{}", b'{"head":1}x', b"\xff", b"[" * 100_000]
+)
 def test_what_is_no_message_is_refused_with_its_place(body: bytes) -> None:
     with pytest.raises(MalformedJson) as refused:
         from_json(body, HeadAnswer)
