@@ -10,14 +10,19 @@ from benchmarks.device import OpenDevice, open_device
 from benchmarks.proxy import Traffic, relay
 from benchmarks.report import Bound, Check, Result
 from benchmarks.stage import Stage
+from daemon import outbox
 from daemon.gateway import HttpGateway
+from daemon.sync.push import encode_runs
 from domain.errors import OperatorError
-from domain.wire import BATCH_BYTES_MAX, Limits, PushAnswer, PushRequest
+from domain.wire import BATCH_BYTES_MAX, PLAIN_BYTES_MAX, Limits, PushAnswer, PushRequest, compress, to_json
 
 BYTES_MAX = 40
 BATCH = 1_000
 BATCHES_MAX = 6
 _LIMITS = Limits(BATCH, BATCH_BYTES_MAX)
+# A column of one value (domain/blocks.py), and the columns that weigh most.
+_SAME = {"c": 0}
+_COLUMNS = ("question_id", "answer", "answered_at_ms", "active_ms")
 
 
 def measure(stage: Stage) -> Result:
@@ -32,6 +37,7 @@ def measure(stage: Stage) -> Result:
         with open_device(reading) as reader, open_device(writing) as writer:
             reader.sync()  # the course, which is not counted
             writer.study(count, writer.students()[:1], at_once=1)
+            without = _without(writer)
             pushed = _push(writer, traffic)
             pulled = _pull(reader, traffic, count)
     for device in (writing, reading):
@@ -44,6 +50,7 @@ def measure(stage: Stage) -> Result:
             "push, down": pushed.received_bytes / count,
             "pull, up": pulled.sent_bytes / count,
             "pull, down": pulled.received_bytes / count,
+            **without,
         },
     )
 
@@ -51,6 +58,18 @@ def measure(stage: Stage) -> Result:
 def _check(way: str, traffic: Traffic, count: int) -> Check:
     total = (traffic.sent_bytes + traffic.received_bytes) / count
     return Check(f"{way} of {count:,} attempts in batches of {BATCH:,}", total, "bytes an attempt", Bound.AT_MOST, BYTES_MAX)
+
+
+def _without(device: OpenDevice) -> dict[str, float]:
+    """What the first batch would weigh, in bytes an attempt, if one of its columns said the same for every attempt."""
+    with device.database.read() as conn:
+        if (place := outbox.progress(conn)) is None:
+            raise OperatorError("This device is not enrolled.")
+        [run] = encode_runs(outbox.next_operations(conn, place, BATCH, PLAIN_BYTES_MAX))
+    lighter = {"ids": msgspec.structs.replace(run, rows=_SAME)}
+    lighter["operation's times"] = msgspec.structs.replace(run, wall_ms=_SAME, mono_ms=_SAME)
+    lighter |= {name: msgspec.structs.replace(run, fields={**run.fields, name: _SAME}) for name in _COLUMNS}
+    return {f"push, up, without {name}": len(compress(to_json(light))) / run.n for name, light in lighter.items()}
 
 
 class _SmallBatches(HttpGateway):
