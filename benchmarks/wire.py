@@ -61,15 +61,15 @@ def _check(way: str, traffic: Traffic, count: int) -> Check:
 
 
 def _without(device: OpenDevice) -> dict[str, float]:
-    """What the first batch would weigh, in bytes an attempt, if one of its columns said the same for every attempt."""
+    """What the first batch weighs, in bytes an attempt without headers, and would if one of its columns said the same for every attempt."""
     with device.database.read() as conn:
         if (place := outbox.progress(conn)) is None:
             raise OperatorError("This device is not enrolled.")
         [run] = encode_runs(outbox.next_operations(conn, place, BATCH, PLAIN_BYTES_MAX))
-    lighter = {"ids": msgspec.structs.replace(run, rows=_SAME)}
-    lighter["operation's times"] = msgspec.structs.replace(run, wall_ms=_SAME, mono_ms=_SAME)
-    lighter |= {name: msgspec.structs.replace(run, fields={**run.fields, name: _SAME}) for name in _COLUMNS}
-    return {f"push, up, without {name}": len(compress(to_json(light))) / run.n for name, light in lighter.items()}
+    lighter = {"": run, " without ids": msgspec.structs.replace(run, rows=_SAME)}
+    lighter[" without operation's times"] = msgspec.structs.replace(run, wall_ms=_SAME, mono_ms=_SAME)
+    lighter |= {f" without {name}": msgspec.structs.replace(run, fields={**run.fields, name: _SAME}) for name in _COLUMNS}
+    return {f"first batch{name}": len(compress(to_json(light))) / run.n for name, light in lighter.items()}
 
 
 class _SmallBatches(HttpGateway):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cloud_api.commands.content import content, import_
+from cloud_api.commands.mastery import mastery
 from cloud_api.commands.schools import device, enrol_code, school, user
 from cloud_api.commands.serving import serve, status
 from domain.errors import CarrelError, InvalidInput
@@ -41,7 +42,7 @@ def main() -> None:
     """
 
 
-for command in (serve, status, school, user, enrol_code, device, import_, content):
+for command in (serve, status, school, user, enrol_code, device, import_, content, mastery):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Guard:
             _check_origin(origin, environ.get("HTTP_HOST", ""), environ.get("HTTP_SEC_FETCH_SITE"))
         if environ["REQUEST_METHOD"] == "OPTIONS" and listed and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
             return _preflight("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK" in environ)
-        if environ["REQUEST_METHOD"] not in SAFE_METHODS and has_body() and flask.request.mimetype != "application/json":
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS and has_body() and not _is_plain_json():
             raise UnsupportedMediaType()
         return None
 
@@ -77,7 +77,13 @@ def has_body() -> bool:
     return environ.get("CONTENT_LENGTH", "") not in ("", "0") or bool(environ.get("wsgi.input_terminated"))
 
 
+def _is_plain_json() -> bool:
+    """Whether the body is declared as JSON that is not compressed: what is compressed may be of any size."""
+    return flask.request.mimetype == "application/json" and flask.request.headers.get("Content-Encoding", "identity") == "identity"
+
+
 def _check_host(host: str, port: str) -> None:
+    host = host.lower()
     name, _, given = host.rpartition(":") if host and host[-1].isdigit() and ":" in host else (host, "", HTTP_PORT)
     if name not in HOSTS or given != port:
         raise Forbidden("The Host of the request is not one of this daemon.", "host_not_allowed")

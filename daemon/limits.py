@@ -102,9 +102,11 @@ def _check_of(type_: Any) -> Check | None:
 def column_of(type_: Any) -> Column | None:
     """The column whose limits a type is marked with."""
     if get_origin(type_) is Annotated:
-        for mark in get_args(type_)[1:]:
+        inner, *marks = get_args(type_)
+        for mark in marks:
             if isinstance(mark, msgspec.Meta) and mark.extra and _COLUMN in mark.extra:
                 return typing.cast(Column, mark.extra[_COLUMN])
+        return column_of(inner)
     if _is_union(type_):
         return next((c for c in map(column_of, get_args(type_)) if c is not None), None)
     return None

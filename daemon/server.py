@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -45,7 +46,8 @@ LINGER_READ_BYTES = 64 * 1024
 # Bytes on the wire for one byte of a body in chunks: a chunk of one byte is six.
 CHUNKED_BYTES_FACTOR = 8
 
-_CODES = {400: "bad_request", 408: "too_slow", 413: "body_too_large", 414: "address_too_long", 503: "unavailable"}
+# What cheroot itself answers with; anything else it refuses is no HTTP that is understood here (`bad_request`).
+_CODES = {405: "method_not_allowed", 408: "too_slow", 413: "body_too_large", 414: "address_too_long", 500: "internal", 503: "unavailable"}
 
 
 class LocalServer:
@@ -151,8 +153,20 @@ class _TimedSocket:
         return getattr(self._sock, name)
 
 
+class _HeaderReader(cheroot.DropUnderscoreHeaderReader):
+    """Headers with a length that is a number: int() also takes `-1`, upon which a body would be read without end, `+5` and `1_0`."""
+
+    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
+        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)  # type: ignore[no-untyped-call]
+        if not headers.get(b"Content-Length", b"0").isdigit():
+            raise ValueError("Malformed Content-Length Header.")
+        return headers
+
+
 class _Request(cheroot.HTTPRequest):
     """A request that is refused in the one error shape, and ends its connection when its body stays unread."""
+
+    header_reader = _HeaderReader()
 
     def respond(self) -> None:
         try:
@@ -167,7 +181,7 @@ class _Request(cheroot.HTTPRequest):
 
     def simple_response(self, status: str, msg: str = "") -> None:
         number = int(str(status)[:3])
-        code = _CODES.get(number, "bad_request" if number < 500 else "internal")
+        code = _CODES.get(number, "bad_request")
         problem = Problem(TYPE_PREFIX + code, str(status)[4:], number, code, msg or str(status)[4:], number in (408, 503), [])
         body = msgspec.json.encode(problem)
         head = (
@@ -220,11 +234,15 @@ _Server.ConnectionClass = _Connection
 
 
 class _Chunks(cheroot.ChunkedRFile):
-    """A body in chunks that says when it is too large."""
+    """A body in chunks that says when it is too large, and leaves nothing of itself to the next request."""
 
     def _fetch(self) -> None:
+        if self.closed:
+            return
         try:
             super()._fetch()  # type: ignore[misc]  # missing in cheroot's types
+            if self.closed:
+                deque(self.read_trailer_lines(), maxlen=0)
         except errors.MaxSizeExceeded as error:
             raise BodyTooLarge(self.maxlen) from error
         except OSError as error:

@@ -20,7 +20,7 @@ def listed(tmp_path: Path) -> Iterator[DeviceUnderTest]:
         yield opened
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80"])
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80"])
 def test_the_daemons_own_names_are_answered(device: DeviceUnderTest, host: str) -> None:
     assert device.client.get("/v1/health", headers={"Host": host}).status_code == 200
 
@@ -92,6 +92,12 @@ def test_a_body_that_is_not_json_is_refused(device: DeviceUnderTest, path: str, 
     assert (refused.status_code, refused.get_json()["code"]) == (415, "unsupported_media_type")
 
 
+def test_a_compressed_body_is_refused_by_its_header_rather_than_as_bad_json(device: DeviceUnderTest) -> None:
+    refused = device.signed_in().post("/attempts", json=attempt(), headers={"Content-Encoding": "gzip"})
+    assert (refused.status_code, refused.get_json()["code"]) == (415, "unsupported_media_type")
+    assert device.signed_in().post("/attempts", json=attempt(), headers={"Content-Encoding": "identity"}).status_code == 201
+
+
 def test_json_may_name_its_encoding(device: DeviceUnderTest) -> None:
     import json
 
@@ -152,6 +158,8 @@ def test_reading_changes_nothing(device: DeviceUnderTest) -> None:
         "colour=red",
         "retired=maybe",
         "topic_id=x",
+        "student_id=x",
+        "student_id=null",
         "cursor=%00",
     ],
 )

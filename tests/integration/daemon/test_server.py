@@ -130,12 +130,39 @@ def test_an_unread_body_in_chunks_does_not_become_the_next_request(server: Local
     assert answer.startswith(b"HTTP/1.1 401")
 
 
+def test_what_follows_a_body_in_chunks_is_not_taken_for_a_request(server: LocalServer) -> None:
+    host = f"Host: 127.0.0.1:{server.port}\r\n".encode()
+    body = b"11\r\n" + b'{"username":"ada"' + b"\r\n1\r\n}\r\n0\r\nX-Checksum: 5\r\n\r\n"
+    last = b"GET /v1/health HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n"
+    answer = talk(server, post(host, b"Transfer-Encoding: chunked") + body + last)
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"201", b"200"]
+
+
+@pytest.mark.parametrize("length", [b"-1", b"+5", b"1_0", b"5, 5"])
+def test_a_length_that_is_none_is_refused_before_a_body_is_waited_for(device: DeviceUnderTest, length: bytes) -> None:
+    patient = LocalServer(device.app, "127.0.0.1", 0, THREADS, arrives_max_s=10 * TIMEOUT_S)
+    patient.start()
+    try:
+        answer = talk(patient, post(b"Host: 127.0.0.1:%d\r\n" % patient.port, b"Content-Length: " + length))
+    finally:
+        patient.stop()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"bad_request"' in answer
+
+
+def post(host: bytes, header: bytes) -> bytes:
+    """The head of a request with a JSON body to come."""
+    return b"POST /v1/sessions HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n" + header + b"\r\n\r\n"
+
+
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "no http": (lambda host: b"hello\r\n\r\n", b"400"),
     "header without end": (lambda host: b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * HEADER_BYTES_MAX * 2, b"413"),
     "address without end": (lambda host: b"GET /" + b"x" * HEADER_BYTES_MAX * 2, b"414"),
     "length that is none": (lambda host: b"POST /v1/sync HTTP/1.1\r\n" + host + b"Content-Length: x\r\n\r\n", b"400"),
-    "negative length": (lambda host: b"POST /v1/sync HTTP/1.1\r\n" + host + b"Content-Length: -5\r\nConnection: close\r\n\r\n", b"415"),
+    "method that is none of its own": (lambda host: b"CONNECT /v1/sync HTTP/1.1\r\n" + host + b"\r\n", b"405"),
+    "coding that is unknown": (lambda host: post(host, b"Transfer-Encoding: gzip, chunked"), b"501"),
+    "version that is unknown": (lambda host: b"GET /v1/health HTTP/2.0\r\n" + host + b"\r\n", b"505"),
     "chunk that is none": (
         lambda host: (
             b"POST /v1/sessions HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
@@ -163,7 +190,9 @@ def test_broken_http_is_refused_in_the_one_shape_and_the_server_lives_on(
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.split(b" ")[1] == status
     assert b"application/problem+json" in head
-    assert json.loads(body)["status"] == int(status)
+    problem = json.loads(body)
+    assert problem["status"] == int(status)
+    assert problem["code"] != "internal"
     assert pool.request("GET", "/v1/health").status == 200
 
 
