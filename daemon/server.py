@@ -153,11 +153,11 @@ class _TimedSocket:
         return getattr(self._sock, name)
 
 
-class _HeaderReader(cheroot.DropUnderscoreHeaderReader):
+class _HeaderReader(cheroot.HeaderReader):
     """Headers with a length that is a number: int() also takes `-1`, upon which a body would be read without end, `+5` and `1_0`."""
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)  # type: ignore[no-untyped-call]
+        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)
         if not headers.get(b"Content-Length", b"0").isdigit():
             raise ValueError("Malformed Content-Length Header.")
         return headers

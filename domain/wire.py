@@ -109,11 +109,16 @@ class PushAnswer(msgspec.Struct, frozen=True):
 
 
 class PullRequest(msgspec.Struct, frozen=True):
-    """POST /v1/sync/pull. `cursors` maps every scope that the device follows to the feed number up to which it has everything."""
+    """POST /v1/sync/pull. `cursors` maps every scope that the device follows to the feed number up to which it has everything.
+
+    `acked_seq` is the last operation of this incarnation that the device knows to be settled: only when that is the last one of the server, too,
+    does the device know everything that the incarnation wrote. A silent copy of a device would else miss what the original wrote.
+    """
 
     protocol: int
     incarnation: str
     cursors: dict[str, int]
+    acked_seq: int = 0
     page_rows: int = PAGE_ROWS_MAX
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from flask import Blueprint, Response, request
 
 from cloud_api.auth import bearer
@@ -39,7 +40,7 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
             plain = to_json(page)
             if len(plain) <= PAGE_BYTES_MAX or message.page_rows == 1:
                 return _answer(plain)
-            message = PullRequest(message.protocol, message.incarnation, message.cursors, max(1, message.page_rows // 4))
+            message = msgspec.structs.replace(message, page_rows=max(1, message.page_rows // 4))
 
     @blueprint.get("/head")
     def head() -> Response:

@@ -3,7 +3,7 @@
     one snapshot → scopes granted → what is new in each, counted → fill the page scope by scope → rows as column blocks, tombstones, cursors
 
 The student's own scope comes first, so that a device is of use before the school's content is complete. Rows that this very incarnation wrote
-last are left out: it learnt their numbers from the answer to its push.
+last are left out while the device knows all that it wrote: it learnt their numbers from the answers to its pushes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_
     _check_form(request)
     device = device_for(cursor, token, lock=False)
     granted = scopes_of(cursor, device)
-    origin_no, head, epoch = _standing(cursor, device, request.incarnation)
+    origin_no, head, epoch = _standing(cursor, device, request)
     page = _fill(cursor, device, granted, request, head, origin_no)
     tables = {}
     for table in (t for kind in _KINDS for t in tables_in(kind)):
@@ -89,12 +89,12 @@ def _check_form(request: PullRequest) -> None:
         raise InvalidInput(problems)
 
 
-def _standing(cursor: Any, device: Device, incarnation: str) -> tuple[int, int, str]:
-    """(number of the device's incarnation or -1, the school's head, server epoch)."""
+def _standing(cursor: Any, device: Device, request: PullRequest) -> tuple[int, int, str]:
+    """(number of the incarnation whose rows the device knows, or -1; the school's head; server epoch)."""
     cursor.execute(
-        "SELECT coalesce((SELECT no FROM device_incarnations WHERE school_id = s.id AND device_id = %s AND incarnation = %s), -1),"
-        " s.head, e.epoch FROM schools s, server_state e WHERE s.id = %s",
-        (device.id, incarnation, device.school_id),
+        "SELECT coalesce((SELECT no FROM device_incarnations WHERE school_id = s.id AND device_id = %s AND incarnation = %s"
+        " AND last_seq = %s), -1), s.head, e.epoch FROM schools s, server_state e WHERE s.id = %s",
+        (device.id, request.incarnation, request.acked_seq, device.school_id),
     )
     origin_no, head, epoch = cursor.fetchone()
     return origin_no, head, epoch

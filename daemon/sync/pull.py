@@ -36,7 +36,7 @@ class Puller:
             cursors = inbox.read_cursors(conn)
         if place is None:
             return Pulled(0, more=False)
-        request = PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, self._page_rows)
+        request = PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, place.acked_op_no - place.seq_base, self._page_rows)
         page = gateway.pull(self._identity.token(), request)
         if page.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch))

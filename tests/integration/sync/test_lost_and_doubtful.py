@@ -54,6 +54,14 @@ def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: 
     assert incarnations == [(2,)]
 
 
+def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    twin = fleet.open(_copied(fleet, laptop))
+    laptop.records.record_attempts(ada, fleet.attempts(4))
+    laptop.sync()
+    twin.sync()
+    assert twin.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
+
+
 def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     older = _copied(fleet, laptop)
