@@ -33,8 +33,8 @@ from daemon.importer import ContentInbox, InboxStatus
 from daemon.live_config import ConfigStatus, LiveConfig
 from daemon.logs import fields
 from daemon.models import MODELS
-from daemon.outbox import last_hlc
 from daemon.notify import notify
+from daemon.outbox import last_hlc
 from daemon.records import LocalRecords
 from daemon.schedule import Schedule, Tasks
 from daemon.server import LocalServer

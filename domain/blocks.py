@@ -21,11 +21,16 @@ from itertools import accumulate
 from operator import sub
 from typing import Any
 
+import msgspec
+
 from domain.registry import INT64_MAX, Kind
 
 # What a column holds, row by row. None, bool, int, float, str, or a JSON value (list, dict) for Kind.JSON.
 Value = Any
 Encoded = Any  # one of the five forms above
+
+# Values of these types that Python calls equal are the same text in JSON.
+_PLAINLY_EQUAL = (str, int, type(None))  # bool is an int
 
 _HEX = re.compile(r"[0-9a-f]*\Z")
 _ID_LENGTH = 32
@@ -40,15 +45,20 @@ class BlockError(ValueError):
 def encode_column(kind: Kind, values: Sequence[Value]) -> Encoded:
     """The smallest form for a column of `values` (never empty), all of type `kind` or None."""
     first = values[0]
-    if values.count(first) == len(values):
+    if _are_one(values):
         return {"c": first}
-    if kind is Kind.JSON or kind is Kind.REAL:
-        return list(values)
-    if kind is Kind.INTEGER and None not in values:
+    if kind is Kind.INTEGER and _all_of(values, {int}):
         return {"d": [first, *map(sub, values[1:], values)]}
-    if kind in (Kind.ID, Kind.TEXT, Kind.DATE):
+    if kind in (Kind.ID, Kind.TEXT, Kind.DATE) and _all_of(values, {str, _NONE}):
         return _encode_strings(kind, values)
     return list(values)
+
+
+def _are_one(values: Sequence[Value]) -> bool:
+    """Whether all values are the same *as JSON*: Python also calls 1, 1.0 and True equal, 0.0 and -0.0, and objects in another order."""
+    if values.count(values[0]) < len(values) or len(set(map(type, values))) > 1:
+        return False
+    return isinstance(values[0], _PLAINLY_EQUAL) or len({msgspec.json.encode(value) for value in values}) == 1
 
 
 def _encode_strings(kind: Kind, values: Sequence[str | None]) -> Encoded:
@@ -56,7 +66,7 @@ def _encode_strings(kind: Kind, values: Sequence[str | None]) -> Encoded:
     indexes = [places.setdefault(value, len(places)) for value in values]
     if len(values) >= len(places) * _DICTIONARY_REPEATS_MIN:
         return {"v": list(places), "i": indexes}
-    if kind is Kind.ID and None not in places:
+    if kind is Kind.ID and None not in places and _are_ids(values):
         return {"x": "".join(values)}  # type: ignore[arg-type]  # no None among them
     return list(values)
 

@@ -147,7 +147,7 @@ class SyncRefused(Conflict):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # fork | behind | ahead | gap, docs/protocol.md
+        self.code = code  # type: ignore[misc]  # fork | behind | ahead, docs/protocol.md
 
 
 class Unavailable(CarrelError):
@@ -181,7 +181,7 @@ class CloudUnreachable(CarrelError):
     """The cloud API gave no usable answer; everything stays queued on this device.
 
     `reason` is a short stable word for `status` (offline, timeout, not_carrel, bad_answer, server_error, unauthorised, refused,
-    too_large, rate_limited, untrusted, stopping); `http_status` is None when no answer came, `remote_code` is the problem's code if it had one.
+    too_large, rate_limited, untrusted, stopping, not_enrolled); `http_status` is None when no answer came, `remote_code` is the problem's code if it had one.
     """
 
     code = "cloud_unreachable"

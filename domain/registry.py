@@ -1,6 +1,6 @@
 """The registry: the only place that says which tables and columns travel between devices and server, and how.
 
-Peewee models, migrations, validation, wire format and SQL are checked against it (tests/integration/test_schema_agrees.py). A column that is not
+Peewee models and migrations are checked against it (test_models.py of either side); validation, wire format and SQL are made from it. A column that is not
 listed here never leaves its machine: `users.password_hash` is not listed. Columns are in their canonical order: parents before
 children among the tables, the id first among the columns.
 """

@@ -31,13 +31,14 @@ from migrations.engines import (
     first_line,
     open_engine,
 )
-from migrations.files import Kind, MigrationFile, files_in, shipped_files
+from migrations.files import Kind, files_in, shipped_files
 from migrations.history import HISTORY_TABLE
 from migrations.runner import Direction, Migrations, Progress, SafeRouter, app_version
 
 BUSY_TIMEOUT_S = 5.0
 # Statements that only tell; a script needs none of them. PRAGMA with a value sets, and foreign_key_check is what the tool decides by.
 _READS = re.compile(r"\s*(SELECT\b|PRAGMA\s+(?!foreign_key_check\b)\w+\s*(\(.*\))?\s*\Z)", re.IGNORECASE | re.DOTALL)
+_SAVEPOINT = re.compile(r'(SAVEPOINT|RELEASE SAVEPOINT) "s[0-9a-f]{32}";\Z')
 _POSTGRES_READS = re.compile(r"\s*(SELECT|SHOW|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 
 _COMMON_HEADER = (
@@ -70,6 +71,7 @@ def sql_of(
     engine = _recording_engine(kind, url, script)
     try:
         migrations = _PreviewMigrations(engine, files, Limits(attempts=1), clock or SystemClock())
+        script.applied = [entry.name for entry in migrations.history() if entry.row]
         before = migrations.current()
         if direction == "up":
             migrations.upgrade(target, script.begin)
@@ -97,15 +99,19 @@ class _Script:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.names: list[str] = []
+        self.applied: list[str] = []  # what the history would hold by now
         self.active = False
-        self._history_made = False
 
     def begin(self, progress: Progress) -> None:
         """Called by the runner before and after each file."""
         self.active = progress.done is None
-        if self.active:
+        if progress.done is None:
             self.names.append(progress.name)
             self.lines.append(f"\n-- {progress.name}")
+        elif progress.done.direction == "up":
+            self.applied.append(progress.name)
+        else:
+            self.applied.remove(progress.name)
 
     def comment(self, text: str) -> None:
         self.lines.append(f"-- {text}")
@@ -113,11 +119,11 @@ class _Script:
     def add(self, statement: str) -> None:
         if not self.active:
             return
-        if HISTORY_TABLE in statement and " IF NOT EXISTS " in statement:  # the runner makes sure of its table in every file
-            if statement.startswith("CREATE TABLE") and self._history_made or f"{statement};" in self.lines:
-                return
-            self._history_made = True
-        self.lines.append(statement.strip().rstrip(";") + ";")
+        line = statement.strip().rstrip(";") + ";"
+        # The runner makes sure of its table in every file; and the savepoint inside each transaction is peewee-migrate's own.
+        if (line.startswith("CREATE") and HISTORY_TABLE in line and line in self.lines) or _SAVEPOINT.match(line):
+            return
+        self.lines.append(line)
 
 
 class _RecordingSqlite(DeclaringSqlite):
@@ -148,18 +154,19 @@ class _SqliteCopy(SqliteEngine):
 
     def __init__(self, path: Path, script: _Script, limits: Limits) -> None:
         super().__init__(path, limits)
-        self.database = _RecordingSqlite(":memory:", pragmas=SQLITE_PRAGMAS, autoconnect=False)
-        self.database.script = script
+        self._recording = _RecordingSqlite(":memory:", pragmas=SQLITE_PRAGMAS, autoconnect=False)
+        self._recording.script = script
+        self.database = self._recording
         self._script = script
 
     def connect(self) -> None:
         if not self.database.is_closed():
             return
         super().connect()
-        connection = self.database.connection()
+        connection: sqlite3.Connection = self._recording.connection()  # type: ignore[no-untyped-call]
         if self.path.is_file():
             _copy(self.path, connection)
-        connection.set_trace_callback(self.database.trace)
+        connection.set_trace_callback(self._recording.trace)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -215,7 +222,7 @@ class _RecordingPostgres(DeclaringPostgres):
 
     def _with_values(self, sql: str, params: Any) -> str:
         # Without parameters psycopg2 leaves percent signs alone, but peewee always gives some, if empty.
-        with closing(self.connection().cursor()) as cursor:
+        with closing(self.connection().cursor()) as cursor:  # type: ignore[no-untyped-call]
             text = cursor.mogrify(sql, params or ())
         return text.decode() if isinstance(text, bytes) else str(text)
 
@@ -259,6 +266,12 @@ def _recording_engine(kind: Kind, url: str, script: _Script) -> Engine:
 
 class _PreviewRouter(SafeRouter):
     """The router, telling declared statements from Python."""
+
+    @property
+    def done(self) -> list[str]:
+        """The files to replay: PostgreSQL's history does not hold those of this script."""
+        database: Any = self.database
+        return list(database.script.applied)
 
     def _declare(self, name: str, body: Callable[..., None], migrator: Any, *, fake: bool) -> None:
         super()._declare(name, body, migrator, fake=fake)

@@ -189,7 +189,7 @@ def test_every_setting_named_exists(page: str) -> None:
 @each_page
 def test_every_variable_named_exists(page: str) -> None:
     found = [*settings_of(DeviceSettings, "device"), *settings_of(CloudConfig, "cloud")]
-    code = "".join(path.read_text("utf-8") for folder in (*PACKAGES, "devstack", "tests/support") for path in (ROOT / folder).rglob("*.py"))
+    code = "".join(path.read_text("utf-8") for folder in (*PACKAGES, "devstack", "tests") for path in (ROOT / folder).rglob("*.py"))
     known = {s.variable for s in found} | set(re.findall(r'"(CARREL_[A-Z_]+)"', code))
     assert set(re.findall(r"\bCARREL_[A-Z_]*[A-Z]", PAGES[page])) <= known
 

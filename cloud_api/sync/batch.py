@@ -90,7 +90,7 @@ class Batch:
 
 def decode_batch(request: PushRequest, chain: bytes) -> Batch:
     """Decodes every run and computes the chain from `chain` on. Raises InvalidInput when the form of the request is broken."""
-    if sum(run.n for run in request.runs) > OPS_ACCEPTED_MAX:
+    if sum(max(run.n, 0) for run in request.runs) > OPS_ACCEPTED_MAX:
         raise InvalidInput([Problem("$.runs", "too_many_operations", f"At most {OPS_ACCEPTED_MAX} operations a request.")])
     runs: list[DecodedRun] = []
     chains: list[bytes] = []

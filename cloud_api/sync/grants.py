@@ -41,7 +41,7 @@ class Writer:
 
 def judge_by_grants(cursor: Any, batch: Batch, runs: Sequence[DecodedRun], writer: Writer) -> None:
     """Refuses operations on students whom the device was not allowed when it wrote them."""
-    columns = [(run, students_of(run)) for run in runs]
+    columns = [(run, _names_of(students_of(run))) for run in runs]
     until = _granted_until(cursor, writer, {s for _, students in columns for s in set(students)})
     if until is None:
         return
@@ -57,6 +57,11 @@ def judge_stored_rows(cursor: Any, batch: Batch, run: DecodedRun, students: Mapp
         return
     for place, student in students.items():
         _judge(batch, run, place, until.get(student), writer)
+
+
+def _names_of(students: Sequence[Any]) -> Sequence[str]:
+    """The students as text. What is none was refused by its type already, and need not even be hashable."""
+    return students if set(map(type, students)) <= {str} else [s if isinstance(s, str) else "" for s in students]
 
 
 def _judge(batch: Batch, run: DecodedRun, place: int, until_ms: int | None, writer: Writer) -> None:

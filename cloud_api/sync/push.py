@@ -22,7 +22,7 @@ from cloud_api.sync.rows import fetch_rows
 from domain.clock import Clock, clock_offset_ms
 from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.ids import Id, is_id
-from domain.operations import CHAIN_BYTES, CHAIN_START, Verdict
+from domain.operations import CHAIN_BYTES, CHAIN_START, Rejection, Verdict
 from domain.registry import TABLES, Policy
 from domain.wire import PROTOCOL_OLDEST, PROTOCOL_VERSION, Limits, OperationVerdict, PushAnswer, PushRequest
 
@@ -74,7 +74,7 @@ class PushReceiver:
         for run in batch.runs:
             known = min(max(place.last_seq + 1 - run.first_seq, 0), run.count)
             if known:
-                _settle_known(cursor, device, run, known, settled)
+                _settle_known(cursor, device, batch, run, known, settled)
             if known < run.count:
                 new.append(run.slice_from(known))
         judge_by_registry(batch, new)
@@ -167,16 +167,27 @@ def _check_continuity(batch: Batch, place: LogPlace, request: PushRequest, chain
         raise SyncRefused("fork", "Another copy of this device has written a different log.")
 
 
-def _settle_known(cursor: Any, device: Device, run: DecodedRun, count: int, settled: Settled) -> None:
-    """Operations that an earlier request has settled, whose answer was lost: duplicates, with the numbers that their rows have."""
-    settled.duplicates.extend(range(run.first_seq, run.first_seq + count))
+def _settle_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int, settled: Settled) -> None:
+    """Operations that an earlier request has settled, whose answer was lost: what was rejected is so again, everything else is a duplicate,
+    with the number that its row has.
+    """
+    seqs = range(run.first_seq, run.first_seq + count)
+    cursor.execute(
+        "SELECT id, code, message FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, run.op_ids[:count])
+    )
+    rejected = {op_id: (code, message) for op_id, code, message in cursor.fetchall()}
+    for seq, op_id in zip(seqs, run.op_ids, strict=False):
+        if op_id in rejected:
+            code, message = rejected[op_id]
+            batch.refuse(seq, Rejection(code), message)
+    settled.duplicates.extend(seqs)
     table = TABLES.get(run.table_name)
     if table is None or table.policy is not Policy.APPEND_ONLY:
         return
     stored = fetch_rows(cursor, table, device.school_id, run.row_ids[:count])
-    for place in range(count):
-        if row := stored.get(run.row_ids[place]):
-            settled.feed.append((run.first_seq + place, run.first_seq + place, row["feed_no"]))
+    for seq, row_id in zip(seqs, run.row_ids, strict=False):
+        if (row := stored.get(row_id)) and seq not in batch.refusals:
+            settled.feed.append((seq, seq, row["feed_no"]))
 
 
 def _keep_dead_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch, place: LogPlace, now_ms: int) -> None:

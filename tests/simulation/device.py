@@ -82,6 +82,7 @@ class SimulatedDevice:
     clock: DeviceClock
     network: Network
     randomness: random.Random
+    older: Path | None = None  # a copy made earlier, to which the file may be put back
 
     def __post_init__(self) -> None:
         self.start()

@@ -10,20 +10,23 @@ import pytest
 from cloud_api.database import CloudDatabase
 from tests.simulation.world import World
 
-REGRESSIONS: tuple[int, ...] = ()
-FIRST, _, LAST = os.environ.get("CARREL_SIM_SEEDS", "1-60").partition("-")
+# 1: a silent clone missed what its original wrote; 26, 33: a rejection whose answer was lost came back as a duplicate.
+REGRESSIONS: tuple[int, ...] = (1, 26, 33)
+FIRST, _, LAST = os.environ.get("CARREL_SIM_SEEDS", "100-140").partition("-")
 SEEDS = (*REGRESSIONS, *range(int(FIRST), int(LAST or FIRST) + 1))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_invariant_holds_in_the_world_of_a_seed(seed: int, simulated_cloud: CloudDatabase, device_template: Path, memory_path: Path) -> None:
+def test_every_invariant_holds_in_the_world_of_a_seed(
+    seed: int, simulated_cloud: CloudDatabase, device_template: Path, memory_path: Path
+) -> None:
     World(seed, simulated_cloud, memory_path, device_template).run()
 
 
 def test_the_same_seed_makes_the_same_world(simulated_cloud: CloudDatabase, device_template: Path, memory_path: Path) -> None:
     hashes = set()
-    for attempt in range(2):
-        folder = memory_path / str(attempt)
+    for name in ("one", "two"):
+        folder = memory_path / name
         folder.mkdir()
-        hashes.add(World(4_242, simulated_cloud, folder, device_template).run())
+        hashes.add(World(4_242, simulated_cloud, folder, device_template, universe=name).run())
     assert len(hashes) == 1

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from cloud_api.database import CloudDatabase
 from cloud_api.enrolment import Grant
 from cloud_api.people import create_user, end_memberships
 from cloud_api.publication import Publication
+from cloud_api.schools import create_school
 from cloud_api.sync.push import PushReceiver
 from daemon.records import NewAttempt, NewPlanItem
-from domain.errors import CarrelError
-from domain.ids import Id, IdSource
+from domain.ids import Id, IdSource, derived_id
 from domain.registry import TABLES, Policy, tables_in
 from domain.wire import EnrolAnswer, Limits
 from tests.simulation.device import DeviceClock, DeviceCrash, SimulatedDevice, WorldClock
@@ -49,6 +50,7 @@ class World:
     tmp_path: Path
     template: Path
     steps: int = 25
+    universe: str = ""  # keeps apart two runs of one seed in one database
     trace: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,10 +70,9 @@ class World:
     # The school
 
     def _found_school(self) -> None:
-        from cloud_api.schools import create_school
-
         with self.database.transaction() as cursor:
-            self.school_id = create_school(cursor, self.ids.new(), f"seed {self.seed} {self.ids.new()}", self.clock.now_ms()).id
+            name = f"seed {self.seed} {self.universe}"
+            self.school_id = create_school(cursor, derived_id(name), name, self.clock.now_ms()).id
         self.school = SchoolBuilder(self.database, self.clock, self.ids, self.school_id)
         self.class_id, topic = self.ids.new(), self.ids.new()
         self.concepts = [self.ids.new() for _ in range(2)]
@@ -199,7 +200,7 @@ class World:
         for student in self._students_of(device)[:1]:
             field_name = self.randomness.choice(["grade", "exam_on", "available_minutes"])
             value: Any = {"grade": str(self.randomness.randrange(9)), "exam_on": "2027-05-04", "available_minutes": [30] * 7}[field_name]
-            self._surviving(device, lambda: device.records.update_profile(Id(student), {field_name: value}))
+            self._surviving(device, partial(device.records.update_profile, Id(student), {field_name: value}))
 
     def _plan(self, device: SimulatedDevice) -> None:
         for student in self._students_of(device)[:1]:
@@ -207,11 +208,11 @@ class World:
             if items and self.randomness.random() < 0.6:
                 item = self.randomness.choice(items)[0]
                 status = self.randomness.choice(["done", "skipped"])
-                self._surviving(device, lambda: device.records.update_plan_item(Id(student), item, {"status": status}))
+                self._surviving(device, partial(device.records.update_plan_item, Id(student), item, {"status": status}))
             else:
                 plan = {"starts_on": "2026-12-01", "days": 7, "planner_version": "sim", "forecast": None}
                 new = [NewPlanItem(c, "2026-12-01", "new", 8, "because") for c in self.concepts]
-                self._surviving(device, lambda: device.records.add_plan(Id(student), plan, new))
+                self._surviving(device, partial(device.records.add_plan, Id(student), plan, new))
 
     def _surviving(self, device: SimulatedDevice, work: Callable[[], object]) -> None:
         try:
@@ -236,17 +237,17 @@ class World:
 
     def _restore_older(self, device: SimulatedDevice) -> None:
         """The file goes back to an older copy. What only the lost file held is lost with it: no software can keep that."""
-        kept = getattr(device, "older", None)
+        kept = device.older
         if kept is None:
-            device.older = self.tmp_path / f"older-{device.name}-{self.seed}"  # type: ignore[attr-defined]
-            device.copy_to(device.older)  # type: ignore[attr-defined]
+            device.older = self.tmp_path / f"older-{device.name}-{len(self.trace)}"
+            device.copy_to(device.older)
             return
         lost = {row for (row,) in device.rows("SELECT row_id FROM sync_operations WHERE state <> 'synced'")}
         device.stop()
         for leftover in device.folder.glob("device.sqlite3*"):
             leftover.unlink()
         (device.folder / "device.sqlite3").write_bytes((kept / "device.sqlite3").read_bytes())
-        device.older = None  # type: ignore[attr-defined]
+        device.older = None
         device.start()
         device.rounds._puller._page_rows = self.page_rows
         elsewhere = {row for d in self.devices for (row,) in d.rows("SELECT row_id FROM sync_operations")}
@@ -276,7 +277,8 @@ class World:
         student = self.students[1]
         with self.database.transaction() as cursor:
             cursor.execute(
-                "SELECT id FROM class_members WHERE school_id = %s AND class_id = %s AND user_id = %s", (self.school_id, self.class_id, student)
+                "SELECT id FROM class_members WHERE school_id = %s AND class_id = %s AND user_id = %s",
+                (self.school_id, self.class_id, student),
             )
             found = cursor.fetchone()
             publication = Publication(self.school_id)
@@ -395,7 +397,9 @@ class World:
         rejected = {row for (row,) in device.rows("SELECT row_id FROM sync_operations WHERE state = 'rejected'")}
         here = [
             _plain(row)
-            for row in device.rows(f"SELECT {names} FROM {table} {f'WHERE {column} = ?' if column else ''} ORDER BY id", *([subject] if column else []))
+            for row in device.rows(
+                f"SELECT {names} FROM {table} {f'WHERE {column} = ?' if column else ''} ORDER BY id", *([subject] if column else [])
+            )
             if row[1] not in rejected or TABLES[table].policy is not Policy.APPEND_ONLY or row[1] in {r[1] for r in there}
         ]
         if TABLES[table].policy is Policy.LAST_WRITER:

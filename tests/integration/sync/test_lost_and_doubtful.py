@@ -28,6 +28,16 @@ def test_EXACTLY_ONCE_when_the_answer_to_a_push_is_lost(fleet: Fleet, ada: str, 
     assert fleet.server("SELECT count(*) FROM dead_letters") == [(0,)]
 
 
+def test_a_rejection_whose_answer_was_lost_is_told_again(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"') WHERE op_no = 1")
+    laptop.gateway.lose_answers = 1
+    laptop.sync()
+    assert laptop.sync().rejected == 1
+    assert laptop.rounds.status().state == "rejected"
+    assert fleet.server("SELECT count(*) FROM dead_letters") == [(1,)]
+
+
 def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.update_profile(ada, {"grade": "7"})
     laptop.gateway.lose_answers = 1
