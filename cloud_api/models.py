@@ -1,8 +1,8 @@
 """The server's tables as peewee models: unbound, without logic, in the order of the first migration.
 
-They describe the schema for whoever drafts or checks a migration; tests hold them against the migrated database and the registry. The
-queries of this package are written in SQL, set by set. Keys lead with the school, which peewee cannot express as a foreign key, so
-references are plain columns here and foreign keys in the migrations.
+They describe the whole schema, to the last CHECK, for whoever drafts or checks a migration or makes a database without migrations; tests hold
+them against the migrated database and the registry. The queries of this package are written in SQL, set by set. Keys lead with the school,
+which peewee's foreign-key fields cannot express, so references are plain columns with constraints. Defaults are the database's.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ class SyncedRow(Row):
     extra = JSONField(column_name="_extra", null=True)
 
 
+def _references(table: str, column: str) -> SQL:
+    """The foreign key of a row's school alone, or of another row of the same school."""
+    if table == "schools":
+        return SQL("FOREIGN KEY (school_id) REFERENCES schools (id)")
+    return SQL(f"FOREIGN KEY (school_id, {column}) REFERENCES {table} (school_id, id)")
+
+
 def _index(model: Any, name: str, *columns: Any, unique: bool = False, where: Any = None) -> None:
     model.add_index(model.index(*columns, name=name, unique=unique, where=where))
 
@@ -62,7 +69,7 @@ def _external(model: Any, name: str) -> None:
 
 
 class ServerState(Model):
-    one = BooleanField(primary_key=True, constraints=[SQL("DEFAULT true")])
+    one = BooleanField(primary_key=True, constraints=[SQL("DEFAULT true CHECK (one)")])
     epoch = UUIDField(constraints=[SQL("DEFAULT gen_random_uuid()")])
 
     class Meta:
@@ -71,19 +78,20 @@ class ServerState(Model):
 
 class School(Model):
     id = UUIDField(primary_key=True)
-    name = TextField(unique=True)
+    name = TextField(constraints=[SQL("UNIQUE")])  # unique=True would stand for an index with a name of its own
     head = BigIntegerField(constraints=[SQL("DEFAULT 0")])
     created_at_ms = BigIntegerField()
 
     class Meta:
         table_name = "schools"
+        table_settings = ("WITH (fillfactor = 50)",)
 
 
 # --- people
 
 
 class User(SyncedRow):
-    role = TextField()
+    role = TextField(constraints=[SQL("CHECK (role IN ('student', 'teacher', 'admin'))")])
     username = TextField()
     display_name = TextField()
     external_id = TextField(null=True)
@@ -92,6 +100,7 @@ class User(SyncedRow):
 
     class Meta:
         table_name = "users"
+        constraints = [_references("schools", "school_id")]
 
 
 _index(User, "idx_users_username", User.school_id, SQL("lower(username)"), unique=True)
@@ -106,6 +115,7 @@ class Class(SyncedRow):
 
     class Meta:
         table_name = "classes"
+        constraints = [_references("schools", "school_id")]
 
 
 _external(Class, "idx_classes_external")
@@ -115,10 +125,11 @@ _index(Class, "idx_classes_feed", Class.school_id, Class.feed_no)
 class ClassMember(SyncedRow):
     class_id = UUIDField()
     user_id = UUIDField()
-    role = TextField()
+    role = TextField(constraints=[SQL("CHECK (role IN ('student', 'teacher'))")])
 
     class Meta:
         table_name = "class_members"
+        constraints = [_references("classes", "class_id"), _references("users", "user_id")]
 
 
 _index(ClassMember, "idx_class_members_pair", ClassMember.school_id, ClassMember.class_id, ClassMember.user_id, unique=True)
@@ -134,6 +145,7 @@ class StudentProfile(SyncedRow):
 
     class Meta:
         table_name = "student_profiles"
+        constraints = [_references("users", "id")]
 
 
 _index(StudentProfile, "idx_student_profiles_feed", StudentProfile.school_id, StudentProfile.feed_no)
@@ -153,6 +165,7 @@ class Topic(SyncedRow):
 
     class Meta:
         table_name = "topics"
+        constraints = [_references("schools", "school_id"), _references("topics", "parent_id")]
 
 
 _external(Topic, "idx_topics_external")
@@ -166,6 +179,7 @@ class TopicPrerequisite(SyncedRow):
 
     class Meta:
         table_name = "topic_prerequisites"
+        constraints = [_references("topics", "topic_id"), _references("topics", "prerequisite_topic_id")]
 
 
 _index(
@@ -188,6 +202,7 @@ class Concept(SyncedRow):
 
     class Meta:
         table_name = "concepts"
+        constraints = [_references("schools", "school_id")]
 
 
 _external(Concept, "idx_concepts_external")
@@ -207,6 +222,7 @@ class Question(SyncedRow):
 
     class Meta:
         table_name = "questions"
+        constraints = [_references("topics", "topic_id")]
 
 
 _external(Question, "idx_questions_external")
@@ -222,9 +238,9 @@ class QuestionAttempt(SyncedRow):
     answer = TextField(null=True)
     correct = BooleanField()
     answered_at_ms = BigIntegerField()
-    active_ms = IntegerField(null=True)
-    confidence = SmallIntegerField(null=True)
-    purpose = TextField()
+    active_ms = IntegerField(null=True, constraints=[SQL("CHECK (active_ms >= 0)")])
+    confidence = SmallIntegerField(null=True, constraints=[SQL("CHECK (confidence BETWEEN 1 AND 4)")])
+    purpose = TextField(constraints=[SQL("CHECK (purpose IN ('plan', 'review', 'quiz', 'free'))")])
     device_id = UUIDField()
     corrected_at_ms = BigIntegerField(null=True)
 
@@ -253,6 +269,7 @@ class ConceptMastery(Model):
 
     class Meta:
         table_name = "concept_mastery"
+        constraints = [_references("users", "student_id")]
         primary_key = False
 
 
@@ -274,6 +291,7 @@ class MasteryFold(Model):
 
     class Meta:
         table_name = "mastery_folds"
+        constraints = [_references("users", "student_id")]
         primary_key = CompositeKey("school_id", "student_id")
 
 
@@ -288,6 +306,7 @@ class StudyPlan(SyncedRow):
 
     class Meta:
         table_name = "study_plans"
+        constraints = [_references("users", "student_id")]
 
 
 _index(StudyPlan, "idx_study_plans_feed", StudyPlan.school_id, StudyPlan.student_id, StudyPlan.feed_no)
@@ -308,6 +327,7 @@ class StudyPlanItem(SyncedRow):
 
     class Meta:
         table_name = "study_plan_items"
+        constraints = [_references("study_plans", "plan_id"), _references("concepts", "concept_id")]
 
 
 _index(StudyPlanItem, "idx_study_plan_items_feed", StudyPlanItem.school_id, StudyPlanItem.student_id, StudyPlanItem.feed_no)
@@ -319,7 +339,7 @@ _index(StudyPlanItem, "idx_study_plan_items_plan", StudyPlanItem.school_id, Stud
 
 class Device(Row):
     name = TextField()
-    token_hash = BlobField(unique=True)
+    token_hash = BlobField(constraints=[SQL("UNIQUE")])
     app_version = TextField(constraints=[SQL("DEFAULT ''")])
     enrolled_at_ms = BigIntegerField()
     last_seen_ms = BigIntegerField(null=True)
@@ -328,11 +348,13 @@ class Device(Row):
 
     class Meta:
         table_name = "devices"
+        constraints = [_references("schools", "school_id")]
+        table_settings = ("WITH (fillfactor = 70)",)
 
 
 class DeviceIncarnation(Model):
     school_id = UUIDField()
-    no = IntegerField()
+    no = IntegerField(constraints=[SQL("GENERATED ALWAYS AS IDENTITY")])
     device_id = UUIDField()
     incarnation = UUIDField()
     last_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
@@ -342,18 +364,20 @@ class DeviceIncarnation(Model):
     class Meta:
         table_name = "device_incarnations"
         primary_key = CompositeKey("school_id", "no")
-        indexes = ((("school_id", "device_id", "incarnation"), True),)
+        constraints = [_references("devices", "device_id"), SQL("UNIQUE (school_id, device_id, incarnation)")]
+        table_settings = ("WITH (fillfactor = 70)",)
 
 
 class DeviceGrant(Row):
     device_id = UUIDField()
-    kind = TextField()
+    kind = TextField(constraints=[SQL("CHECK (kind IN ('class', 'student'))")])
     subject_id = UUIDField()
     granted_at_ms = BigIntegerField()
     ended_at_ms = BigIntegerField(null=True)
 
     class Meta:
         table_name = "device_grants"
+        constraints = [_references("devices", "device_id")]
 
 
 _index(
@@ -383,14 +407,15 @@ _index(MembershipHistory, "idx_membership_history", MembershipHistory.school_id,
 
 
 class EnrolmentCode(Row):
-    code_hash = BlobField(unique=True)
+    code_hash = BlobField(constraints=[SQL("UNIQUE")])
     grants = JSONField()
-    uses_left = IntegerField()
+    uses_left = IntegerField(constraints=[SQL("CHECK (uses_left >= 0)")])
     expires_at_ms = BigIntegerField()
     created_at_ms = BigIntegerField()
 
     class Meta:
         table_name = "enrolment_codes"
+        constraints = [_references("schools", "school_id")]
 
 
 # --- sync
@@ -407,6 +432,7 @@ class Tombstone(Model):
 
     class Meta:
         table_name = "tombstones"
+        constraints = [_references("schools", "school_id")]
         primary_key = CompositeKey("school_id", "scope", "table", "row_id")
 
 
@@ -430,6 +456,7 @@ class DeadLetter(Row):
 
     class Meta:
         table_name = "dead_letters"
+        constraints = [_references("schools", "school_id")]
 
 
 _index(DeadLetter, "idx_dead_letters_row", DeadLetter.school_id, DeadLetter.row_id)
@@ -450,6 +477,7 @@ class SyncConflict(Row):
 
     class Meta:
         table_name = "sync_conflicts"
+        constraints = [_references("schools", "school_id")]
 
 
 _index(SyncConflict, "idx_sync_conflicts_row", SyncConflict.school_id, SyncConflict.table, SyncConflict.row_id)
@@ -464,6 +492,7 @@ class AuditLog(Row):
 
     class Meta:
         table_name = "audit_log"
+        constraints = [_references("schools", "school_id")]
 
 
 _index(AuditLog, "idx_audit_log_time", AuditLog.school_id, AuditLog.at_ms)
@@ -495,4 +524,29 @@ MODELS: tuple[type[Model], ...] = (
     DeadLetter,
     SyncConflict,
     AuditLog,
+)
+
+# What a model cannot say: run when all tables are there. Migrations say it with the same words.
+AFTER_TABLES = (
+    "INSERT INTO server_state DEFAULT VALUES",
+    """
+CREATE FUNCTION check_attempt_references() RETURNS trigger LANGUAGE plpgsql SET enable_nestloop = off AS $check$
+BEGIN
+    IF EXISTS (
+        SELECT FROM (SELECT DISTINCT school_id, question_id FROM written) AS w
+         WHERE NOT EXISTS (SELECT FROM questions q WHERE q.school_id = w.school_id AND q.id = w.question_id)
+    ) OR EXISTS (
+        SELECT FROM (SELECT DISTINCT school_id, student_id FROM written) AS w
+         WHERE NOT EXISTS (SELECT FROM users u WHERE u.school_id = w.school_id AND u.id = w.student_id)
+    ) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'an attempt refers to a question or student that does not exist';
+    END IF;
+    RETURN NULL;
+END
+$check$
+""",
+    """
+CREATE TRIGGER attempts_refer_to_rows AFTER INSERT ON question_attempts
+    REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION check_attempt_references()
+""",
 )

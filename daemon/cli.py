@@ -99,7 +99,7 @@ def status(settings: Settings, as_json: bool) -> None:
         _show({"running": False}, as_json, lambda _: _NOT_RUNNING)
         sys.exit(EXIT_NOT_RUNNING)
     running = control.running
-    about = {"running": True, "address": running.url, "pid": running.pid, "notices": list(running.notices)}
+    about = {"running": True, "address": running.url, "pid": running.pid}
     answer = about | control.get("/v1/status")
     _show(answer, as_json, lambda a: sentences.status_lines(a, SystemClock().now_ms()))
     sys.exit(_STATE_EXIT_CODES.get(str(answer["state"]), 0))

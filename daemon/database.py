@@ -14,6 +14,7 @@ import queue
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -59,24 +60,39 @@ if sys.platform == "darwin":  # fsync alone does not reach the platter there
     _WRITER_PRAGMAS |= {"fullfsync": 1, "checkpoint_fullfsync": 1}
 
 
+class _Reader(sqlite3.Connection):
+    """A query-only connection. Unlike its base it can be referred to weakly: it is closed with the thread that opened it."""
+
+
 class _Connections(peewee.SqliteDatabase):
-    """One connection a thread: the writer thread's may write, every other is query-only. Keeps hold of all of them, to close them."""
+    """One connection a thread: the writer thread's may write, every other is query-only. Knows the readers that are open, to close them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.writer_thread: int | None = None
-        self.readers: list[sqlite3.Connection] = []
+        self.readers: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
 
     def _connect(self) -> sqlite3.Connection:
         writing = threading.get_ident() == self.writer_thread
-        conn = sqlite3.connect(self.database, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+        conn = sqlite3.connect(
+            self.database,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            factory=sqlite3.Connection if writing else _Reader,
+        )
         for name, value in (_COMMON_PRAGMAS | (_WRITER_PRAGMAS if writing else _READER_PRAGMAS)).items():
             conn.execute(f"PRAGMA {name} = {value}")
         if not writing:
             with self._readers_lock:
-                self.readers.append(conn)
+                self.readers.add(conn)
         return conn
+
+    def close_readers(self) -> None:
+        with self._readers_lock:
+            for reader in list(self.readers):
+                reader.close()
 
 
 class DeviceDatabase:
@@ -89,6 +105,9 @@ class DeviceDatabase:
         self._writer = threading.Thread(target=self._run_writer, name="sqlite-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._closing = False
+        self._entry = threading.Lock()  # makes sure that nothing is queued behind the request to close
+        # Why nothing can be written any more. After a failed fsync the page cache lies: only a new process that opens and verifies the file may
+        # go on.
         self.failure: str | None = None
 
     def open(self, models: Sequence[type[peewee.Model]] = ()) -> None:
@@ -100,9 +119,10 @@ class DeviceDatabase:
 
     def close(self) -> None:
         """Waits for the writes that are under way, closes every reader, and the writer last. Calling it again does nothing."""
-        if self._closing:
-            return
-        self._closing = True
+        with self._entry:
+            if self._closing:
+                return
+            self._closing = True
         self._queue.put(None)
         self._writer.join(WRITE_WAIT_MAX_S)
 
@@ -110,15 +130,16 @@ class DeviceDatabase:
         """Runs `work(connection)` in a transaction on the writer thread and returns its result once the commit is durable.
 
         `work` must be short, must not wait for anything, and must not call `write` again. What it raises undoes its own changes and is
-        raised here. Raises Unavailable when the queue is full or the wait too long, StorageFull when the disk is.
+        raised here. Raises Unavailable when the queue is full, the wait too long or the database has failed, StorageFull when the disk is full.
         """
-        if self._closing:
-            raise Unavailable("The daemon is stopping.")
         done: Future[T] = Future()
-        try:
-            self._queue.put_nowait((work, done))
-        except queue.Full:
-            raise Unavailable("Too many writes are waiting.") from None
+        with self._entry:
+            if self._closing:
+                raise Unavailable("The daemon is stopping.")
+            try:
+                self._queue.put_nowait((work, done))
+            except queue.Full:
+                raise Unavailable("Too many writes are waiting.") from None
         try:
             return done.result(timeout=WRITE_WAIT_MAX_S)
         except TimeoutError:
@@ -157,32 +178,34 @@ class DeviceDatabase:
         except Exception as error:  # noqa: BLE001  # handed to the thread that opens
             self._opened.set_exception(error)
             return
-        while group := self._next_group():
+        for group in self._groups():
             self._commit_group(conn, group)
-        for reader in self.connections.readers:
-            reader.close()
+        self.connections.close_readers()
         self.connections.close()
 
-    def _next_group(self) -> list[tuple[Work, Future[Any]]]:
-        """The requests waiting now, at least one; empty when the database is to be closed."""
-        first = self._queue.get()
-        if first is None:
-            return []
-        group = [first]
-        while len(group) < GROUP_MAX:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                self._queue.put(None)  # seen by the next call
-                break
-            group.append(item)
-        return group
+    def _groups(self) -> Iterator[list[tuple[Work, Future[Any]]]]:
+        """Waits for requests and gives those that wait at the moment, at least one, until the request to close, which is the last."""
+        item = self._queue.get()
+        while item is not None:
+            group = [item]
+            while len(group) < GROUP_MAX:
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    break
+                group.append(item)
+            yield group
+            item = item and self._queue.get()
 
     def _commit_group(self, conn: sqlite3.Connection, group: list[tuple[Work, Future[Any]]]) -> None:
         started = [(work, done) for work, done in group if done.set_running_or_notify_cancel()]
         settled: list[Callable[[], None]] = []
+        if self.failure is not None:
+            for _, done in started:
+                done.set_exception(Unavailable("The database failed; nothing is written until the daemon has started again."))
+            return
         try:
             conn.execute("BEGIN IMMEDIATE")
             for work, done in started:
@@ -202,8 +225,7 @@ class DeviceDatabase:
         except sqlite3.Error:
             log.exception("rollback failed")
         known = translate(error)
-        if isinstance(error, sqlite3.Error) and not isinstance(known, StorageFull):
-            # After a failed fsync the page cache lies: only a new process that opens and verifies the file may go on.
+        if isinstance(error, sqlite3.Error) and known is error:
             self.failure = type(error).__name__
             log.error("the database failed: %s", error)
         for done in waiting:
@@ -215,9 +237,9 @@ def _run_in_savepoint(conn: sqlite3.Connection, work: Work, done: Future[Any]) -
     conn.execute("SAVEPOINT request")
     try:
         result = work(conn)
-    except Exception as error:
-        if isinstance(error, sqlite3.OperationalError) and not conn.in_transaction:
-            raise  # SQLite itself rolled everything back (disk full, I/O error)
+    except BaseException as error:  # whatever it is, it concerns this caller and no other
+        if isinstance(error, sqlite3.Error) and (not conn.in_transaction or _primary_code(error) in _BROKEN):
+            raise  # SQLite itself rolled everything back (disk full, I/O error), or nothing that follows can be trusted
         conn.execute("ROLLBACK TO request")
         conn.execute("RELEASE request")
         failed = translate(error)
@@ -230,8 +252,22 @@ def translate(error: BaseException) -> BaseException:
     """SQLite's errors in our words; anything else unchanged."""
     if isinstance(error, CarrelError) or not isinstance(error, sqlite3.Error):
         return error
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        full = StorageFull()
-        full.__cause__ = error
-        return full
-    return error
+    known = _TRANSLATED.get(_primary_code(error))
+    if known is None:
+        return error
+    translated = known()
+    translated.__cause__ = error
+    return translated
+
+
+# A file that another process holds for longer than the busy time-out is no broken file.
+_TRANSLATED: dict[int, Callable[[], CarrelError]] = {
+    sqlite3.SQLITE_FULL: StorageFull,
+    sqlite3.SQLITE_BUSY: lambda: Unavailable("Another program is using the database."),
+}
+_BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without what its extended codes add (sqlite.org/rescode.html); 0 for an error of the Python module."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -6,7 +6,7 @@ document (openapi.py): an endpoint that is not declared does not exist, and one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -46,12 +46,16 @@ class Enrolment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What the API works with, made by whoever starts the daemon. `sync_state` must be cheap: every `GET status` asks it."""
+    """What the API works with, made by whoever starts the daemon. `sync_state` and `notices` must be cheap: every `GET status` asks them.
+
+    `notices` gives sentences for the person who looks after the machine.
+    """
 
     database: DeviceDatabase
     records: LocalRecords
     identity: Enrolment
     sync_state: Callable[[], SyncStatus]
+    notices: Callable[[], Sequence[str]]
     sync: SyncOnDemand
     settings: ApiSettings
     clock: Clock

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
-from domain.errors import InvalidConfig, InvalidInput
+from domain.errors import InvalidConfig, InvalidInput, Problem
 from domain.wire import EnrolRequest
 
 
@@ -34,7 +34,8 @@ class Enrolment:
         try:
             gateway = self._gateway_for(cloud_url)
         except InvalidConfig as error:
-            raise InvalidInput(error.problems) from error
+            problems = [Problem(f"$.{p.path}", p.code, f"The server's address {p.message}.") for p in error.problems]
+            raise InvalidInput(problems) from error
         answer = gateway.enrol(EnrolRequest(code=code.strip(), device_name=name, app_version=_app_version()))
         identity = self._identity.adopt(answer, cloud_url)
         self._on_enrolled()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon import outbox
+from daemon import inbox, outbox
 from daemon.database import DeviceDatabase
 from domain.clock import Clock
 from domain.errors import Conflict, NotEnrolled
@@ -38,14 +39,19 @@ class Identity:
     def __init__(self, database: DeviceDatabase, state_dir: Path, clock: Clock, ids: IdSource) -> None:
         self._database, self._token_path, self._clock, self._ids = database, state_dir / TOKEN_FILE, clock, ids
         self._current: DeviceIdentity | None = None
+        self._reading = threading.Lock()  # nobody keeps what was read before a change, after it
+        # How often everything was to be pulled anew since the start: what was known of the server's state before does not count any more.
+        self.pulls_begun = 0
         self._token: str | None = None
 
     def current(self) -> DeviceIdentity | None:
         """The identity, or None on a device that was never enrolled."""
         if self._current is None:
-            with self._database.read() as conn:
-                row = conn.execute("SELECT device_id, school_id, school_name, cloud_url, server_epoch FROM identity").fetchone()
-            self._current = DeviceIdentity(*row) if row else None
+            with self._reading:
+                with self._database.read() as conn:
+                    row = conn.execute("SELECT device_id, school_id, school_name, cloud_url, server_epoch FROM identity").fetchone()
+                self._current = DeviceIdentity(*row) if row else None
+                return self._current
         return self._current
 
     def device_id(self) -> Id:
@@ -76,23 +82,31 @@ class Identity:
             raise Conflict("This device holds data of another school: back it up and reset it before enrolling it here.")
         _write_secret(self._token_path, answer.token)
         self._database.write(lambda conn: _store(conn, identity, self._ids.new(), self._clock.now_ms()))
-        self._current, self._token = identity, answer.token
+        self.pulls_begun += 1
+        with self._reading:
+            self._current, self._token = identity, answer.token
         return identity
 
     def follow_epoch(self, conn: sqlite3.Connection, epoch: str) -> None:
         """The server was restored from a backup: everything still kept is sent again and everything pulled again, inside the caller's write."""
         conn.execute("UPDATE identity SET server_epoch = ?", (epoch,))
-        conn.execute("DELETE FROM cursors")
-        outbox.start_incarnation(conn, self._ids.new(), resend_all=True)
+        self.start_incarnation(conn, resend_all=True)
 
     def start_incarnation(self, conn: sqlite3.Connection, *, resend_all: bool) -> None:
-        """A new life of the log, because its continuity is in doubt; inside the caller's write."""
+        """A new life of the log, because its continuity is in doubt; inside the caller's write.
+
+        With `resend_all` the server lost something: then its feed numbers mean nothing any more, and everything is pulled again as well.
+        Otherwise the cursors still hold: rows and cursors of one file are of one moment, whatever became of its other copies.
+        """
         outbox.start_incarnation(conn, self._ids.new(), resend_all=resend_all)
-        conn.execute("DELETE FROM cursors")
+        if resend_all:
+            inbox.start_over(conn)
+            self.pulls_begun += 1
 
     def forget_cached(self) -> None:
         """Reads the identity again at the next use; to be called after a write that changed it has committed."""
-        self._current = None
+        with self._reading:
+            self._current = None
 
 
 def _store(conn: sqlite3.Connection, identity: DeviceIdentity, incarnation: Id, now_ms: int) -> None:
@@ -101,8 +115,8 @@ def _store(conn: sqlite3.Connection, identity: DeviceIdentity, incarnation: Id, 
         "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, enrolled_at_ms) VALUES (1, ?, ?, ?, ?, ?, ?)",
         (identity.device_id, identity.school_id, identity.school_name, identity.cloud_url, identity.server_epoch, now_ms),
     )
-    conn.execute("DELETE FROM cursors")
     outbox.start_incarnation(conn, incarnation, resend_all=True)
+    inbox.start_over(conn)  # the server may be another than before
 
 
 def _write_secret(path: Path, text: str) -> None:

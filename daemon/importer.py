@@ -54,13 +54,14 @@ class Appearance(NamedTuple):
 
 @dataclass(frozen=True)
 class InboxStatus:
-    """What `status` says: files loaded and refused since the start, when the last was (UTC ms), and why
-    the last file was refused, if it was."""
+    """What `status` says: files loaded and refused since the start, when the last was (UTC ms), why the last file was refused, if it was,
+    and why the folder cannot be used, if it cannot."""
 
     loaded: int = 0
     refused: int = 0
     last_loaded_ms: int | None = None
     last_problem: str | None = None
+    folder_problem: str | None = None
 
 
 class ContentInbox:
@@ -90,8 +91,13 @@ class ContentInbox:
         school_id = self._school_id()
         if school_id is None:
             return False
-        self._prepare_folders()
-        steady, waiting = self._sort_out()
+        try:
+            self._prepare_folders()
+            steady, waiting = self._sort_out()
+        except OperatorError as error:
+            self.status = replace(self.status, folder_problem=error.message)
+            raise
+        self.status = replace(self.status, folder_problem=None)
         for path, appearance in steady.items():
             if self._stuck.get(path) != appearance:
                 self._take(path, appearance, school_id)

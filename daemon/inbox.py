@@ -18,8 +18,6 @@ from domain.merge import visible_row
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
-_NEW_SCOPE = 0
-
 
 def read_cursors(conn: sqlite3.Connection) -> dict[str, int]:
     """The cursor of every scope that this device follows."""
@@ -37,8 +35,32 @@ def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
         "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = excluded.cursor",
         page.cursors.items(),
     )
+    if not page.has_more:
+        _finish_rebaselining(conn)
     conn.execute("UPDATE sync_progress SET last_pull_ms = ?", (now_ms,))
     return rows
+
+
+def start_over(conn: sqlite3.Connection) -> None:
+    """Forgets how far this device had come, because the server's numbers are not those that it knew: everything is pulled again from 0.
+
+    Cursors stay by name, so that the server can say which scopes were lost. Rows lose their number, so that whatever comes replaces them.
+    """
+    conn.execute("UPDATE cursors SET cursor = 0")
+    for table in TABLES:
+        conn.execute(f"UPDATE {table} SET feed_no = 0 WHERE feed_no <> 0")
+    conn.execute("UPDATE shadows SET data = json_set(data, '$.feed_no', 0)")
+    conn.execute("UPDATE sync_progress SET rebaselining = 1")
+
+
+def _finish_rebaselining(conn: sqlite3.Connection) -> None:
+    """Everything was pulled again: a row that is the server's word alone, and was not among it, is no more. Students' rows are never removed so."""
+    if not conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining = 1").fetchone():
+        return
+    for table in TABLES.values():
+        if table.policy is Policy.SERVER:
+            conn.execute(f"DELETE FROM {table.name} WHERE feed_no = 0")
+    conn.execute("UPDATE sync_progress SET rebaselining = 0")
 
 
 def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> int:

@@ -19,11 +19,12 @@ class User(pw.Model):
     display_name = pw.TextField()
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "users"
+        strict_tables = True
 
 
 User.add_index(User.username, name="idx_users_username")
@@ -36,11 +37,12 @@ class Class(pw.Model):
     name = pw.TextField()
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "classes"
+        strict_tables = True
 
 
 class ClassMember(pw.Model):
@@ -50,11 +52,12 @@ class ClassMember(pw.Model):
     class_id = pw.TextField()
     user_id = pw.TextField()
     role = pw.TextField()
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "class_members"
+        strict_tables = True
 
 
 ClassMember.add_index(ClassMember.class_id, name="idx_class_members_class")
@@ -72,11 +75,12 @@ class Topic(pw.Model):
     weightage = pw.DoubleField(null=True)
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "topics"
+        strict_tables = True
 
 
 class TopicPrerequisite(pw.Model):
@@ -86,11 +90,12 @@ class TopicPrerequisite(pw.Model):
     topic_id = pw.TextField()
     prerequisite_topic_id = pw.TextField()
     reason = pw.TextField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "topic_prerequisites"
+        strict_tables = True
 
 
 class Concept(pw.Model):
@@ -102,11 +107,12 @@ class Concept(pw.Model):
     mastery_threshold = pw.DoubleField()
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "concepts"
+        strict_tables = True
 
 
 class Question(pw.Model):
@@ -122,11 +128,12 @@ class Question(pw.Model):
     source = pw.TextField(null=True)
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "questions"
+        strict_tables = True
 
 
 Question.add_index(Question.topic_id, name="idx_questions_topic")
@@ -139,12 +146,13 @@ class StudentProfile(pw.Model):
     grade = pw.TextField(null=True)
     exam_on = pw.TextField(null=True)
     available_minutes = pw.TextField(null=True)
-    clocks = pw.TextField(default="{}")
-    feed_no = pw.BigIntegerField(default=0)
+    clocks = pw.TextField(default="{}", constraints=[pw.SQL("DEFAULT '{}'")])
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "student_profiles"
+        strict_tables = True
 
 
 class QuestionAttempt(pw.Model):
@@ -154,19 +162,20 @@ class QuestionAttempt(pw.Model):
     student_id = pw.TextField()
     question_id = pw.TextField()
     answer = pw.TextField(null=True)
-    correct = pw.IntegerField()
+    correct = pw.IntegerField(constraints=[pw.SQL("CHECK (correct IN (0, 1))")])
     answered_at_ms = pw.BigIntegerField()
     active_ms = pw.BigIntegerField(null=True)
     confidence = pw.IntegerField(null=True)
     purpose = pw.TextField()
     device_id = pw.TextField()
     corrected_at_ms = pw.BigIntegerField(null=True)
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "question_attempts"
         without_rowid = True
+        strict_tables = True
 
 
 QuestionAttempt.add_index(QuestionAttempt.student_id, QuestionAttempt.answered_at_ms, name="idx_attempts_student_timestamp")
@@ -189,6 +198,7 @@ class ConceptMastery(pw.Model):
     class Meta:
         table_name = "concept_mastery"
         primary_key = False
+        strict_tables = True
 
 
 ConceptMastery.add_index(ConceptMastery.student_id, ConceptMastery.concept_id, name="idx_mastery_student_concept", unique=True)
@@ -202,6 +212,7 @@ class MasteryStale(pw.Model):
     class Meta:
         table_name = "mastery_stale"
         without_rowid = True
+        strict_tables = True
 
 
 class StudyPlan(pw.Model):
@@ -215,11 +226,12 @@ class StudyPlan(pw.Model):
     planner_version = pw.TextField()
     forecast = pw.TextField(null=True)
     device_id = pw.TextField()
-    feed_no = pw.BigIntegerField(default=0)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "study_plans"
+        strict_tables = True
 
 
 StudyPlan.add_index(StudyPlan.student_id, StudyPlan.created_at_ms, name="idx_study_plans_student")
@@ -239,12 +251,13 @@ class StudyPlanItem(pw.Model):
     reason = pw.TextField()
     status = pw.TextField()
     moved_to = pw.TextField(null=True)
-    clocks = pw.TextField(default="{}")
-    feed_no = pw.BigIntegerField(default=0)
+    clocks = pw.TextField(default="{}", constraints=[pw.SQL("DEFAULT '{}'")])
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
     class Meta:
         table_name = "study_plan_items"
+        strict_tables = True
 
 
 StudyPlanItem.add_index(StudyPlanItem.plan_id, StudyPlanItem.day, StudyPlanItem.position, name="idx_study_plan_items_plan")
@@ -253,7 +266,7 @@ StudyPlanItem.add_index(StudyPlanItem.plan_id, StudyPlanItem.day, StudyPlanItem.
 class Identity(pw.Model):
     """Which device of which school this is: one row, or none."""
 
-    one = pw.IntegerField(primary_key=True)
+    one = pw.IntegerField(primary_key=True, constraints=[pw.SQL("CHECK (one = 1)")])
     device_id = pw.TextField()
     school_id = pw.TextField()
     school_name = pw.TextField()
@@ -263,28 +276,31 @@ class Identity(pw.Model):
 
     class Meta:
         table_name = "identity"
+        strict_tables = True
 
 
 class SyncProgress(pw.Model):
     """How far the operation log is settled: one row, or none."""
 
-    one = pw.IntegerField(primary_key=True)
+    one = pw.IntegerField(primary_key=True, constraints=[pw.SQL("CHECK (one = 1)")])
     incarnation = pw.TextField()
-    seq_base = pw.BigIntegerField(default=0)
-    acked_op_no = pw.BigIntegerField(default=0)
+    seq_base = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    acked_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     chain = pw.TextField()
+    rebaselining = pw.IntegerField(default=0)
     last_contact_ms = pw.BigIntegerField(null=True)
     last_push_ms = pw.BigIntegerField(null=True)
     last_pull_ms = pw.BigIntegerField(null=True)
 
     class Meta:
         table_name = "sync_progress"
+        strict_tables = True
 
 
 class SyncOperation(pw.Model):
     """The outbox: one local change of one row."""
 
-    op_no = pw.AutoField()
+    op_no = pw.AutoField(constraints=[pw.SQL("AUTOINCREMENT")])
     op_id = pw.TextField()
     table_name = pw.TextField()
     row_id = pw.TextField()
@@ -293,15 +309,16 @@ class SyncOperation(pw.Model):
     hlc = pw.BigIntegerField()
     wall_ms = pw.BigIntegerField()
     mono_ms = pw.BigIntegerField()
-    boot_no = pw.IntegerField()
+    boot_no = pw.IntegerField(constraints=[pw.SQL("REFERENCES boots (boot_no)")])
     payload = pw.TextField()
-    state = pw.TextField(default="pending")
+    state = pw.TextField(default="pending", constraints=[pw.SQL("DEFAULT 'pending' CHECK (state IN ('pending', 'synced', 'rejected'))")])
     code = pw.TextField(null=True)
     message = pw.TextField(null=True)
     settled_at_ms = pw.BigIntegerField(null=True)
 
     class Meta:
         table_name = "sync_operations"
+        strict_tables = True
 
 
 SyncOperation.add_index(SyncOperation.row_id, name="idx_sync_pending", where=pw.SQL("state = 'pending'"))
@@ -317,6 +334,7 @@ class Boot(pw.Model):
 
     class Meta:
         table_name = "boots"
+        strict_tables = True
 
 
 class Cursor(pw.Model):
@@ -328,6 +346,7 @@ class Cursor(pw.Model):
     class Meta:
         table_name = "cursors"
         without_rowid = True
+        strict_tables = True
 
 
 class Shadow(pw.Model):
@@ -341,6 +360,7 @@ class Shadow(pw.Model):
         table_name = "shadows"
         primary_key = pw.CompositeKey("table_name", "row_id")
         without_rowid = True
+        strict_tables = True
 
 
 class StudentSession(pw.Model):
@@ -354,6 +374,7 @@ class StudentSession(pw.Model):
     class Meta:
         table_name = "student_sessions"
         without_rowid = True
+        strict_tables = True
 
 
 MODELS: tuple[type[pw.Model], ...] = (

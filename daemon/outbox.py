@@ -116,14 +116,23 @@ def settle(
     verdicts: Iterable[OperationVerdict],
     feed: Iterable[tuple[int, int, int]],
     now_ms: int,
-) -> int:
+) -> int | None:
     """Marks the operations between two places of the log as synced, or rejected where a verdict says so; moves the log's place; gives rows
     their feed numbers. Returns how many were rejected. All of it in the caller's one transaction.
+
+    None, with nothing changed, when the log is not at `place` any more: it began anew while the answer was on its way.
     """
     first, last = place.acked_op_no + 1, after.acked_op_no
+    moved = conn.execute(
+        "UPDATE sync_progress SET acked_op_no = ?, chain = ?, last_push_ms = ? WHERE incarnation = ? AND acked_op_no = ?",
+        (last, after.chain.hex(), now_ms, place.incarnation, place.acked_op_no),
+    ).rowcount
+    if not moved:
+        return None
     rejected = [v for v in verdicts if v.verdict == Verdict.REJECTED]
+    # Whatever an earlier life of the log was told of them.
     conn.execute(
-        "UPDATE sync_operations SET state = 'synced', settled_at_ms = ? WHERE op_no BETWEEN ? AND ? AND state = 'pending'",
+        "UPDATE sync_operations SET state = 'synced', code = NULL, message = NULL, settled_at_ms = ? WHERE op_no BETWEEN ? AND ?",
         (now_ms, first, last),
     )
     conn.executemany(
@@ -132,10 +141,6 @@ def settle(
     )
     for first_seq, last_seq, feed_no in feed:
         _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no)
-    conn.execute(
-        "UPDATE sync_progress SET acked_op_no = ?, chain = ?, last_push_ms = ? WHERE incarnation = ? AND acked_op_no = ?",
-        (last, after.chain.hex(), now_ms, place.incarnation, place.acked_op_no),
-    )
     return len(rejected)
 
 
@@ -155,7 +160,8 @@ def _number_rows(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, fe
 def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: bool) -> None:
     """Begins a new life of the log: unsettled operations, or with `resend_all` every operation still kept, are sent again under it.
 
-    Their ids stay, so whatever the server has already becomes a duplicate. Rejected operations are not sent again.
+    Their ids stay, so whatever the server has already becomes a duplicate. Rejected operations among them are sent again too, because the log
+    has no gaps; those before them are not.
     """
     if resend_all:
         conn.execute("UPDATE sync_operations SET state = 'pending', settled_at_ms = NULL WHERE state = 'synced'")
@@ -163,9 +169,9 @@ def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: 
     if first is None:
         first = conn.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'sync_operations'").fetchone()[0] + 1
     base = first - 1
-    conn.execute("DELETE FROM sync_progress")
     conn.execute(
-        "INSERT INTO sync_progress (one, incarnation, seq_base, acked_op_no, chain) VALUES (1, ?, ?, ?, ?)",
+        "INSERT INTO sync_progress (one, incarnation, seq_base, acked_op_no, chain) VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE"
+        " SET incarnation = excluded.incarnation, seq_base = excluded.seq_base, acked_op_no = excluded.acked_op_no, chain = excluded.chain",
         (incarnation, base, base, CHAIN_START.hex()),
     )
 
@@ -228,9 +234,13 @@ def pending_fields(conn: sqlite3.Connection, table: str, row_ids: Sequence[str])
 
 
 def prune(conn: sqlite3.Connection, durable_op_no: int, now_ms: int) -> int:
-    """Removes settled operations that the server's backup holds, or that are older than 60 days; at most PRUNE_MAX. Returns how many."""
+    """Removes settled operations that the server's backup holds, or that are older than 60 days; at most PRUNE_MAX. Returns how many.
+
+    Only from the beginning of the log: a gap, as a wrong clock would make, could never be sent again. Rejected operations stay.
+    """
     return conn.execute(
         "DELETE FROM sync_operations WHERE op_no IN (SELECT op_no FROM sync_operations WHERE state = 'synced'"
-        " AND op_no <= (SELECT acked_op_no FROM sync_progress) AND (op_no <= ? OR settled_at_ms < ?) ORDER BY op_no LIMIT ?)",
+        " AND op_no <= (SELECT acked_op_no FROM sync_progress) AND op_no < coalesce((SELECT op_no FROM sync_operations"
+        " WHERE state = 'synced' AND op_no > ? AND settled_at_ms >= ? ORDER BY op_no LIMIT 1), 9223372036854775807) ORDER BY op_no LIMIT ?)",
         (durable_op_no, now_ms - KEEP_SYNCED_MS, PRUNE_MAX),
     ).rowcount

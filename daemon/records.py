@@ -16,7 +16,7 @@ from domain.clock import Clock, HybridClock
 from domain.errors import ImmutableRow, InvalidInput, NotFound, Problem
 from domain.ids import Id, IdSource
 from domain.operations import OperationKind
-from domain.registry import TABLES, Kind, Table
+from domain.registry import TABLES, TIME_MAX_MS, TIME_MIN_MS, Kind, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class LocalRecords:
         An attempt sent again with equal content is not stored twice. Raises InvalidInput (unknown question, an id twice in one request) and
         ImmutableRow (the id exists with other content).
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         rows = [self._attempt_row(student_id, attempt, now_ms) for attempt in attempts]
 
         def work(conn: sqlite3.Connection) -> list[RecordedAttempt]:
@@ -114,7 +114,7 @@ class LocalRecords:
     def add_plan(self, student_id: Id, plan: Mapping[str, Any], items: Sequence[NewPlanItem]) -> Id:
         """Stores a study plan (`starts_on`, `days`, `planner_version`, `forecast`) with its items in order; returns its id."""
         plan_id = self._ids.new()
-        plan_row = {"id": plan_id, "student_id": student_id, "created_at_ms": self._clock.now_ms(), **plan, "device_id": self._device_id()}
+        plan_row = {"id": plan_id, "student_id": student_id, "created_at_ms": self._now_ms(), **plan, "device_id": self._device_id()}
         item_rows = [
             {
                 "id": self._ids.new(),
@@ -151,6 +151,10 @@ class LocalRecords:
 
         self._database.write(work)
         self.on_operation()
+
+    def _now_ms(self) -> int:
+        """The time of what happens now. A clock outside the registry's times (a dead battery) must not make an answer unacceptable."""
+        return min(max(self._clock.now_ms(), TIME_MIN_MS), TIME_MAX_MS)
 
     def _attempt_row(self, student_id: Id, attempt: NewAttempt, now_ms: int) -> dict[str, Any]:
         return {

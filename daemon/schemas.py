@@ -139,7 +139,8 @@ class Health(Output, frozen=True):
 
 class Status(Output, frozen=True):
     """The truth about sync. `state`: not_enrolled, unknown, waiting, pending, rejected, or synced, which is only said when everything written
-    here is at school. `pending` and `rejected` count operations, `answers_pending` answers among the first."""
+    here is at school. `pending` and `rejected` count operations, `answers_pending` answers among the first. `notices` are sentences for the
+    person who looks after the machine: settings that are not used, a content file that was refused."""
 
     state: str
     reason: str | None
@@ -152,6 +153,7 @@ class Status(Output, frozen=True):
     last_push_ms: int | None
     last_pull_ms: int | None
     next_attempt_in_s: float | None
+    notices: list[str]
 
 
 class Student(Output, frozen=True):

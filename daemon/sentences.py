@@ -20,7 +20,7 @@ def status_lines(answer: Answer, now_ms: int) -> str:
         lines.append(f"The school's server was last reached {ago(now_ms - answer['last_contact_ms'])}.")
     if answer["state"] != "rejected" and answer.get("rejected"):
         lines.append(_rejected_sentence(answer["rejected"]))
-    lines += [f"Note: {notice}" for notice in answer.get("notices", ())]
+    lines += [f"Note: {notice}" for notice in answer["notices"]]
     return "\n".join(lines)
 
 

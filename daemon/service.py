@@ -17,7 +17,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -44,6 +43,7 @@ from daemon.sync_on_demand import SyncOnDemand
 from daemon.upgrade import upgrade_if_needed
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.ids import IdSource
+from migrations.lock import owning
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,6 @@ class Service:
         self._clock = clock or SystemClock()
         self._gateway_for = gateway_for
         self._parts = ExitStack()
-        self._notices_lock = threading.Lock()
 
     def start(self) -> RunningDaemon:
         """Starts everything, or nothing: what was started is stopped again when a later part fails.
@@ -113,7 +112,7 @@ class Service:
         enrolment = Enrolment(identity, self._gateway_for, schedule.sync_now)
         on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
         token = new_token(config.state_dir)
-        app = create_app(Device(database, records, enrolment, rounds.status, on_demand, config.api, clock, token))
+        app = create_app(Device(database, records, enrolment, rounds.status, self._notices, on_demand, config.api, clock, token))
         server = LocalServer(app, config.api.host, config.api.port, config.api.threads)
         server.start()
         parts.callback(server.stop, SERVER_STOP_S)
@@ -122,35 +121,20 @@ class Service:
         parts.callback(on_demand.close)
         parts.callback(schedule.stop_starting)
 
-        self._running = RunningDaemon(os.getpid(), config.api.host, server.port, clock.now_ms())
-        announce(config.state_dir, self._running)
+        running = RunningDaemon(os.getpid(), config.api.host, server.port, clock.now_ms())
+        announce(config.state_dir, running)
         schedule.start()
-        return self._running
+        return running
 
     def _make_schedule(self, identity: Identity, rounds: SyncRound) -> Schedule:
         config, clock, database = self._config, self._clock, self._database
         self._live = live = LiveConfig(config, self._environ, self._follow)
         self._inbox = ContentInbox(config.inbox_dir, database, lambda: _school_id(identity), clock, lambda: live.current.inbox.steady_ms)
-        tasks = Tasks(rounds, lambda: mastery.refresh_stale(database, clock), self._look_into_inbox, self._reload_config)
+        tasks = Tasks(rounds, lambda: mastery.refresh_stale(database, clock), self._inbox.look, live.check)
         return Schedule(tasks, live, clock)
 
-    def _look_into_inbox(self) -> bool:
-        try:
-            return self._inbox.look()
-        finally:
-            self._tell_notices()
-
-    def _reload_config(self) -> None:
-        self._live.check()
-        self._tell_notices()
-
-    def _tell_notices(self) -> None:
-        """Writes into daemon.json what `carrel status` should say beside the state of sync."""
-        with self._notices_lock:
-            notices = tuple(_notices(self._live.status, self._inbox.status))
-            if notices != self._running.notices:
-                self._running = replace(self._running, notices=notices)
-                announce(self._config.state_dir, self._running)
+    def _notices(self) -> list[str]:
+        return list(_notices(self._live.status, self._inbox.status))
 
     def _follow(self, config: DeviceConfig) -> None:
         logs.set_level(config.log.level)
@@ -165,7 +149,7 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
     config = load_config(config_path, environ)
     logs.start(config.log.level, config.log.format)
     prepare_folders(config)
-    with locked(config.state_dir):
+    with locked(config.state_dir), owning(config.database_path):
         upgrade_if_needed(config.database_path)
         service = Service(config, environ)
         with _stop_signals() as wait_for_signal:
@@ -243,6 +227,8 @@ def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:
         yield f"The settings of before stay in force: {config.problem}"
     if config.needs_restart:
         yield f"A restart is needed for changed settings: {', '.join(config.needs_restart)}."
+    if inbox.folder_problem:
+        yield inbox.folder_problem
     if inbox.last_problem:
         yield f"A content file was refused: {inbox.last_problem}"
 
@@ -250,7 +236,7 @@ def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:
 def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceIdentity:
     """Enrols a device whose daemon is not running. Raises AlreadyRunning, OperatorError, and what `Enrolment.enrol` raises."""
     prepare_folders(config)
-    with locked(config.state_dir):
+    with locked(config.state_dir), owning(config.database_path):
         upgrade_if_needed(config.database_path)
         database = DeviceDatabase(config.database_path)
         database.open(MODELS)

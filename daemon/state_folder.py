@@ -1,7 +1,7 @@
 """The state folder: who owns it, and how the CLI finds the daemon that does.
 
     daemon.lock    held (flock) by the one process that works on this folder; names its pid
-    daemon.json    where the running daemon listens: {"pid", "host", "port", "started_at_ms", "notices"}
+    daemon.json    where the running daemon listens: {"pid", "host", "port", "started_at_ms"}
     control.token  the secret with which the CLI may do what a student may not; new at every start
 
 All are readable by the daemon's account alone, which is what makes the token a proof.
@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from domain.errors import AlreadyRunning, OperatorError
@@ -31,13 +31,12 @@ READ_BYTES_MAX = 256 * 1024
 
 @dataclass(frozen=True)
 class RunningDaemon:
-    """Where a daemon listens, since when (UTC ms), and what a person should know of it, in sentences."""
+    """Where a daemon listens, and since when (UTC ms)."""
 
     pid: int
     host: str
     port: int
     started_at_ms: int
-    notices: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -101,9 +100,8 @@ def find_running(folder: Path) -> tuple[RunningDaemon, str] | None:
     if not _is_held(folder):
         return None
     try:
-        fields = json.loads(_read(folder / ADDRESS_NAME))
-        running = RunningDaemon(**fields)
-        return replace(running, notices=tuple(running.notices)), _read(folder / TOKEN_NAME)
+        running = RunningDaemon(**json.loads(_read(folder / ADDRESS_NAME)))
+        return running, _read(folder / TOKEN_NAME)
     except FileNotFoundError:
         return None  # it is starting, or another command works in the folder
     except PermissionError as error:

@@ -2,6 +2,10 @@
 
 peewee-migrate mocks the database for the whole process while it replays files, and stays in memory ever after. So the question "is
 anything to be done?" is answered without it, and what is to be done is done by a process that ends: this module, run with the path.
+
+    backup (migrations/backup.py) → every pending file in a transaction of its own → quick_check → is it the schema of this version?
+
+Killed at any point, it leaves a file at one of the migrations, whole, and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ def upgrade_if_needed(database: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise SchemaError(f"The migration of {database} did not end within {UPGRADE_MAX_S} s and was stopped: look at the disk.") from error
+    except OSError as error:
+        raise OperatorError(f"The migration cannot be started with {sys.executable}: {error.strerror}.") from error
     _raise_failure(done.returncode, done.stdout)
 
 
@@ -60,9 +66,15 @@ def main() -> int:
     sys.modules["psycopg2"] = None  # type: ignore[assignment]  # peewee imports it where it finds it; 5 MB that no device needs
     from migrations.runner import upgrade_device
 
+    # Where the backup lies; standard output is kept for the report.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("peewee_migrate").setLevel(logging.WARNING)
+    path = Path(sys.argv[1])
     try:
-        for step in upgrade_device(Path(sys.argv[1])):
+        for step in upgrade_device(path):
             print(f"migrated {step.name} in {step.duration_ms} ms", file=sys.stderr)
+        if not device_is_current(path):
+            raise SchemaError(f"{path} was migrated, and still does not have the schema of this version: install Carrel again.")
     except CarrelError as error:
         print(json.dumps({"code": error.code, "message": error.message}))
         return error.exit_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,9 @@ import peewee as pw
 
 from domain.errors import InvalidConfig, OperatorError, PostgresUnavailable, Problem, SchemaError
 from migrations.files import Kind, MigrationFile
-from migrations.lock import file_lock, take_advisory_lock
+from migrations.lock import file_lock, take_advisory_lock, without_owner
+from migrations.schema import postgres, sqlite
+from migrations.schema.description import Schema
 
 SQLITE_PRAGMAS = {
     "synchronous": "full",
@@ -113,13 +115,20 @@ class Engine(Protocol):
     def is_blocked(self, error: Exception) -> bool:
         """Whether `error` only says that another transaction was in the way."""
 
+    def schema(self) -> Schema:
+        """The schema that the connected database has, without the history."""
+
 
 class SqliteEngine:
-    """A SQLite file. WAL and 0600 from its first byte on."""
+    """A SQLite file. WAL and 0600 from its first byte on.
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    `for_owner`: the daemon that owns the file migrates it, so that its lock is not in the way.
+    """
+
+    def __init__(self, path: Path, limits: Limits, *, for_owner: bool = False) -> None:
         self.path = path
         self._limits = limits
+        self._for_owner = for_owner
         self.database = DeclaringSqlite(str(path), pragmas=SQLITE_PRAGMAS, timeout=limits.sqlite_busy_s, autoconnect=False)
 
     def exists(self) -> bool:
@@ -136,7 +145,7 @@ class SqliteEngine:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        with file_lock(self.path, self._limits.process_lock_s):
+        with nullcontext() if self._for_owner else without_owner(self.path), file_lock(self.path, self._limits.process_lock_s):
             self._create()
             self.connect()
             self._use_wal()
@@ -163,6 +172,9 @@ class SqliteEngine:
 
     def is_blocked(self, error: Exception) -> bool:
         return False  # the process lock and the busy timeout have done all the waiting there is to do
+
+    def schema(self) -> Schema:
+        return sqlite.read_schema(self.database.execute_sql)
 
     def _create(self) -> None:
         """The empty file, readable by its owner alone. O_EXCL: opening an existing one here would drop the locks SQLite holds on it."""
@@ -255,6 +267,9 @@ class PostgresEngine:
 
     def is_blocked(self, error: Exception) -> bool:
         return getattr(getattr(error, "orig", None), "pgcode", None) in BLOCKED_CODES  # peewee keeps psycopg2's exception there
+
+    def schema(self) -> Schema:
+        return postgres.read_schema(self.database.execute_sql)
 
     def _set(self, name: str, value: str) -> None:
         self.database.execute_sql("SELECT set_config(%s, %s, false)", (name, value))

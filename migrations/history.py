@@ -6,6 +6,7 @@ it is refused before anything runs.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,6 +112,29 @@ def names_to_revert(rows: Sequence[HistoryRow], target: str) -> list[str]:
         return names[: -steps - 1 : -1]
     _demand_known(target, names)
     return names[: names.index(target) : -1]
+
+
+@dataclass(frozen=True)
+class StampPlan:
+    """What stamping changes: names of rows to drop, newest first, and of files to record, in order."""
+
+    drop: tuple[str, ...]
+    record: tuple[str, ...]
+
+
+def plan_stamp(rows: Sequence[HistoryRow], files: Sequence[MigrationFile], target: str) -> StampPlan:
+    """The changes after which the history is exactly the files up to `target`, `head` or a file's name.
+
+    Rows stay as far as they are a prefix of those files, unaltered. A row of an altered file is dropped and recorded anew, which is how
+    a history that no longer fits is repaired. Raises SchemaError for an unknown name.
+    """
+    names = [file.name for file in files]
+    if target != HEAD:
+        _demand_known(target, names)
+    wanted = files if target == HEAD else files[: names.index(target) + 1]
+    pairs = zip(rows, wanted, strict=False)
+    kept = sum(1 for _ in itertools.takewhile(lambda pair: pair[0][:2] == (pair[1].name, pair[1].checksum), pairs))
+    return StampPlan(tuple(row.name for row in rows[kept:][::-1]), tuple(file.name for file in wanted[kept:]))
 
 
 def _demand_known(target: str, names: Sequence[str]) -> None:

@@ -1,5 +1,8 @@
 """One migrating process at a time: `flock` on a file beside a SQLite database, a session advisory lock in PostgreSQL.
 
+A device's database has an owner as well, the daemon that works on it. It holds a second file beside the database from before it migrates
+until it has closed it. Others share that file while they change the schema, so that neither comes while the other is there.
+
 Both are asked for again and again rather than waited for. A process blocked inside `SELECT pg_advisory_lock(…)` holds a
 snapshot, and the CREATE INDEX CONCURRENTLY of the process that has the lock waits for every snapshot: neither would ever end.
 """
@@ -54,6 +57,58 @@ def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iter
         yield
     finally:
         os.close(descriptor)  # which releases the lock
+
+
+def owner_path(database: Path) -> Path:
+    """The lock file of the daemon that works on a SQLite database."""
+    return database.with_name(database.name + ".daemon.lock")
+
+
+@contextmanager
+def owning(database: Path) -> Iterator[None]:
+    """Holds a device's database for the daemon that works on it; the kernel lets go if the process dies.
+
+    Raises AlreadyRunning at once when another daemon has it or somebody migrates it, OperatorError when the file cannot be opened.
+    """
+    path = owner_path(database)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
+    with _flocked(descriptor, fcntl.LOCK_EX, f"Another process works on {database} or migrates it: let it finish, or stop it first."):
+        yield
+
+
+@contextmanager
+def without_owner(database: Path) -> Iterator[None]:
+    """Keeps daemons off a device's database; any number of processes may at the same time.
+
+    A database without a daemon's lock file has none; making one here could shut out a daemon of another account. Raises AlreadyRunning
+    at once while a daemon works on it, OperatorError when the lock file cannot be opened.
+    """
+    path = owner_path(database)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
+    with _flocked(descriptor, fcntl.LOCK_SH, f"A daemon works on {database}: stop it first; it migrates by itself when it starts."):
+        yield
+
+
+@contextmanager
+def _flocked(descriptor: int, how: int, refusal: str) -> Iterator[None]:
+    """Locks the open file at once or raises AlreadyRunning; closes it in the end, which lets go."""
+    try:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(refusal) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def take_advisory_lock(execute: Execute, wait_s: float, clock: Clock | None = None) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -34,7 +34,20 @@ from domain.clock import Clock, SystemClock
 from domain.errors import CarrelError, SchemaError, Unavailable
 from migrations.engines import Engine, Limits, SqliteEngine, first_line, open_engine
 from migrations.files import Kind, MigrationFile, files_in, shipped_files
-from migrations.history import HEAD, HISTORY_TABLE, HistoryEntry, HistoryRow, demand_prefix, entries, names_to_apply, names_to_revert
+from migrations.history import (
+    HEAD,
+    HISTORY_TABLE,
+    HistoryEntry,
+    HistoryRow,
+    StampPlan,
+    demand_prefix,
+    entries,
+    names_to_apply,
+    names_to_revert,
+    plan_stamp,
+)
+from migrations.schema.description import Schema
+from migrations.schema.models import ModelSet
 
 Direction = Literal["up", "down"]
 
@@ -115,7 +128,7 @@ class SafeRouter(BaseRouter):
             self._declare(name, scope["migrate"], migrator, fake=True)
             migrator.__ops__ = []
             if force:
-                self._record(name, downgrade=False, started_ms=self.clock.monotonic_ms())
+                self.record(name)
             return name
         body = scope["rollback" if downgrade else "migrate"]
         atomic = scope.get("ATOMIC", True)
@@ -128,7 +141,10 @@ class SafeRouter(BaseRouter):
                 self.in_parts = True
                 _run_one_by_one(migrator)
             self.engine.check()
-            self._record(name, downgrade=downgrade, started_ms=started_ms)
+            if downgrade:
+                self.forget(name)
+            else:
+                self.record(name, self.clock.monotonic_ms() - started_ms)
         return name
 
     def _declare(self, name: str, body: Callable[..., None], migrator: Migrator, *, fake: bool) -> None:
@@ -136,17 +152,19 @@ class SafeRouter(BaseRouter):
         with self.engine.database.declaration(name):
             body(migrator, self.database, fake=fake)
 
-    def _record(self, name: str, *, downgrade: bool, started_ms: int) -> None:
-        if downgrade:
-            self.model.delete().where(self.model.name == name).execute()
-            return
+    def record(self, name: str, duration_ms: int = 0) -> None:
+        """Write into the history that the file is applied, in the transaction of the caller."""
         self.model.create(
             name=name,
             checksum=self.files[name].checksum,
             applied_at_ms=self.clock.now_ms(),
-            duration_ms=self.clock.monotonic_ms() - started_ms,
+            duration_ms=duration_ms,
             app_version=app_version(),
         )
+
+    def forget(self, name: str) -> None:
+        """Take a migration out of the history, in the transaction of the caller."""
+        self.model.delete().where(self.model.name == name).execute()
 
 
 class Migrations:
@@ -198,6 +216,58 @@ class Migrations:
             names = names_to_revert(rows, target)
             self._demand_reversible(names)
             return self._run_all(names, "down", progress)
+
+    def stamp_plan(self, target: str) -> StampPlan:
+        """What `stamp` would change in the history, so that a person can be asked. Raises SchemaError for an unknown name."""
+        return plan_stamp(self._rows(), self._files, target)
+
+    def stamp(self, target: str = HEAD, may_drop: Collection[str] = ()) -> StampPlan:
+        """Write into the history that exactly the files up to `target` (`head` or a name) are applied, and run nothing.
+
+        `may_drop`: the rows of history that the caller agreed to lose (from `stamp_plan`). Returns what was changed. Raises
+        SchemaError for an unknown name, for a database that does not exist, and when other rows than `may_drop` would be lost.
+        """
+        if not self._engine.exists():
+            raise SchemaError("There is no database to stamp.")
+        with self._engine.locked():
+            plan = self.stamp_plan(target)
+            if lost := [name for name in plan.drop if name not in may_drop]:
+                raise SchemaError(f"Stamping {target} would take {', '.join(lost)} out of the history, which nobody agreed to.")
+            router = self._router()
+            with self._engine.atomic():
+                for name in plan.drop:
+                    router.forget(name)
+                for name in plan.record:
+                    router.record(name)
+        return plan
+
+    def init(self, models: ModelSet) -> None:
+        """Fill an empty database straight from the models and stamp it at head, in one transaction.
+
+        Raises SchemaError when there is anything in the database, or the models do not make a schema.
+        """
+        with self._engine.locked():
+            if self._rows() or self._engine.schema() != Schema():
+                raise SchemaError("The database is not empty: only an empty one is filled from the models.")
+            router = self._router()
+            try:
+                with self._engine.atomic():
+                    models.create(self._engine.database)
+                    for file in self._files:
+                        router.record(file.name)
+            except pw.PeeweeException as error:
+                raise SchemaError(f"The models do not make a schema: {first_line(error)}.") from error
+
+    def schema(self) -> Schema:
+        """The schema that the database has now. Raises SchemaError when there is no database, OperatorError when it cannot be read."""
+        if not self._engine.exists():
+            raise SchemaError("There is no database to look at.")
+        self._engine.connect()
+        return self._engine.schema()
+
+    def applied(self) -> list[HistoryRow]:
+        """The history, oldest first."""
+        return self._rows()
 
     def _rows(self) -> list[HistoryRow]:
         if not self._engine.exists():
@@ -257,7 +327,7 @@ def open_migrations(
     """The migrations of the database at `url`: those shipped, or those in `folder`.
 
     Nothing is opened, created or locked before a method needs it. Raises InvalidConfig for an address that does not fit `kind`, and
-    SchemaError when there are no migration files.
+    SchemaError when there are no migration files. What changes a device's database raises AlreadyRunning while a daemon works on it.
     """
     limits = limits or Limits()
     with _opened(open_engine(kind, url, limits), kind, folder, limits, clock) as migrations:
@@ -274,9 +344,11 @@ def _opened(engine: Engine, kind: Kind, folder: Traversable | None, limits: Limi
 
 
 def upgrade_device(path: Path, progress: ProgressCallback | None = None) -> list[Applied]:
-    """Bring the device's SQLite file at `path` to head, making it if need be. Raises as `Migrations.upgrade`."""
+    """Bring the device's SQLite file at `path` to head, making it if need be, for the daemon that owns it: its own lock does not
+    hinder. Raises as `Migrations.upgrade`.
+    """
     limits = Limits()
-    with _opened(SqliteEngine(path, limits), "device", None, limits, None) as migrations:
+    with _opened(SqliteEngine(path, limits, for_owner=True), "device", None, limits, None) as migrations:
         return migrations.upgrade(progress=progress)
 
 

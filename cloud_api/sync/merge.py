@@ -109,6 +109,8 @@ class Merger:
                 self._batch.refuse(seq, Rejection.IMMUTABLE, "A row with this id exists with other content.")
             else:
                 self._result.duplicates.append(seq)
+                if any(held.row[n] != v for n, v in known.items()):
+                    self._publish(held, seq)
             return
         if held is None:
             held = working[row_id] = _Working(self._new_row(row_id, {}, {}, clock))
@@ -128,10 +130,16 @@ class Merger:
             self._result.losers.extend(Lost(seq, held.row["id"], raw_hlc, loser) for loser in merged.losers)
         if merged.changed or extra:
             held.row |= {**merged.changed, "clocks": merged.clocks, "_extra": {**(held.row["_extra"] or {}), **extra} or None}
-            held.seqs.append(seq)
-            held.changed = True
-        elif not merged.losers:
+            self._publish(held, seq)
+        elif merged.losers:
+            self._publish(held, seq)
+        else:
             self._result.duplicates.append(seq)
+
+    def _publish(self, held: _Working, seq: int) -> None:
+        """Has the row written under the operation's number: a device that has its own, losing value on show pulls the row and gives way to it."""
+        held.seqs.append(seq)
+        held.changed = True
 
     def _write(self, changed: Sequence[_Working]) -> None:
         for working in changed:

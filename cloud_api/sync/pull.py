@@ -14,7 +14,7 @@ from typing import Any
 
 from cloud_api.auth import Device, device_for, scopes_of
 from domain.clock import Clock
-from domain.errors import InvalidInput, Problem
+from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.ids import is_id
 from domain.registry import Policy, ScopeKind, Table, tables_in
 from domain.wire import PAGE_ROWS_MAX, PROTOCOL_OLDEST, PROTOCOL_VERSION, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
@@ -47,12 +47,16 @@ class Page:
 def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_after_s: float) -> PullAnswer:
     """The next page for a device, read in the caller's transaction, which must be a snapshot.
 
-    Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form.
+    Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form, SyncRefused (`ahead`) for a cursor that this server
+    cannot have given.
     """
     _check_form(request)
     device = device_for(cursor, token, lock=False)
     granted = scopes_of(cursor, device)
     origin_no, head, epoch = _standing(cursor, device, request)
+    if any(request.cursors.get(scope, 0) > head for scope in granted):
+        # Numbers above the head are given again, to other rows, which a device with such a cursor would never see.
+        raise SyncRefused("ahead", f"This server has changes up to {head} only.")
     page = _fill(cursor, device, granted, request, head, origin_no)
     tables = {}
     for table in (t for kind in _KINDS for t in tables_in(kind)):
@@ -61,7 +65,7 @@ def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_
             tables[table.name] = block
     return PullAnswer(
         tables=tables,
-        tombstones=_tombstones(cursor, device, page.reaches),
+        tombstones=_tombstones(cursor, device, [r for r in page.reaches if r.after > 0 or r.scope in request.cursors]),
         cursors=page.cursors,
         gained=sorted(granted - request.cursors.keys()),
         lost=sorted(request.cursors.keys() - granted),
@@ -115,7 +119,6 @@ def _fill(cursor: Any, device: Device, granted: frozenset[str], request: PullReq
     page = Page(cursors={scope: request.cursors.get(scope, 0) for scope in granted})
     left = request.page_rows
     for kind in _KINDS:
-        # A cursor beyond the head comes from a server that was restored since; the device sees that by the epoch.
         reaches = [_reach(device, kind, scope, page.cursors[scope], head) for scope in sorted(granted) if _kind_of(scope) is kind]
         counts = _count_new(cursor, device, kind, reaches, origin_no, left)
         for reach in reaches:
@@ -128,7 +131,7 @@ def _fill(cursor: Any, device: Device, granted: frozenset[str], request: PullReq
                 left = 0
                 continue
             left -= count
-            page.cursors[reach.scope] = max(reach.through, reach.after)
+            page.cursors[reach.scope] = reach.through
             page.reaches.append(reach)
     page.reaches = [r for r in page.reaches if r.through > r.after]
     return page
@@ -208,13 +211,12 @@ def _block(cursor: Any, device: Device, table: Table, reaches: Sequence[Reach], 
 
 
 def _tombstones(cursor: Any, device: Device, reaches: Sequence[Reach]) -> list[Tombstone]:
-    """What was deleted in the reaches since their cursors; a scope that is read from its start needs none."""
-    asked = [r for r in reaches if r.after > 0]
-    if not asked:
+    """What was deleted in the reaches since their cursors. A scope that a device has never held needs none; one that it pulls anew does."""
+    if not reaches:
         return []
     cursor.execute(
         "SELECT t.table_name, t.row_id, t.scope, t.feed_no FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS r(scope, after, through)"
         " JOIN tombstones t ON t.school_id = %s AND t.scope = r.scope AND t.feed_no > r.after AND t.feed_no <= r.through ORDER BY t.feed_no",
-        ([r.scope for r in asked], [r.after for r in asked], [r.through for r in asked], device.school_id),
+        ([r.scope for r in reaches], [r.after for r in reaches], [r.through for r in reaches], device.school_id),
     )
     return [Tombstone(table, row_id, scope, feed_no) for table, row_id, scope, feed_no in cursor.fetchall()]

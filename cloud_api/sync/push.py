@@ -21,7 +21,7 @@ from cloud_api.sync.merge import Merger, keep_losers
 from cloud_api.sync.rows import fetch_rows
 from domain.clock import Clock, clock_offset_ms
 from domain.errors import InvalidInput, Problem, SyncRefused
-from domain.ids import Id, is_id
+from domain.ids import Id, derived_id, is_id
 from domain.operations import CHAIN_BYTES, CHAIN_START, Rejection, Verdict
 from domain.registry import TABLES, Policy
 from domain.wire import PROTOCOL_OLDEST, PROTOCOL_VERSION, Limits, OperationVerdict, PushAnswer, PushRequest
@@ -74,7 +74,7 @@ class PushReceiver:
         for run in batch.runs:
             known = min(max(place.last_seq + 1 - run.first_seq, 0), run.count)
             if known:
-                _settle_known(cursor, device, batch, run, known, settled)
+                _settle_known(cursor, device, request.incarnation, batch, run, known, settled)
             if known < run.count:
                 new.append(run.slice_from(known))
         judge_by_registry(batch, new)
@@ -167,19 +167,17 @@ def _check_continuity(batch: Batch, place: LogPlace, request: PushRequest, chain
         raise SyncRefused("fork", "Another copy of this device has written a different log.")
 
 
-def _settle_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int, settled: Settled) -> None:
+def _settle_known(cursor: Any, device: Device, incarnation: str, batch: Batch, run: DecodedRun, count: int, settled: Settled) -> None:
     """Operations that an earlier request has settled, whose answer was lost: what was rejected is so again, everything else is a duplicate,
     with the number that its row has.
     """
     seqs = range(run.first_seq, run.first_seq + count)
     cursor.execute(
-        "SELECT id, code, message FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, run.op_ids[:count])
+        "SELECT seq, code, message FROM dead_letters WHERE school_id = %s AND incarnation = %s AND id = ANY(%s::uuid[])",
+        (device.school_id, incarnation, [_letter_id(device, op_id) for op_id in run.op_ids[:count]]),
     )
-    rejected = {op_id: (code, message) for op_id, code, message in cursor.fetchall()}
-    for seq, op_id in zip(seqs, run.op_ids, strict=False):
-        if op_id in rejected:
-            code, message = rejected[op_id]
-            batch.refuse(seq, Rejection(code), message)
+    for seq, code, message in cursor.fetchall():
+        batch.refuse(seq, Rejection(code), message)
     settled.duplicates.extend(seqs)
     table = TABLES.get(run.table_name)
     if table is None or table.policy is not Policy.APPEND_ONLY:
@@ -202,16 +200,27 @@ def _keep_dead_letters(cursor: Any, device: Device, request: PushRequest, batch:
     execute_values(
         cursor,
         "INSERT INTO dead_letters (school_id, id, device_id, incarnation, seq, table_name, row_id, kind, schema_version, hlc, wall_ms,"
-        " payload, code, message, received_at_ms) VALUES %s ON CONFLICT (school_id, id) DO NOTHING",
-        [_letter(device, request, run, at, refusal.code.value, refusal.message, now_ms) for run, at, refusal in letters],
+        " payload, code, message, received_at_ms) VALUES %s ON CONFLICT (school_id, id) DO UPDATE SET incarnation = excluded.incarnation,"
+        " seq = excluded.seq, code = excluded.code, message = excluded.message",
+        list(
+            {
+                run.op_ids[at]: _letter(device, request, run, at, refusal.code.value, refusal.message, now_ms)
+                for run, at, refusal in letters
+            }.values()
+        ),
     )
+
+
+def _letter_id(device: Device, op_id: str) -> Id:
+    """An operation of one device has one letter, however often it is sent; two devices may have used one id for different rows."""
+    return derived_id("dead letter", device.id, op_id)
 
 
 def _letter(device: Device, request: PushRequest, run: DecodedRun, at: int, code: str, message: str, now_ms: int) -> Sequence[Any]:
     payload = msgspec.json.encode(run.payload(at)).decode()
     return (
         device.school_id,
-        run.op_ids[at],
+        _letter_id(device, run.op_ids[at]),
         device.id,
         request.incarnation,
         run.first_seq + at,

@@ -29,6 +29,7 @@ def status(call: Call) -> Answer:
             last_push_ms=state.last_push_ms,
             last_pull_ms=state.last_pull_ms,
             next_attempt_in_s=state.next_attempt_in_s,
+            notices=list(device.notices()),
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 from daemon import inbox, outbox
@@ -11,7 +12,7 @@ from daemon.identity import DeviceIdentity, Identity
 from domain.blocks import BlockError
 from domain.clock import Clock
 from domain.errors import CloudUnreachable
-from domain.wire import PAGE_ROWS_MAX, PROTOCOL_VERSION, PullRequest
+from domain.wire import PAGE_ROWS_MAX, PROTOCOL_VERSION, PullAnswer, PullRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,32 @@ class Puller:
         if place is None:
             return Pulled(0, more=False)
         request = PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, place.acked_op_no - place.seq_base, self._page_rows)
-        page = gateway.pull(self._identity.token(), request)
+        try:
+            page = gateway.pull(self._identity.token(), request)
+        except CloudUnreachable as refusal:
+            if refusal.remote_code != "ahead":
+                raise
+            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True))
+            return Pulled(0, more=True)
         if page.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch))
             self._identity.forget_cached()
             return Pulled(0, more=True)
-        now_ms = self._clock.now_ms()
         try:
-            rows = self._database.write(lambda conn: inbox.apply_page(conn, page, now_ms))
+            rows = self._database.write(lambda conn: self._apply(conn, page, place.incarnation))
         except BlockError as error:
             raise CloudUnreachable("bad_answer", "The school's server sent a page that cannot be read.") from error
+        if rows is None:
+            return Pulled(0, more=True)
         return Pulled(rows, page.has_more, page.poll_after_s)
+
+    def _apply(self, conn: sqlite3.Connection, page: PullAnswer, incarnation: str) -> int | None:
+        """The number of rows applied. None, with nothing changed, when this device was enrolled again since the page was asked for."""
+        now = outbox.progress(conn)
+        if now is None or now.incarnation != incarnation:
+            return None
+        rows = inbox.apply_page(conn, page, self._clock.now_ms())
+        if page.lost:
+            # What this log wrote went with the scope. Should the scope come back, the server must not leave it out as known.
+            self._identity.start_incarnation(conn, resend_all=False)
+        return rows

@@ -63,16 +63,20 @@ class Pusher:
         when nothing is left, or with operations left when the log's place or the limits changed: then it is to be called again. Raises
         CloudUnreachable when the server settles nothing; what was not settled stays queued.
         """
+        token = self._identity.token()
         with ThreadPoolExecutor(1, "push") as sender:
             batch = self._prepare(None)
-            answer = sender.submit(self._send, gateway, batch) if batch else None
+            answer = sender.submit(gateway.push, token, batch.request) if batch else None
             while batch and answer:
                 following = self._prepare(batch.after)
                 settled = self._accept(batch, answer, identity)
                 if settled is None:
                     return
-                answer = sender.submit(self._send, gateway, following) if following else None
-                yield self._settle(batch, settled)
+                answer = sender.submit(gateway.push, token, following.request) if following else None
+                pushed = self._settle(batch, settled)
+                if pushed is None:
+                    return
+                yield pushed
                 batch = following
 
     def has_pending(self) -> bool:
@@ -94,9 +98,6 @@ class Pusher:
         after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=_chain_after(place.chain, operations))
         return _Batch(place, after, len(operations), request)
 
-    def _send(self, gateway: CloudGateway, batch: _Batch) -> PushAnswer:
-        return gateway.push(self._identity.token(), batch.request)
-
     def _accept(self, batch: _Batch, sent: Future[PushAnswer], identity: DeviceIdentity) -> PushAnswer | None:
         """The answer, if it settles the batch; None when the way to go on has changed."""
         try:
@@ -112,17 +113,18 @@ class Pusher:
             raise CloudUnreachable("bad_answer", "The school's server acknowledged something that was not sent.")
         return answer
 
-    def _settle(self, batch: _Batch, answer: PushAnswer) -> Pushed:
+    def _settle(self, batch: _Batch, answer: PushAnswer) -> Pushed | None:
+        """None when the answer came too late: this device was enrolled again while it was on its way."""
         now_ms = self._clock.now_ms()
 
-        def settle(conn: sqlite3.Connection) -> int:
+        def settle(conn: sqlite3.Connection) -> int | None:
             rejected = outbox.settle(conn, batch.place, batch.after, answer.verdicts, answer.feed, now_ms)
             inbox.release_shadows(conn)
             return rejected
 
         rejected = self._database.write(settle)
         self._limits = answer.limits
-        return Pushed(batch.count, rejected)
+        return None if rejected is None else Pushed(batch.count, rejected)
 
     def _heed(self, refusal: CloudUnreachable, sent: int) -> None:
         """Adjusts to a refusal that says how to go on; raises any other."""

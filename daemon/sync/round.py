@@ -23,7 +23,7 @@ from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pushed, Pusher
 from domain.clock import Clock
-from domain.errors import CloudUnreachable
+from domain.errors import CarrelError, CloudUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class SyncRound:
         self._backoff = Backoff()
         self._failure: CloudUnreachable | None = None
         self._etag: str | None = None
+        self._etag_pulls_begun = 0
         self._gateway: CloudGateway | None = None
         self._gateway_url = ""
         self._last_contact_ms: int | None = None
@@ -128,6 +129,10 @@ class SyncRound:
         except CloudUnreachable as failure:
             self._note_failure(failure)
             return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
+        except Exception as error:
+            # Not the way to the school but this device: `status` must not go on saying that all is well.
+            self._note_failure(_failure_here(error))
+            raise
         self._note_success()
         return RoundResult("done", pushed, rejected, pulled)
 
@@ -146,6 +151,9 @@ class SyncRound:
 
     def _pull_all(self) -> Iterator[int]:
         gateway, _ = self._way()
+        pulls_begun = self._identity.pulls_begun
+        if pulls_begun != self._etag_pulls_begun:
+            self._etag = None
         found = gateway.head(self._identity.token(), self._etag)
         if found is None:
             return
@@ -157,7 +165,7 @@ class SyncRound:
             if self.stopping.is_set():
                 return
             if not pulled.more:
-                self._etag = etag
+                self._etag, self._etag_pulls_begun = etag, pulls_begun
                 return
 
     def _tidy(self) -> None:
@@ -229,3 +237,10 @@ class SyncRound:
         gateway = self._gateway
         if gateway is not None:
             gateway.abort()
+
+
+def _failure_here(error: Exception) -> CloudUnreachable:
+    """What `status` says of a round that failed on this side, such as `storage_full`."""
+    if isinstance(error, CarrelError):
+        return CloudUnreachable(error.code, error.message)
+    return CloudUnreachable(CarrelError.code, "Something went wrong on this device; its log says more.")

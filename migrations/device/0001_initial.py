@@ -173,13 +173,15 @@ _SYNC = (
     server_epoch TEXT NOT NULL,
     enrolled_at_ms INTEGER NOT NULL
 ) STRICT""",
-    # The log's place: operations up to acked_op_no are settled; an operation's seq is op_no - seq_base.
+    # The log's place: operations up to acked_op_no are settled; an operation's seq is op_no - seq_base. While rebaselining, everything is
+    # pulled from the start, and what the server does not name any more goes at the end of it.
     """CREATE TABLE sync_progress (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     incarnation TEXT NOT NULL,
     seq_base INTEGER NOT NULL DEFAULT 0,
     acked_op_no INTEGER NOT NULL DEFAULT 0,
     chain TEXT NOT NULL,
+    rebaselining INTEGER NOT NULL DEFAULT 0 CHECK (rebaselining IN (0, 1)),
     last_contact_ms INTEGER,
     last_push_ms INTEGER,
     last_pull_ms INTEGER

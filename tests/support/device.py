@@ -110,7 +110,7 @@ def _template() -> Path:
 
 def _seed(conn: sqlite3.Connection) -> None:
     _insert(conn, "identity", [(1, DEVICE_ID, SCHOOL_ID, "Glasswork school", "http://127.0.0.1:9", "epoch", START_MS)])
-    _insert(conn, "sync_progress", [(1, derived_id("incarnation"), 0, 0, CHAIN_START.hex(), None, None, None)])
+    _insert(conn, "sync_progress", [(1, derived_id("incarnation"), 0, 0, CHAIN_START.hex(), 0, None, None, None)])
     _insert(conn, "cursors", [(scope, 10) for scope in ("school", f"class:{CLASS_ID}", f"student:{ADA}", f"student:{BEN}")])
     people = (("ada", "Ada Ørsted"), ("ben", "Ben Okafor"), ("cleo", "Cleo Martin"))
     users = [(user_id(name), "student", name, shown, None, None, 1, None) for name, shown in people]
@@ -261,6 +261,7 @@ def open_device(folder: Path, settings: Settings | None = None, clock: ManualClo
         records=records,
         identity=Enrolment(identity, lambda url: gateway),
         sync_state=rounds.status,
+        notices=list,
         sync=on_demand,
         settings=settings or Settings(),
         clock=clock,

@@ -27,7 +27,7 @@ from daemon.identity import Identity
 from daemon.models import MODELS
 from daemon.service import EXIT_FAILED, EXIT_HURRIED
 from domain.clock import SystemClock
-from domain.errors import AlreadyRunning, NotEnrolled
+from domain.errors import AlreadyRunning, InvalidInput, NotEnrolled
 from domain.ids import Id, IdSource, dashed
 from domain.wire import EnrolAnswer, Limits, decompress, to_json
 from migrations.runner import upgrade_device
@@ -391,8 +391,8 @@ def test_an_address_on_which_the_token_could_be_read_is_refused(carrel: Carrel, 
     if daemon_runs:
         carrel.start()
     result = carrel.command("enrol", "http://school.example", "open-sesame")
-    assert result.returncode != 0
-    assert "https" in result.stderr
+    assert result.returncode == InvalidInput.exit_code
+    assert "The server's address must begin with https://" in result.stderr
 
 
 def test_sync_by_hand_says_why_it_did_not_get_through(carrel: Carrel) -> None:

@@ -37,6 +37,12 @@ def test_status_says_that_a_device_is_not_enrolled(device: DeviceUnderTest) -> N
     assert (status["state"], status["school_name"]) == ("not_enrolled", None)
 
 
+def test_status_tells_what_the_person_who_looks_after_the_machine_should_know(device: DeviceUnderTest) -> None:
+    assert device.client.get("/v1/status").get_json()["notices"] == []
+    object.__setattr__(device.api, "notices", lambda: ["A restart is needed."])
+    assert device.client.get("/v1/status").get_json()["notices"] == ["A restart is needed."]
+
+
 def test_a_forced_round_says_why_it_failed(device: DeviceUnderTest) -> None:
     answer = device.signed_in().post("/sync")
     assert answer.status_code == 200

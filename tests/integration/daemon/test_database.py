@@ -141,9 +141,7 @@ def test_nothing_is_accepted_after_the_database_failed(database: DeviceDatabase)
     assert texts(database) == []
 
 
-def test_a_file_that_another_process_holds_for_too_long_is_unavailable_and_not_broken(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_another_process_holds_for_too_long_is_unavailable_and_not_broken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(database_module._COMMON_PRAGMAS, "busy_timeout", 50)
     database = DeviceDatabase(path)
     database.open()

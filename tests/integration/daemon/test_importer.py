@@ -16,7 +16,7 @@ from daemon.inbox import apply_content
 from daemon.models import MODELS
 from domain.clock import SystemClock
 from domain.content_pack import FILE_BYTES_MAX, ContentPack, encode
-from domain.errors import StorageFull
+from domain.errors import OperatorError, StorageFull
 from domain.registry import TABLES
 from domain.wire import TableBlock, compress, encode_block, to_json
 from migrations.runner import upgrade_device
@@ -266,6 +266,16 @@ def test_an_inbox_that_is_deleted_is_made_again(inbox: Inbox) -> None:
     inbox.drop(_pack("Fractions"))
     inbox.look_twice()
     assert inbox.titles() == ["Fractions"]
+
+
+def test_status_says_that_the_folder_cannot_be_used_as_long_as_it_cannot(inbox: Inbox) -> None:
+    inbox.folder.write_text("in the way")
+    with pytest.raises(OperatorError):
+        inbox.content.look()
+    assert str(inbox.folder) in (inbox.content.status.folder_problem or "")
+    inbox.folder.unlink()
+    inbox.content.look()
+    assert inbox.content.status.folder_problem is None
 
 
 def test_only_the_newest_files_are_kept(inbox: Inbox) -> None:

@@ -252,3 +252,58 @@ def test_a_revoked_device_keeps_everything_and_says_so(fleet: Fleet, ada: str, l
     assert (status.state, status.reason, status.pending) == ("waiting", "unauthorised", 2)
     fleet.server("UPDATE devices SET revoked_at_ms = NULL WHERE id = %s", laptop.id)
     assert laptop.sync().outcome == "done"
+
+
+def test_LOSER_KEPT_every_device_that_used_an_id_for_another_answer_has_its_own_letter(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+) -> None:
+    phone = fleet.device(Grant("student", ada))
+    phone.sync()
+    row_id = fleet.school.ids.new()
+    for device, answer in ((laptop, "one"), (tablet, "two"), (phone, "three")):
+        device.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", answer=answer, id=row_id)])
+        device.sync()
+    assert sorted(payload["answer"] for _, _, payload in _letters(fleet)) == ["three", "two"]
+
+
+def test_another_devices_letter_says_nothing_of_an_answer_that_was_taken(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+) -> None:
+    row_id = fleet.school.ids.new()
+    laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", id=row_id)])
+    laptop.gateway.lose_answers = 1
+    laptop.sync()
+    tablet.records.record_attempts(ada, [NewAttempt(fleet.questions[0], False, "free", id=row_id)])
+    assert tablet.sync().rejected == 1
+    assert laptop.sync().rejected == 0
+    assert laptop.value("SELECT feed_no FROM question_attempts") > 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"student_id": []},
+        {"student_id": {"a": 1}},
+        {"student_id": None},
+        {"question_id": "a" * 31},
+        {"purpose": ["free"]},
+        {"purpose": {"free": 1}},
+        {"active_ms": "soon"},
+        {"active_ms": 1.0},
+        {"answered_at_ms": True},
+        {"answer": {"deep": [[[1]]]}},
+        {"mood": {"nul": "\x00"}},
+        {"": 1},
+        {"device_id": 7},
+    ],
+)
+def test_NO_WEDGE_a_value_of_a_wrong_type_is_refused_alone_whatever_stands_beside_it(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, fields: dict[str, Any]
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(7, active_ms=1_500))
+    _tamper(laptop, {3: fields})
+    done = laptop.sync()
+    assert done.outcome == "done"
+    assert laptop.rounds.status().pending == 0
+    assert len(fleet.server_rows("question_attempts")) == 7 - done.rejected
+    assert done.rejected == (0 if "" in fields else 1)
