@@ -14,6 +14,7 @@ from cloud_api.routes.health import health_blueprint
 from cloud_api.routes.openapi import openapi_blueprint
 from cloud_api.routes.problems import install_error_handlers
 from cloud_api.routes.sync import sync_blueprint
+from cloud_api.schema import SchemaGuard
 from domain.clock import Clock, SystemClock
 from domain.ids import IdSource
 from domain.wire import BODY_BYTES_MAX
@@ -45,10 +46,15 @@ def create_app(config: CloudConfig, database: CloudDatabase, clock: Clock | None
     app.before_request(_name_request)
     app.after_request(_finish)
     install_error_handlers(app)
-    app.register_blueprint(health_blueprint(database))
+    guard = SchemaGuard(database, clock)
+    app.register_blueprint(health_blueprint(guard))
     app.register_blueprint(openapi_blueprint())
-    app.register_blueprint(devices_blueprint(database, clock, ids))
-    app.register_blueprint(sync_blueprint(database, clock, poll_after_s=config.server.poll_after_s))
+    for blueprint in (
+        devices_blueprint(database, clock, ids),
+        sync_blueprint(database, clock, poll_after_s=config.server.poll_after_s),
+    ):
+        blueprint.before_request(guard.demand)
+        app.register_blueprint(blueprint)
     return app
 
 

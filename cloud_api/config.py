@@ -27,6 +27,9 @@ class Server:
     port: int = setting(8751, "Port to listen on; 0 takes any free one.", minimum=0, maximum=65_535)
     workers: int = setting(2, "Processes.", minimum=1, maximum=64)
     threads: int = setting(16, "Threads of each process: requests that it answers at the same time.", minimum=1, maximum=64)
+    arrives_max_s: float = setting(
+        60.0, "How long a request may take to arrive; the slowest link must get a batch through in it.", unit="s", minimum=1, maximum=3600
+    )
     graceful_stop_s: int = setting(30, "How long requests in flight may take to finish at a stop.", unit="s", minimum=1, maximum=600)
     poll_after_s: float = setting(30.0, "How often devices are asked to poll.", unit="s", minimum=1, maximum=3600)
     trusted_hosts: tuple[str, ...] = setting(

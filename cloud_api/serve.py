@@ -10,6 +10,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
+from cloud_api.worker import Worker
 
 
 class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
@@ -18,6 +19,7 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
     def __init__(self, config: CloudConfig, url: str) -> None:
         self._config = config
         self._url = url
+        self.arrives_max_s = config.server.arrives_max_s
         super().__init__()
 
     def load_config(self) -> None:
@@ -27,7 +29,7 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
         settings: dict[str, Any] = {
             "bind": f"{host}:{server.port}",
             "workers": server.workers,
-            "worker_class": "gthread",
+            "worker_class": f"{Worker.__module__}.{Worker.__qualname__}",
             "threads": server.threads,
             "graceful_timeout": server.graceful_stop_s,
             "loglevel": self._config.log_level,

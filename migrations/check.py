@@ -93,7 +93,9 @@ def in_registry(kind: Kind, schema: Schema) -> Iterator[Finding]:
             if real is None:
                 yield Finding("registry", place, f"{place} is missing: {expected}", expected)
             elif real.type not in types or real.nullable != column.nullable:
-                yield Finding("registry", place, f"{place} differs: expected {expected}, found {real.definition}", expected, real.definition)
+                yield Finding(
+                    "registry", place, f"{place} differs: expected {expected}, found {real.definition}", expected, real.definition
+                )
 
 
 def _expected(kind: Kind, entries: list[HistoryEntry], scratch: Scratch, folder: Traversable | None, shipped: Schema) -> Schema:

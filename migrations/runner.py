@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources.abc import Traversable
@@ -32,6 +32,7 @@ from peewee_migrate.router import BaseRouter
 
 from domain.clock import Clock, SystemClock
 from domain.errors import CarrelError, SchemaError, Unavailable
+from migrations.backup import TellBackup, protected
 from migrations.engines import Engine, Limits, SqliteEngine, first_line, open_engine
 from migrations.files import Kind, MigrationFile, files_in, shipped_files
 from migrations.history import (
@@ -71,6 +72,8 @@ class Progress(NamedTuple):
 
 
 ProgressCallback = Callable[[Progress], None]
+# Surrounds what one upgrade or downgrade runs; told the newest migration applied before.
+Protection = Callable[[str | None], AbstractContextManager[None]]
 
 
 class SafeRouter(BaseRouter):
@@ -170,11 +173,14 @@ class SafeRouter(BaseRouter):
 class Migrations:
     """The migrations of one database. Made by `open_migrations`; the methods are called by one thread."""
 
-    def __init__(self, engine: Engine, files: Sequence[MigrationFile], limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, files: Sequence[MigrationFile], limits: Limits, clock: Clock, protection: Protection | None = None
+    ) -> None:
         self._engine = engine
         self._files = tuple(files)
         self._limits = limits
         self._clock = clock
+        self._protection = protection or (lambda _: nullcontext())
 
     def current(self) -> str | None:
         """The name of the newest migration applied, or None."""
@@ -201,7 +207,7 @@ class Migrations:
         with self._engine.locked():
             rows = self._rows()
             demand_prefix(rows, self._files)
-            return self._run_all(names_to_apply(rows, self._files, target), "up", progress)
+            return self._run_all(rows, names_to_apply(rows, self._files, target), "up", progress)
 
     def downgrade(self, target: str, progress: ProgressCallback | None = None) -> list[Applied]:
         """Take back migrations, newest first: `-N`, or a file's name to end at. Returns what was taken back, in order.
@@ -215,7 +221,7 @@ class Migrations:
             demand_prefix(rows, self._files)
             names = names_to_revert(rows, target)
             self._demand_reversible(names)
-            return self._run_all(names, "down", progress)
+            return self._run_all(rows, names, "down", progress)
 
     def stamp_plan(self, target: str) -> StampPlan:
         """What `stamp` would change in the history, so that a person can be asked. Raises SchemaError for an unknown name."""
@@ -288,13 +294,18 @@ class Migrations:
             if reason := router.reason_against_rollback(name):
                 raise SchemaError(f"{name} cannot be taken back: {reason}.")
 
-    def _run_all(self, names: Sequence[str], direction: Direction, progress: ProgressCallback | None) -> list[Applied]:
+    def _run_all(
+        self, rows: Sequence[HistoryRow], names: Sequence[str], direction: Direction, progress: ProgressCallback | None
+    ) -> list[Applied]:
         tell = progress or (lambda _: None)
         done: list[Applied] = []
-        for position, name in enumerate(names, 1):
-            tell(Progress(name, position, len(names), None))
-            done.append(self._run(name, direction))
-            tell(Progress(name, position, len(names), done[-1]))
+        if not names:
+            return done
+        with self._protection(rows[-1].name if rows else None):
+            for position, name in enumerate(names, 1):
+                tell(Progress(name, position, len(names), None))
+                done.append(self._run(name, direction))
+                tell(Progress(name, position, len(names), done[-1]))
         return done
 
     def _run(self, name: str, direction: Direction) -> Applied:
@@ -322,23 +333,44 @@ class Migrations:
 
 @contextmanager
 def open_migrations(
-    kind: Kind, url: str, *, folder: Traversable | None = None, limits: Limits | None = None, clock: Clock | None = None
+    kind: Kind,
+    url: str,
+    *,
+    folder: Traversable | None = None,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    dump_folder: Path | None = None,
+    tell_backup: TellBackup | None = None,
 ) -> Iterator[Migrations]:
     """The migrations of the database at `url`: those shipped, or those in `folder`.
 
-    Nothing is opened, created or locked before a method needs it. Raises InvalidConfig for an address that does not fit `kind`, and
+    A device's file that holds data is backed up before an upgrade or downgrade, a cloud database is dumped if `dump_folder` says where;
+    `tell_backup` hears of either (migrations.backup). Nothing is opened, created or locked before a method needs it. Raises InvalidConfig for an address that does not fit `kind`, and
     SchemaError when there are no migration files. What changes a device's database raises AlreadyRunning while a daemon works on it.
     """
     limits = limits or Limits()
-    with _opened(open_engine(kind, url, limits), kind, folder, limits, clock) as migrations:
+    with _opened(open_engine(kind, url, limits), kind, folder, limits, clock, dump_folder, tell_backup) as migrations:
         yield migrations
 
 
 @contextmanager
-def _opened(engine: Engine, kind: Kind, folder: Traversable | None, limits: Limits, clock: Clock | None) -> Iterator[Migrations]:
+def _opened(
+    engine: Engine,
+    kind: Kind,
+    folder: Traversable | None = None,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    dump_folder: Path | None = None,
+    tell_backup: TellBackup | None = None,
+) -> Iterator[Migrations]:
     files = shipped_files(kind) if folder is None else files_in(folder)
+    clock = clock or SystemClock()
+
+    def protection(at: str | None) -> AbstractContextManager[None]:
+        return protected(engine, at, dump_folder=dump_folder, tell=tell_backup, clock=clock)
+
     try:
-        yield Migrations(engine, files, limits, clock or SystemClock())
+        yield Migrations(engine, files, limits or Limits(), clock, protection)
     finally:
         engine.close()
 
@@ -347,8 +379,7 @@ def upgrade_device(path: Path, progress: ProgressCallback | None = None) -> list
     """Bring the device's SQLite file at `path` to head, making it if need be, for the daemon that owns it: its own lock does not
     hinder. Raises as `Migrations.upgrade`.
     """
-    limits = Limits()
-    with _opened(SqliteEngine(path, limits, for_owner=True), "device", None, limits, None) as migrations:
+    with _opened(SqliteEngine(path, Limits(), for_owner=True), "device") as migrations:
         return migrations.upgrade(progress=progress)
 
 

@@ -29,7 +29,7 @@ HOMES = {
     "zstandard": ("domain/wire.py",),
     "msgspec": ("domain/wire.py", "domain/content_pack.py", "daemon/", "cloud_api/"),
     "cheroot": ("daemon/server.py",),
-    "gunicorn": ("cloud_api/serve.py",),
+    "gunicorn": ("cloud_api/serve.py", "cloud_api/worker.py"),
     "click": (
         "daemon/cli.py",
         "cloud_api/cli.py",

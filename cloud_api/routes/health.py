@@ -5,13 +5,8 @@ from __future__ import annotations
 import msgspec
 from flask import Blueprint, Response
 
-from cloud_api.database import CloudDatabase
 from cloud_api.routes.messages import answer
-from cloud_api.schema import demand_schema
-from domain.errors import SchemaError, Unavailable
-
-# How long a load balancer should wait before it asks again whether someone has migrated the database.
-SCHEMA_RETRY_AFTER_S = 10.0
+from cloud_api.schema import SchemaGuard
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -27,7 +22,7 @@ class Readiness(msgspec.Struct, frozen=True):
     schema: str
 
 
-def health_blueprint(database: CloudDatabase) -> Blueprint:
+def health_blueprint(guard: SchemaGuard) -> Blueprint:
     """The routes for whatever watches this process."""
     blueprint = Blueprint("health", __name__)
 
@@ -37,9 +32,6 @@ def health_blueprint(database: CloudDatabase) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        try:
-            return answer(Readiness("ready", demand_schema(database)))
-        except SchemaError as error:
-            raise Unavailable(error.message, SCHEMA_RETRY_AFTER_S) from error
+        return answer(Readiness("ready", guard.ready()))
 
     return blueprint

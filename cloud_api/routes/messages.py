@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from flask import Response, request
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from domain.errors import UnsupportedMediaType
 from domain.wire import decompress, from_json, to_json
@@ -21,7 +22,17 @@ def read_message(kind: type[Message]) -> Message:
     """
     if request.mimetype != CONTENT_TYPE:
         raise UnsupportedMediaType
-    return from_json(decompress(request.get_data(cache=False), request.headers.get("Content-Encoding", "")), kind)
+    return from_json(decompress(_body(), request.headers.get("Content-Encoding", "")), kind)
+
+
+def _body() -> bytes:
+    """The body as it was sent. Raises HTTPException when it is too large, or does not arrive as it must."""
+    try:
+        return request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # each WSGI server has its own for a chunk that is none
+        raise BadRequest from error
 
 
 def answer(message: Any, status: int = 200) -> Response:

@@ -108,6 +108,13 @@ def _http_answer(error: HTTPException) -> Response:
 
 
 def _response(status: int, code: str, title: str, detail: str, errors: Sequence[ProblemError] = (), retryable: bool = False) -> Response:
-    instance = f"urn:carrel:request:{g.request_id}"
-    problem = ProblemDetails(f"urn:carrel:problem:{code}", title, status, detail, code, retryable, instance, list(errors))
-    return Response(msgspec.json.encode(problem), status=status, content_type=CONTENT_TYPE)
+    body = problem_body(status, code, title, detail, g.request_id, errors, retryable)
+    return Response(body, status=status, content_type=CONTENT_TYPE)
+
+
+def problem_body(
+    status: int, code: str, title: str, detail: str, request_id: str, errors: Sequence[ProblemError] = (), retryable: bool = False
+) -> bytes:
+    """The document of a refusal as JSON, also for those that no route makes."""
+    instance = f"urn:carrel:request:{request_id}"
+    return msgspec.json.encode(ProblemDetails(f"urn:carrel:problem:{code}", title, status, detail, code, retryable, instance, list(errors)))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 from flask import Blueprint, Response, request
 
-from cloud_api.auth import bearer
+from cloud_api.auth import bearer, device_for
 from cloud_api.database import CloudDatabase
 from cloud_api.routes.messages import read_message
-from cloud_api.sync.head import note_seen, read_head
+from cloud_api.sync.batch import decode_push
+from cloud_api.sync.head import read_head
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
 from domain.clock import Clock
@@ -27,8 +28,10 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
     @blueprint.post("/push")
     def push() -> Response:
         token = bearer(request.headers.get("Authorization"))
-        message = read_message(PushRequest)
-        return _answer(to_json(database.retrying(lambda cursor: receiver.receive(cursor, token, message))))
+        with database.transaction(read_only=True) as cursor:
+            device_for(cursor, token, lock=False)  # nothing of a stranger's body is inflated
+        decoded = decode_push(read_message(PushRequest))
+        return _answer(to_json(database.retrying(lambda cursor: receiver.receive(cursor, token, decoded))))
 
     @blueprint.post("/pull")
     def pull() -> Response:
@@ -47,8 +50,6 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
         token = bearer(request.headers.get("Authorization"))
         with database.transaction() as cursor:
             found = read_head(cursor, token, clock, poll_after_s)
-            if found.seen_is_old:
-                note_seen(cursor, found.device, clock)
         if request.headers.get("If-None-Match") == found.etag:
             return Response(status=304, headers={"ETag": found.etag})
         answer = _answer(to_json(found.answer))

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from cloud_api.sync.envelope import envelope_problems
 from domain.blocks import BlockError, decode_column
 from domain.errors import InvalidInput, Problem
-from domain.operations import OperationKind, Rejection, canonical_bytes, canonical_prefix, next_chain
+from domain.ids import is_id
+from domain.operations import CHAIN_BYTES, OperationKind, Rejection, canonical_bytes, canonical_prefix, next_chain
 from domain.registry import TABLES, Column, Kind, Table
 from domain.validation import bad_places, problem_in
 from domain.wire import BATCH_OPS_MAX, PushRequest, Run
@@ -21,7 +23,9 @@ OPS_ACCEPTED_MAX = 4 * BATCH_OPS_MAX
 
 @dataclass(slots=True)
 class DecodedRun:
-    """One run as columns. `first_seq` numbers its first operation; `fields` keeps the order in which the payload was written."""
+    """One run as columns. `first_seq` numbers its first operation; `fields` keeps the order in which the payload was written, and `mistyped`
+    names those of them whose values are not all of their column's type.
+    """
 
     first_seq: int
     table_name: str
@@ -32,6 +36,7 @@ class DecodedRun:
     hlcs: list[int]
     wall_ms: list[int]
     fields: dict[str, list[Any]]
+    mistyped: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -59,6 +64,7 @@ class DecodedRun:
             self.hlcs[place:],
             self.wall_ms[place:],
             {name: column[place:] for name, column in self.fields.items()},
+            self.mistyped,
         )
 
 
@@ -88,8 +94,23 @@ class Batch:
         self.refusals.setdefault(seq, Refusal(code, message))
 
 
-def decode_batch(request: PushRequest, chain: bytes) -> Batch:
-    """Decodes every run and computes the chain from `chain` on. Raises InvalidInput when the form of the request is broken."""
+@dataclass(frozen=True, slots=True)
+class DecodedPush:
+    """A request with its runs decoded and the chain before and after each of its operations worked out; the same however often it is applied."""
+
+    request: PushRequest
+    chain_before: bytes
+    runs: list[DecodedRun]
+    chains: list[bytes]
+
+    def batch(self) -> Batch:
+        """The batch, with nothing refused yet."""
+        return Batch(self.request.first_seq, self.runs, self.chains)
+
+
+def decode_push(request: PushRequest) -> DecodedPush:
+    """Decodes every run and computes the chain. Needs no database. Raises InvalidInput when the form of the request is broken."""
+    chain = chain_before = _check_form(request)
     if sum(max(run.n, 0) for run in request.runs) > OPS_ACCEPTED_MAX:
         raise InvalidInput([Problem("$.runs", "too_many_operations", f"At most {OPS_ACCEPTED_MAX} operations a request.")])
     runs: list[DecodedRun] = []
@@ -102,28 +123,35 @@ def decode_batch(request: PushRequest, chain: bytes) -> Batch:
             chains.append(chain)
         runs.append(decoded)
         seq += run.n
-    return Batch(request.first_seq, runs, chains)
+    return DecodedPush(request, chain_before, runs, chains)
+
+
+def _check_form(request: PushRequest) -> bytes:
+    """The chain before the first operation, once the envelope is found to be well-formed."""
+    problems = envelope_problems(request.protocol, request.incarnation)
+    if not 1 <= request.first_seq < 2**62:
+        problems.append(Problem("$.first_seq", "out_of_range", "Operations are numbered from 1."))
+    if len(request.chain) != 2 * CHAIN_BYTES or not is_id(request.chain):
+        problems.append(Problem("$.chain", "malformed", "A chain is 32 lowercase hex digits."))
+    if not request.runs:
+        problems.append(Problem("$.runs", "empty", "A push holds at least one operation."))
+    if problems:
+        raise InvalidInput(problems)
+    return bytes.fromhex(request.chain)
 
 
 def _decode_run(run: Run, first_seq: int, path: str) -> DecodedRun:
     if run.n < 1:
         raise InvalidInput([Problem(f"{path}.n", "malformed", "A run holds at least one operation.")])
-    table = TABLES.get(run.table)
     try:
         rows = _present(decode_column(Kind.ID, run.rows, run.n))
-        return DecodedRun(
-            first_seq,
-            run.table,
-            run.kind,
-            run.schema,
-            rows,
-            rows if run.ops is None else _present(decode_column(Kind.ID, run.ops, run.n)),
-            _present(decode_column(Kind.INTEGER, run.hlc, run.n)),
-            _present(decode_column(Kind.INTEGER, run.wall_ms, run.n)),
-            {name: _decode_field(table, name, encoded, run.n) for name, encoded in run.fields.items()},
-        )
+        ops = rows if run.ops is None else _present(decode_column(Kind.ID, run.ops, run.n))
+        hlcs = _present(decode_column(Kind.INTEGER, run.hlc, run.n))
+        wall_ms = _present(decode_column(Kind.INTEGER, run.wall_ms, run.n))
+        fields, mistyped = _decode_fields(run)
     except BlockError as error:
         raise InvalidInput([Problem(path, "malformed", f"A column cannot be read: {error}.")]) from error
+    return DecodedRun(first_seq, run.table, run.kind, run.schema, rows, ops, hlcs, wall_ms, fields, mistyped)
 
 
 def _present(values: list[Any]) -> list[Any]:
@@ -132,15 +160,19 @@ def _present(values: list[Any]) -> list[Any]:
     return values
 
 
-def _decode_field(table: Table | None, name: str, encoded: Any, count: int) -> list[Any]:
-    """A field's values. Where they are not of the column's type they are kept as they came, for the dead letters that they become."""
-    column = _column(table, name)
-    if column is None:
-        return decode_column(Kind.JSON, encoded, count)
-    try:
-        return decode_column(column.kind, encoded, count)
-    except BlockError:
-        return decode_column(Kind.JSON, encoded, count)
+def _decode_fields(run: Run) -> tuple[dict[str, list[Any]], frozenset[str]]:
+    """The fields' values. Where they are not of the column's type they are kept as they came, for the dead letters that they become."""
+    fields: dict[str, list[Any]] = {}
+    mistyped = set()
+    table = TABLES.get(run.table)
+    for name, encoded in run.fields.items():
+        column = _column(table, name)
+        try:
+            fields[name] = decode_column(column.kind if column else Kind.JSON, encoded, run.n)
+        except BlockError:
+            fields[name] = decode_column(Kind.JSON, encoded, run.n)
+            mistyped.add(name)
+    return fields, frozenset(mistyped)
 
 
 def _column(table: Table | None, name: str) -> Column | None:
@@ -150,13 +182,14 @@ def _column(table: Table | None, name: str) -> Column | None:
 def _canonical(run: DecodedRun) -> Iterator[bytes]:
     """The canonical bytes of the run's operations, from the columns in the order in which they came (domain/operations.py)."""
     prefix = canonical_prefix(run.table_name, run.kind, run.schema)
-    encode = msgspec.json.Encoder().encode
     names = tuple(run.fields)
     # An operation that changes nothing still takes its place in the chain.
-    values = zip(*run.fields.values(), strict=True) if names else iter([()] * run.count)
-    stamps = zip(run.op_ids, run.row_ids, run.hlcs, run.wall_ms, values, strict=True)
-    for seq, (op_id, row_id, hlc, wall_ms, row) in enumerate(stamps, run.first_seq):
-        yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, encode(dict(zip(names, row, strict=True))).decode())
+    rows = zip(*run.fields.values(), strict=True) if names else iter([()] * run.count)
+    # One call for all payloads: JSON text holds no raw line end.
+    payloads = msgspec.json.Encoder().encode_lines([dict(zip(names, row, strict=True)) for row in rows]).decode().split("\n")
+    stamps = zip(run.op_ids, run.row_ids, run.hlcs, run.wall_ms, payloads, strict=False)
+    for seq, (op_id, row_id, hlc, wall_ms, payload) in enumerate(stamps, run.first_seq):
+        yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, payload)
 
 
 def judge_by_registry(batch: Batch, runs: Sequence[DecodedRun]) -> None:
@@ -194,12 +227,11 @@ def _bad_values(run: DecodedRun) -> Iterator[tuple[int, str]]:
         column = _column(run.table, name)
         if column is None:
             continue
-        try:
-            decode_column(column.kind, values, run.count)
-            for place in bad_places(column, values):
-                yield place, f"{name} {problem_in(column, values[place])}"
-        except BlockError:
+        if name in run.mistyped:
             yield from _of_wrong_type(column, values)
+            continue
+        for place in bad_places(column, values):
+            yield place, f"{name} {problem_in(column, values[place])}"
 
 
 def _of_wrong_type(column: Column, values: list[Any]) -> Iterator[tuple[int, str]]:

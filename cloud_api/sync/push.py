@@ -14,17 +14,17 @@ from psycopg2.extras import execute_values
 
 from cloud_api.auth import Device, device_for
 from cloud_api.sync import feed
-from cloud_api.sync.batch import Batch, DecodedRun, decode_batch, judge_by_registry
+from cloud_api.sync.batch import Batch, DecodedPush, DecodedRun, judge_by_registry
 from cloud_api.sync.grants import Writer, judge_by_grants
 from cloud_api.sync.insert import FeedRange, Target, insert_run
 from cloud_api.sync.merge import Merger, keep_losers
 from cloud_api.sync.rows import fetch_rows
 from domain.clock import Clock, clock_offset_ms
-from domain.errors import InvalidInput, Problem, SyncRefused
-from domain.ids import Id, derived_id, is_id
-from domain.operations import CHAIN_BYTES, CHAIN_START, Rejection, Verdict
+from domain.errors import SyncRefused
+from domain.ids import Id, derived_id
+from domain.operations import CHAIN_START, Rejection, Verdict
 from domain.registry import TABLES, Policy
-from domain.wire import PROTOCOL_OLDEST, PROTOCOL_VERSION, Limits, OperationVerdict, PushAnswer, PushRequest
+from domain.wire import Limits, OperationVerdict, PushAnswer, PushRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,16 @@ class PushReceiver:
     def __init__(self, clock: Clock, ids: Callable[[], Id], limits: Limits, poll_after_s: float) -> None:
         self._clock, self._ids, self._limits, self._poll_after_s = clock, ids, limits, poll_after_s
 
-    def receive(self, cursor: Any, token: str, request: PushRequest) -> PushAnswer:
-        """Settles every operation of the request in the caller's transaction.
+    def receive(self, cursor: Any, token: str, push: DecodedPush) -> PushAnswer:
+        """Settles every operation of the push in the caller's transaction; may be called again for the same push in another.
 
-        Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form, SyncRefused when the device's place in its
-        log is not the server's.
+        Raises NotSignedIn or Forbidden for the token, SyncRefused when the device's place in its log is not the server's.
         """
         now_ms = self._clock.now_ms()
-        chain_before = _check_form(request)
+        request, batch = push.request, push.batch()
         device = device_for(cursor, token, lock=True)
-        place = _place_of(cursor, device, request, chain_before, now_ms)
-        batch = decode_batch(request, chain_before)
-        _check_continuity(batch, place, request, chain_before)
+        place = _place_of(cursor, device, request, push.chain_before, now_ms)
+        _check_continuity(batch, place, push.chain_before)
         settled = self._apply(cursor, device, place, batch, request, now_ms)
         _keep_dead_letters(cursor, device, request, batch, place, now_ms)
         acked, chain = _move_place(cursor, device, place, batch, request, now_ms)
@@ -119,25 +117,6 @@ class PushReceiver:
         )
 
 
-def _check_form(request: PushRequest) -> bytes:
-    """The chain before the first operation, once the envelope is found to be well-formed."""
-    problems = []
-    if not PROTOCOL_OLDEST <= request.protocol <= PROTOCOL_VERSION:
-        message = f"This server speaks protocols {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}."
-        problems.append(Problem("$.protocol", "unsupported_protocol", message))
-    if not is_id(request.incarnation):
-        problems.append(Problem("$.incarnation", "malformed", "An incarnation is 32 lowercase hex digits."))
-    if not 1 <= request.first_seq < 2**62:
-        problems.append(Problem("$.first_seq", "out_of_range", "Operations are numbered from 1."))
-    if len(request.chain) != 2 * CHAIN_BYTES or not is_id(request.chain):
-        problems.append(Problem("$.chain", "malformed", "A chain is 32 lowercase hex digits."))
-    if not request.runs:
-        problems.append(Problem("$.runs", "empty", "A push holds at least one operation."))
-    if problems:
-        raise InvalidInput(problems)
-    return bytes.fromhex(request.chain)
-
-
 def _place_of(cursor: Any, device: Device, request: PushRequest, chain_before: bytes, now_ms: int) -> LogPlace:
     """The server's place in this incarnation's log; a log that begins is given one."""
     key = (device.school_id, device.id, request.incarnation)
@@ -155,7 +134,7 @@ def _place_of(cursor: Any, device: Device, request: PushRequest, chain_before: b
     return LogPlace(row[0], row[1], bytes(row[2]))
 
 
-def _check_continuity(batch: Batch, place: LogPlace, request: PushRequest, chain_before: bytes) -> None:
+def _check_continuity(batch: Batch, place: LogPlace, chain_before: bytes) -> None:
     """Whether the batch continues, or repeats, the log that the server knows (docs/protocol.md, "Identity")."""
     before = batch.first_seq - 1
     if before > place.last_seq:

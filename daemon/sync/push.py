@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -140,27 +141,32 @@ class Pusher:
 def encode_runs(operations: Sequence[Operation]) -> list[Run]:
     """The operations, in order, as runs of the same table, kind, schema version and fields."""
     payloads: list[dict[str, Any]] = msgspec.json.decode(f"[{','.join([op.payload for op in operations])}]")
-    both = zip(operations, payloads, strict=True)
-    runs = groupby(both, key=lambda pair: (pair[0].table, pair[0].kind, pair[0].schema, tuple(pair[1])))
-    return [_encode_run(*key, *zip(*pairs, strict=True)) for key, pairs in runs]
+    likeness = [(op.table, op.kind, op.schema, *payload) for op, payload in zip(operations, payloads, strict=True)]
+    runs = []
+    first = 0
+    for _, like in groupby(likeness):
+        last = first + sum(1 for _ in like)
+        runs.append(_encode_run(operations[first:last], payloads[first:last]))
+        first = last
+    return runs
 
 
-def _encode_run(
-    table: str, kind: str, schema: int, names: Sequence[str], operations: Sequence[Operation], payloads: Sequence[dict[str, Any]]
-) -> Run:
+def _encode_run(operations: Sequence[Operation], payloads: Sequence[dict[str, Any]]) -> Run:
+    columns = Operation(*zip(*operations, strict=True))  # type: ignore[arg-type]  # of columns, for once
+    table, kind = operations[0].table, operations[0].kind
     kinds = {c.name: c.kind for c in TABLES[table].columns} if table in TABLES else {}
     return Run(
         table=table,
         kind=kind,
-        schema=schema,
+        schema=operations[0].schema,
         n=len(operations),
-        rows=encode_column(Kind.ID, [op.row_id for op in operations]),
-        ops=None if kind == OperationKind.INSERT else encode_column(Kind.ID, [op.op_id for op in operations]),
-        wall_ms=encode_column(Kind.INTEGER, [op.wall_ms for op in operations]),
-        mono_ms=encode_column(Kind.INTEGER, [op.mono_ms for op in operations]),
-        boot=encode_column(Kind.TEXT, [op.boot_id for op in operations]),
-        hlc=encode_column(Kind.INTEGER, [op.hlc for op in operations]),
-        fields={name: encode_column(kinds.get(name, Kind.JSON), [p[name] for p in payloads]) for name in names},
+        rows=encode_column(Kind.ID, columns.row_id),
+        ops=None if kind == OperationKind.INSERT else encode_column(Kind.ID, columns.op_id),
+        wall_ms=encode_column(Kind.INTEGER, columns.wall_ms),  # type: ignore[arg-type]
+        mono_ms=encode_column(Kind.INTEGER, columns.mono_ms),  # type: ignore[arg-type]
+        boot=encode_column(Kind.TEXT, columns.boot_id),
+        hlc=encode_column(Kind.INTEGER, columns.hlc),  # type: ignore[arg-type]
+        fields={name: encode_column(kinds.get(name, Kind.JSON), list(map(itemgetter(name), payloads))) for name in payloads[0]},
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cloud_api.database import CloudDatabase
+from cloud_api.sync.batch import decode_push
 from cloud_api.sync.head import read_head
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
@@ -76,7 +77,7 @@ class Network:
             raise CloudUnreachable("offline", "lost")
 
         def look() -> Any:
-            with self.database.transaction(read_only=True) as cursor:
+            with self.database.transaction() as cursor:
                 return read_head(cursor, token, self.clock, POLL_AFTER_S)
 
         found = _as_http(look)
@@ -93,12 +94,12 @@ class Network:
                 self._count("late refused")
 
     def _settle(self, token: str, request: PushRequest) -> PushAnswer:
-        return _as_http(lambda: self.database.retrying(lambda cursor: self.receiver.receive(cursor, token, request)))
+        return _as_http(lambda: self.database.retrying(lambda cursor: self.receiver.receive(cursor, token, decode_push(request))))
 
     def _crash_in_the_middle(self, token: str, request: PushRequest) -> None:
         try:
             with self.database.transaction() as cursor:
-                self.receiver.receive(_Crashing(cursor, self.randomness.randrange(1, 12)), token, request)
+                self.receiver.receive(_Crashing(cursor, self.randomness.randrange(1, 12)), token, decode_push(request))
                 raise ServerCrash
         except (ServerCrash, CarrelError):
             pass

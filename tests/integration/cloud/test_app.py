@@ -20,9 +20,12 @@ from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase, Cursor, OverflowPool
 from cloud_api.enrolment import Grant
+from cloud_api.schema import RECHECK_EVERY_MS
 from domain.errors import StorageFull
 from domain.wire import BODY_BYTES_MAX
+from migrations.runner import upgrade_cloud
 from tests.support.cloud import SchoolBuilder
+from tests.support.device import ManualClock
 
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code", "retryable", "instance", "errors"}
 
@@ -109,14 +112,42 @@ def test_without_its_database_the_server_is_healthy_but_not_ready() -> None:
     database.close()
 
 
-def test_with_the_schema_of_another_version_the_server_is_not_ready(cloud_app: FlaskClient, school: SchoolBuilder) -> None:
-    assert cloud_app.get("/readyz").get_json()["status"] == "ready"
+def _record_newer(school: SchoolBuilder, number: int) -> None:
     with school.database.transaction() as cursor:
-        cursor.execute("INSERT INTO migration_history SELECT id + 1, '9999_newer', '', 0, 0, '' FROM migration_history")
-    assert "newer" in _is_problem(cloud_app.get("/readyz"), 503, "unavailable")["detail"]
+        cursor.execute(
+            "INSERT INTO migration_history SELECT max(id) + 1, %s, '', 0, 0, '7.8.9' FROM migration_history", (f"{number}_newer",)
+        )
+
+
+def test_one_step_newer_is_served_and_two_are_not(cloud_app: FlaskClient, school: SchoolBuilder) -> None:
+    assert cloud_app.get("/readyz").get_json()["status"] == "ready"
+    _record_newer(school, 9998)
+    assert cloud_app.get("/readyz").get_json() == {"status": "ready", "schema": "9998_newer"}
+    _record_newer(school, 9999)
+    assert "install Carrel 7.8.9" in _is_problem(cloud_app.get("/readyz"), 503, "unavailable")["detail"]
+    # What readiness found holds for requests too; the process itself is healthy.
+    assert "install Carrel 7.8.9" in _is_problem(cloud_app.get("/v1/sync/head"), 503, "unavailable")["detail"]
+    assert cloud_app.get("/healthz").status_code == 200
+
+
+def test_an_older_or_altered_schema_is_not_served(cloud_app: FlaskClient, school: SchoolBuilder) -> None:
+    with school.database.transaction() as cursor:
+        cursor.execute("UPDATE migration_history SET checksum = ''")
+    assert "edited" in _is_problem(cloud_app.get("/readyz"), 503, "unavailable")["detail"]
     with school.database.transaction() as cursor:
         cursor.execute("DELETE FROM migration_history")
     assert "older" in _is_problem(cloud_app.get("/readyz"), 503, "unavailable")["detail"]
+
+
+def test_a_server_that_was_started_too_early_serves_as_soon_as_the_database_is_migrated(fresh_database: str) -> None:
+    database, clock = CloudDatabase(fresh_database), ManualClock()
+    client = create_app(CloudConfig(), database, clock).test_client()
+    _is_problem(client.get("/v1/sync/head"), 503, "unavailable")
+    upgrade_cloud(fresh_database)
+    _is_problem(client.get("/v1/sync/head"), 503, "unavailable")  # the database is not asked for every request
+    clock.advance(RECHECK_EVERY_MS)
+    _is_problem(client.get("/v1/sync/head"), 401, "not_signed_in")
+    database.close()
 
 
 def test_an_empty_database_is_not_ready(fresh_database: str) -> None:

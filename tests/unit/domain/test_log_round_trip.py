@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_api.sync.batch import decode_batch, judge_by_registry
+from cloud_api.sync.batch import decode_push, judge_by_registry
 from daemon.sync.push import _chain_after, encode_runs
+from domain.errors import InvalidInput
 from domain.operations import CHAIN_START, Operation
 from domain.registry import INT64_MAX, TABLES, Column, Kind
 from domain.wire import ClockReading, PushRequest, from_json, to_json
@@ -66,7 +67,7 @@ def sent(operations: list[Operation]) -> PushRequest:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs())
 def test_the_server_reads_the_chain_that_the_device_wrote_whatever_the_payloads_hold(operations: list[Operation]) -> None:
-    batch = decode_batch(sent(operations), CHAIN_START)
+    batch = decode_push(sent(operations)).batch()
     assert batch.chains[-1] == _chain_after(CHAIN_START, operations)
     judge_by_registry(batch, batch.runs)  # and judges them, whatever they are
 
@@ -91,4 +92,13 @@ def test_values_that_python_calls_equal_or_cannot_hash_travel_as_they_are(column
         Operation(n, f"{n:032x}", "study_plans", f"{n:032x}", "insert", 1, 0, 0, 0, "b" * 32, msgspec.json.encode({column: v}).decode())
         for n, v in enumerate(values, 1)
     ]
-    assert decode_batch(sent(operations), CHAIN_START).chains[-1] == _chain_after(CHAIN_START, operations)
+    assert decode_push(sent(operations)).chains[-1] == _chain_after(CHAIN_START, operations)
+
+
+@pytest.mark.parametrize("sizes", [[1_000_000_000, -999_999_999], [10**12], [0], [-1]])
+def test_a_run_that_lies_about_its_length_is_refused_before_anything_is_unfolded(sizes: list[int]) -> None:
+    run = encode_runs([Operation(1, "1" * 32, "study_plans", "1" * 32, "insert", 1, 0, 0, 0, "b" * 32, "{}")])[0]
+    clock = ClockReading(1_795_000_000_000, 5, "b" * 32)
+    runs = [msgspec.structs.replace(run, n=size) for size in sizes]  # the others are negative, so that the sum is small
+    with pytest.raises(InvalidInput):
+        decode_push(PushRequest(1, "a" * 32, 1, CHAIN_START.hex(), clock, runs))

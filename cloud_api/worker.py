@@ -1,0 +1,87 @@
+"""gunicorn's worker of threads, for a server that may stand without a proxy in front.
+
+What is added to gunicorn: a request must arrive within a time as a whole, or clients that never finish would keep every thread; and what gunicorn
+itself refuses has the one error shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import time
+from typing import Any
+
+from gunicorn.http import errors  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+from cloud_api.routes.problems import CONTENT_TYPE, problem_body
+
+log = logging.getLogger("carrel.cloud")
+
+# (status, reason phrase, code) of what gunicorn refuses before a route sees it; any other request that it cannot read is a bad one.
+_BAD_REQUEST = (400, "Bad Request", "bad_request")
+_REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
+    errors.LimitRequestLine: (414, "URI Too Long", "address_too_long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "bad_request"),
+    errors.ExpectationFailed: (417, "Expectation Failed", "bad_request"),
+    errors.UnsupportedTransferCoding: (501, "Not Implemented", "bad_request"),
+}
+# How long a refusal may take to be sent to a client that does not read.
+SEND_MAX_S = 5.0
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typed
+    """Serves `app`, a `CloudServer`, which says how long a request may take to arrive."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hands a connection on which something arrives to a thread."""
+        if not isinstance(conn.sock, _TimedSocket):
+            conn.sock = _TimedSocket(conn.sock, self.app.arrives_max_s)
+        super().enqueue_req(conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Refuses what is no request; errors of the application have been answered by it."""
+        if not isinstance(exc, errors.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status, reason, code = _REFUSALS.get(type(exc), _BAD_REQUEST)
+        log.info("a request was refused: %s", type(exc).__name__)
+        body = problem_body(status, code, f"{reason}.", "The request is not valid HTTP.", secrets.token_hex(8))
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        try:
+            client.settimeout(SEND_MAX_S)
+            client.sendall(head.encode("latin-1") + body)
+        except OSError:
+            log.debug("nobody was there to read the refusal")
+
+
+class _TimedSocket:
+    """A client's socket on which each request has its time to arrive, however often something comes; after it the client counts as gone."""
+
+    def __init__(self, sock: socket.socket, arrives_max_s: float) -> None:
+        self._sock = sock
+        self._arrives_max_s = arrives_max_s
+        self._deadline_s = time.monotonic() + arrives_max_s
+
+    def setblocking(self, flag: bool) -> None:
+        """A thread takes the connection up with True: its next request begins."""
+        self._deadline_s = time.monotonic() + self._arrives_max_s
+        self._sock.setblocking(flag)
+
+    def recv(self, size: int) -> bytes:
+        left_s, timeout_s = self._deadline_s - time.monotonic(), self._sock.gettimeout()
+        if left_s <= 0:
+            return b""
+        try:
+            self._sock.settimeout(left_s if timeout_s is None else min(left_s, timeout_s))
+            return self._sock.recv(size)
+        except TimeoutError:
+            if time.monotonic() < self._deadline_s:
+                raise
+            return b""
+        finally:
+            self._sock.settimeout(timeout_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
