@@ -10,7 +10,7 @@ DB ?= all
 # More arguments for the command behind `test`, `run`, `demo` and `bench`, for instance ARGS="-k outbox".
 ARGS ?=
 STATE := $(or $(CARREL_STATE_DIR),.state)
-PACKAGES := domain daemon cloud_api migrations devstack
+PACKAGES := domain daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check format migrate bench build reset clean
@@ -35,10 +35,11 @@ demo: $(READY) ## the same, then study records offline and online, until both da
 test: $(READY) ## the whole test suite, quick tests first
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(READY) ## the gate before a commit: format, lint, types, quick tests
+check: $(READY) ## the gate before a commit: format, lint, types, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy $(wildcard $(PACKAGES))
+	@$(PY) -m migrations.lint
 	@$(PY) -m pytest -q tests/unit
 
 format: $(READY) ## rewrite the code in the project's format

@@ -93,10 +93,8 @@ def _pull(device: OpenDevice, traffic: Traffic, count: int) -> Traffic:
     """Pulls `count` rows in pages of BATCH. What it took."""
     traffic.forget()
     identity = device.enrolled()
-    puller, gateway, rows = device.puller(BATCH), HttpGateway(identity.cloud_url), 0
-    while rows < count:
-        page = puller.pull_page(gateway, identity)
-        if not page.rows:
-            raise OperatorError(f"{rows} of {count} rows came down.")
-        rows += page.rows
+    pages = device.puller(BATCH).pull_all(HttpGateway(identity.cloud_url), identity)
+    rows = sum(page.rows for page in pages)
+    if rows < count:
+        raise OperatorError(f"{rows} of {count} rows came down.")
     return replace(traffic)

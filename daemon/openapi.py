@@ -37,7 +37,7 @@ DESCRIPTION = """What learning apps need of Carrel on this device. Everything wr
 can be reached. Ids are UUIDs, times UTC milliseconds. A name stands once in an object; unknown fields and parameters are refused.
 
 Refusals are problem details (RFC 9457) with a stable `code`. A request that is no valid HTTP, or arrives too slowly, is refused in the same shape
-with 400, 408, 413 or 414; a method that an address does not take with 405, an unknown address with 404."""
+with 400, 408, 413, 414, 501 or 505; a method that an address does not take with 405, an unknown address with 404."""
 
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.OPEN: [],

@@ -72,9 +72,11 @@ def clamp_hlc(value: int, server_now_ms: int) -> int:
 
 # A difference below this is the way of the request, not a wrong clock.
 CLOCK_TOLERANCE_MS = 2_000
+# No clock is further off than this, whatever it says; the difference stays within 64 bits.
+CLOCK_OFFSET_MAX_MS = 2**53
 
 
 def clock_offset_ms(device_ms: int, server_ms: int) -> int:
     """What to add to a device's times to get the server's; 0 while the two agree within two seconds (docs/protocol.md, "Clocks")."""
     offset_ms = server_ms - device_ms
-    return offset_ms if abs(offset_ms) > CLOCK_TOLERANCE_MS else 0
+    return min(max(offset_ms, -CLOCK_OFFSET_MAX_MS), CLOCK_OFFSET_MAX_MS) if abs(offset_ms) > CLOCK_TOLERANCE_MS else 0

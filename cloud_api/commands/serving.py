@@ -75,4 +75,4 @@ def status(options: Options, as_json: bool) -> None:
 
 
 def _line(school: School) -> str:
-    return f"school {school.id}  {school.name}  (change {school.head})"
+    return f"school {school.id}  {school.name}  (feed number {school.head})"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+
+import msgspec
 
 from daemon import inbox, outbox
 from daemon.database import DeviceDatabase
@@ -21,7 +25,6 @@ class Pulled:
 
     rows: int
     more: bool
-    poll_after_s: float | None = None
 
 
 class Puller:
@@ -30,32 +33,56 @@ class Puller:
     def __init__(self, database: DeviceDatabase, identity: Identity, clock: Clock, page_rows: int = PAGE_ROWS_MAX) -> None:
         self._database, self._identity, self._clock, self._page_rows = database, identity, clock, page_rows
 
-    def pull_page(self, gateway: CloudGateway, identity: DeviceIdentity) -> Pulled:
-        """Fetches and applies the next page. Raises CloudUnreachable when there is none to apply; nothing has changed then."""
+    def pull_all(self, gateway: CloudGateway, identity: DeviceIdentity) -> Iterator[Pulled]:
+        """Fetches and applies page after page, yielding as each is applied. The next page is asked for while one is written.
+
+        It ends when the server has no more, or with `more` set when the device's log or the server began anew: then it is to be called again.
+        Raises CloudUnreachable when there is no page to apply; those before it stay.
+        """
+        token = self._identity.token()
+        with ThreadPoolExecutor(1, "pull") as fetcher:
+            request = self._request()
+            fetched = fetcher.submit(gateway.pull, token, request) if request else None
+            while request and fetched:
+                page = self._accept(fetched, identity)
+                following = _following(request, page) if page else None
+                fetched = fetcher.submit(gateway.pull, token, following) if following else None
+                rows = self._write(page, request.incarnation) if page else None
+                if page is None or rows is None:
+                    yield Pulled(0, more=True)
+                    return
+                yield Pulled(rows, page.has_more)
+                request = following
+
+    def _request(self) -> PullRequest | None:
+        """What comes after the cursors stored here; None on a device that was never enrolled."""
         with self._database.read() as conn:
             place = outbox.progress(conn)
             cursors = inbox.read_cursors(conn)
         if place is None:
-            return Pulled(0, more=False)
-        request = PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, place.acked_op_no - place.seq_base, self._page_rows)
+            return None
+        return PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, place.acked_op_no - place.seq_base, self._page_rows)
+
+    def _accept(self, fetched: Future[PullAnswer], identity: DeviceIdentity) -> PullAnswer | None:
+        """The page; None when everything is to be pulled anew."""
         try:
-            page = gateway.pull(self._identity.token(), request)
+            page = fetched.result()
         except CloudUnreachable as refusal:
             if refusal.remote_code != "ahead":
                 raise
             self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True))
-            return Pulled(0, more=True)
+            return None
         if page.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch))
             self._identity.forget_cached()
-            return Pulled(0, more=True)
+            return None
+        return page
+
+    def _write(self, page: PullAnswer, incarnation: str) -> int | None:
         try:
-            rows = self._database.write(lambda conn: self._apply(conn, page, place.incarnation))
+            return self._database.write(lambda conn: self._apply(conn, page, incarnation))
         except BlockError as error:
             raise CloudUnreachable("bad_answer", "The school's server sent a page that cannot be read.") from error
-        if rows is None:
-            return Pulled(0, more=True)
-        return Pulled(rows, page.has_more, page.poll_after_s)
 
     def _apply(self, conn: sqlite3.Connection, page: PullAnswer, incarnation: str) -> int | None:
         """The number of rows applied. None, with nothing changed, when this device was enrolled again since the page was asked for."""
@@ -67,3 +94,10 @@ class Puller:
             # What this log wrote went with the scope. Should the scope come back, the server must not leave it out as known.
             self._identity.start_incarnation(conn, resend_all=False)
         return rows
+
+
+def _following(request: PullRequest, page: PullAnswer) -> PullRequest | None:
+    """The request for the page after this one, before this one is written; None when there is none, or when it depends on the writing."""
+    if not page.has_more or page.lost:
+        return None
+    return msgspec.structs.replace(request, cursors={**request.cursors, **page.cursors})

@@ -27,9 +27,7 @@ from domain.errors import CarrelError, CloudUnreachable
 
 log = logging.getLogger(__name__)
 
-# Pages of one round at most; what is left waits for the next.
-PAGES_MAX = 10_000
-# Attempts to go on after the server asked for a new incarnation or smaller batches, without anything settled in between. Halving the largest
+# Attempts to go on after the server asked for a new incarnation or smaller batches, without anything settled or pulled in between. Halving the largest
 # batch down to one operation takes eleven.
 FRUITLESS_MAX = 16
 # How long a caller waits for a round that is already under way.
@@ -159,14 +157,21 @@ class SyncRound:
             return
         answer, etag = found
         self.poll_after_s = answer.poll_after_s
-        for _ in range(PAGES_MAX):
-            pulled = self._puller.pull_page(*self._way())
-            yield pulled.rows
-            if self.stopping.is_set():
-                return
-            if not pulled.more:
+        fruitless = 0
+        while fruitless < FRUITLESS_MAX:
+            fruitless += 1
+            more = False
+            for pulled in self._puller.pull_all(*self._way()):
+                more = pulled.more
+                if pulled.rows:
+                    fruitless = 0
+                yield pulled.rows
+                if self.stopping.is_set():
+                    return
+            if not more:
                 self._etag, self._etag_pulls_begun = etag, pulls_begun
                 return
+        raise CloudUnreachable("refused", "The school's server sends pages again and again that lead nowhere.")
 
     def _tidy(self) -> None:
         """Removes operations that need no longer be kept, once in a while."""

@@ -14,6 +14,8 @@ import pytest
 from migrations.engines import Limits
 from migrations.files import Kind
 from migrations.runner import Migrations, open_migrations
+from migrations.schema.description import Schema
+from migrations.scratch import device_scratch, server_scratch
 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'", "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 
@@ -80,6 +82,14 @@ class Target:
             return list(cursor.fetchall()) if cursor.description else []
         finally:
             database.close()
+
+    def scratch(self) -> AbstractContextManager[str]:
+        """The address of an empty database of the same engine, for the length of a block."""
+        return device_scratch() if self.kind == "device" else server_scratch(self.url)()
+
+    def schema(self) -> Schema:
+        with self.open() as migrations:
+            return migrations.schema()
 
     def tables(self) -> set[str]:
         """The tables there are, beside the history."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from migrations import cli, runner
+from migrations import cli, preview, runner
+from migrations.commands import waiting
 from migrations.files import Kind, files_in
 from tests.migration.conftest import Folder, Target
 
@@ -25,7 +27,8 @@ def shipped(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
     def shipped_files(kind: Kind) -> Any:
         return files_in(folder.path)
 
-    monkeypatch.setattr(runner, "shipped_files", shipped_files)
+    for module in (runner, preview):
+        monkeypatch.setattr(module, "shipped_files", shipped_files)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("SQLITE_DATABASE_URL", raising=False)
     return folder
@@ -80,13 +83,77 @@ def test_history_and_current_as_json(shipped: Folder, tmp_path: Path) -> None:
     at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
     invoke(*at, "upgrade", "+1")
     (current,) = json.loads(invoke(*at, "current", "--json").stdout)
-    assert current == {"db": "device", "current": "0001_table_1", "pending": ["0002_table_2"]}
+    assert (current["db"], current["current"], current["pending"]) == ("device", "0001_table_1", ["0002_table_2"])
+    assert current["applied"]["checksum"] == files_in(shipped.path)[0].checksum
+    assert set(current["applied"]) == {"name", "checksum", "applied_at_ms", "duration_ms", "app_version"}
     (history,) = json.loads(invoke(*at, "history", "--json").stdout)
     assert [(entry["name"], entry["state"], entry["applied_at_ms"] is None) for entry in history["migrations"]] == [
         ("0001_table_1", "applied", False),
         ("0002_table_2", "pending", True),
     ]
     assert "pending  0002_table_2" in invoke(*at, "history").stdout
+
+
+def test_current_and_history_say_when_by_which_version_how_long_and_the_checksum(shipped: Folder, tmp_path: Path) -> None:
+    shipped.add_tables(1)
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade")
+    details = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC, by \S+, in \d+ ms, checksum {files_in(shipped.path)[0].checksum}")
+    assert details.search(invoke(*at, "current").stdout)
+    assert details.search(invoke(*at, "history").stdout)
+
+
+def test_history_marks_altered_missing_and_pending_files(shipped: Folder, tmp_path: Path) -> None:
+    shipped.add_tables(1, 2)
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade")
+    shipped.add("0001_table_1", ["CREATE TABLE edited (id INTEGER)"])
+    (shipped.path / "0002_table_2.py").rename(shipped.path / "0003_other.py")
+    (history,) = json.loads(invoke(*at, "history", "--json").stdout)
+    assert [entry["state"] for entry in history["migrations"]] == ["altered", "missing", "pending"]
+
+
+def test_a_migration_that_takes_long_says_that_it_goes_on_and_a_quick_one_does_not(
+    shipped: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = "SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600000) SELECT i FROM n)"
+    shipped.add("0001_long", [count])
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    assert invoke(*at, "upgrade", "--json").stderr == ""
+    invoke(*at, "downgrade")
+    monkeypatch.setattr(waiting.Waiting.__init__, "__kwdefaults__", {"first_s": 0.001, "every_s": 0.01})
+    assert re.match(r"device: 0001_long \(1 of 1\) … \d+ s\n", invoke(*at, "upgrade").stderr)
+    invoke(*at, "downgrade")
+    assert invoke(*at, "upgrade", "--json").stderr == ""
+
+
+def test_upgrade_and_downgrade_print_their_sql_and_run_nothing(shipped: Folder, tmp_path: Path) -> None:
+    shipped.add_tables(1, 2)
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade", "+1")
+    assert "CREATE TABLE table_2" in invoke(*at, "upgrade", "--sql").stdout
+    assert "DROP TABLE table_1" in invoke(*at, "downgrade", "-1", "--sql").stdout
+    (report,) = json.loads(invoke(*at, "upgrade", "head", "--sql", "--json").stdout)
+    assert any("CREATE TABLE table_2" in line for line in report["sql"])
+    assert json.loads(invoke(*at, "current", "--json").stdout)[0]["current"] == "0001_table_1"
+
+
+def test_the_path_of_the_backup_is_printed(shipped: Folder, tmp_path: Path) -> None:
+    shipped.add("0001_row", ["CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)"])
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade")
+    shipped.add_tables(2)
+    printed = invoke(*at, "upgrade").stdout
+    (path,) = re.findall(r"backed up to (\S+)", printed)
+    assert Path(path).is_file()
+
+
+def test_backup_asks_for_a_dump_of_a_cloud_database(shipped: Folder, cloud: Target, tmp_path: Path) -> None:
+    shipped.add_tables(1)
+    dumps = tmp_path / "dumps"
+    dumps.mkdir()
+    (report,) = json.loads(invoke("--db", "cloud", "--url", cloud.url, "upgrade", "--backup", str(dumps), "--json").stdout)
+    assert [str(path) for path in dumps.iterdir()] == [report["backup"]["path"]]
 
 
 def test_an_error_is_one_sentence_with_its_exit_code_and_keeps_what_was_applied_before(shipped: Folder, tmp_path: Path) -> None:

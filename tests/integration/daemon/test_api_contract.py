@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import flask
 import pytest
@@ -20,6 +21,7 @@ from tests.support.device import GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTes
 PROBLEM = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
 ID = "0192f7a0-b1c2-7abc-8def-0123456789ab"
+ODD_TEXTS = ("null", "x", "0", "-1", "1e400", "NaN", "true", "%", "\0", "\u00e9\U0001f600", "9" * 5000, "0" * 32, ID)
 
 # (method, path) -> who asks, and options of the request. {item} stands for an item of Ada's plan.
 EXAMPLES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
@@ -145,6 +147,18 @@ def test_an_unknown_parameter_is_refused_everywhere(device: DeviceUnderTest, met
     answer = ask(device, method, rule, query_string={"colour": "red"})
     assert answer.status_code == 422
     check(answer, method, rule)
+
+
+@pytest.mark.parametrize(("method", "rule"), ALL)
+def test_any_value_of_any_parameter_is_answered_as_documented(device: DeviceUnderTest, method: str, rule: str) -> None:
+    for parameter in operation(method, rule)["parameters"]:
+        for value in ODD_TEXTS:
+            place = {"query_string": {parameter["name"]: value}}
+            if parameter["in"] == "path":
+                place = {"path": rule.replace("<id>", quote(value, safe=""))}
+            answer = ask(device, method, rule, **place)
+            assert answer.status_code < 500, (parameter["name"], value[:20])
+            check(answer, method, rule)
 
 
 @pytest.mark.parametrize(("method", "rule"), WITH_BODY)

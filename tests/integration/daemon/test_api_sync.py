@@ -62,7 +62,7 @@ def test_a_round_with_the_school_within_reach_ends_as_synced(device: DeviceUnder
         rows, more = 0, False
 
     monkeypatch.setattr(device.gateway, "head", head)
-    monkeypatch.setattr(device.rounds._puller, "pull_page", lambda *_: Page())
+    monkeypatch.setattr(device.rounds._puller, "pull_all", lambda *_: iter([Page()]))
     assert device.controlling().post("/sync").get_json()["outcome"] == "done"
     assert device.client.get("/v1/status").get_json()["state"] == "synced"
     device.signed_in().post("/attempts", json=attempt())

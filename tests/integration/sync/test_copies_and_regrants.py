@@ -217,7 +217,7 @@ def test_CONVERGENCE_a_queued_change_that_loses_against_a_version_pulled_before_
     tablet.sync()
     identity = laptop.identity.current()
     assert identity is not None
-    laptop.rounds._puller.pull_page(laptop.gateway, identity)  # written while a page was on its way
+    list(laptop.rounds._puller.pull_all(laptop.gateway, identity))  # written while a page was on its way
     laptop.sync()
     laptop.sync()
     assert fleet.server("SELECT grade FROM student_profiles") == [("later",)]

@@ -12,7 +12,7 @@ from cloud_api.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from daemon.records import NewAttempt, NewPlanItem
-from domain.wire import PushRequest, Run
+from domain.wire import ClockReading, PushRequest, Run
 from tests.support.fleet import Fleet, SyncedDevice
 
 
@@ -307,3 +307,12 @@ def test_NO_WEDGE_a_value_of_a_wrong_type_is_refused_alone_whatever_stands_besid
     assert laptop.rounds.status().pending == 0
     assert len(fleet.server_rows("question_attempts")) == 7 - done.rejected
     assert done.rejected == (0 if "" in fields else 1)
+
+
+@pytest.mark.parametrize("wall_ms", [2**70, -(2**70), -(2**63), 2**63 - 1, 0])
+def test_a_clock_that_is_wrong_beyond_all_measure_stops_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice, wall_ms: int) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    laptop.gateway.before_push = lambda request: msgspec.structs.replace(request, clock=ClockReading(wall_ms, 5, "b" * 32))
+    done = laptop.sync()
+    assert (done.outcome, done.rejected) == ("done", 0)
+    assert len(fleet.server_rows("question_attempts")) == 2

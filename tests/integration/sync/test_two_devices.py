@@ -116,7 +116,7 @@ def test_a_queued_change_stays_visible_while_the_servers_version_comes_in_under_
 def _pull_only(device: SyncedDevice) -> None:
     identity = device.identity.current()
     assert identity is not None
-    device.rounds._puller.pull_page(device.gateway, identity)
+    list(device.rounds._puller.pull_all(device.gateway, identity))
 
 
 def test_a_plan_travels_with_its_items_and_so_does_what_was_done_of_it(
