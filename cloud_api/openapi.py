@@ -26,7 +26,13 @@ Errors = Mapping[int, Sequence[str]]
 
 _ANYWHERE: Errors = {400: ("untrusted_host",), 500: ("internal",)}
 _WITH_DATABASE: Errors = {503: ("unavailable",)}
-_WITH_BODY: Errors = {400: ("malformed_json",), 413: ("body_too_large",), 422: ("invalid",), 507: ("storage_full",)}
+_WITH_BODY: Errors = {
+    400: ("malformed_json", "bad_request"),
+    413: ("body_too_large",),
+    415: ("unsupported_media_type",),
+    422: ("invalid",),
+    507: ("storage_full",),
+}
 _SIGNED_IN: Errors = {401: ("not_signed_in",), 403: ("device_revoked",)}
 _SYNC = (_WITH_DATABASE, _SIGNED_IN, _WITH_BODY)
 
@@ -59,7 +65,7 @@ OPERATIONS = (
         EnrolAnswer,
         EnrolRequest,
         status=201,
-        errors=(_WITH_DATABASE, _WITH_BODY, {403: ("enrolment_refused",), 415: ("unsupported_media_type",)}),
+        errors=(_WITH_DATABASE, _WITH_BODY, {403: ("enrolment_refused",)}),
     ),
     Operation(
         "post",

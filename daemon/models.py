@@ -287,7 +287,7 @@ class SyncProgress(pw.Model):
     seq_base = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     acked_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     chain = pw.TextField()
-    rebaselining = pw.IntegerField(default=0)
+    rebaselining = pw.IntegerField(default=0, constraints=[pw.SQL("DEFAULT 0 CHECK (rebaselining IN (0, 1))")])
     last_contact_ms = pw.BigIntegerField(null=True)
     last_push_ms = pw.BigIntegerField(null=True)
     last_pull_ms = pw.BigIntegerField(null=True)

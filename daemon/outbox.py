@@ -16,7 +16,7 @@ import msgspec
 from daemon.boot import boot_id
 from domain.clock import Clock
 from domain.ids import Id
-from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Verdict
+from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Rejection, Verdict
 from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
 from domain.wire import OperationVerdict
 
@@ -24,6 +24,8 @@ from domain.wire import OperationVerdict
 KEEP_SYNCED_MS = 60 * 24 * 3600 * 1000
 # Operations removed by one call of `prune`, so that no write transaction gets long.
 PRUNE_MAX = 5_000
+# The code of an operation that is sent as a void, and of its rejection.
+SET_ASIDE = Rejection.SET_ASIDE.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,9 @@ def progress(conn: sqlite3.Connection) -> Progress | None:
 def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
     """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
     rows = conn.execute(
-        "SELECT op_no - ?, op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_id, payload"
-        " FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
-        (place.seq_base, place.acked_op_no, ops_max),
+        "SELECT op_no - ?, op_id, table_name, row_id, iif(code IS ?, 'void', kind), schema_version, hlc, wall_ms, mono_ms, boot_id,"
+        " iif(code IS ?, '{}', payload) FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
+        (place.seq_base, SET_ASIDE, SET_ASIDE, place.acked_op_no, ops_max),
     )
     batch: list[Operation] = []
     used = 0
@@ -107,6 +109,16 @@ def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, byt
             break
         batch.append(operation)
     return batch
+
+
+def set_aside(conn: sqlite3.Connection, place: Progress, seq: int, message: str) -> None:
+    """Gives up sending an operation that the server refuses even alone: a void takes its place, so that the log goes on without a gap.
+
+    It is settled as rejected like any other; what it held stays here.
+    """
+    conn.execute(
+        "UPDATE sync_operations SET code = ?, message = ? WHERE op_no = ? AND state = 'pending'", (SET_ASIDE, message, place.seq_base + seq)
+    )
 
 
 def settle(

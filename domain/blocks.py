@@ -15,13 +15,12 @@ the rest 11.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import sub
 from typing import Any
-
-import msgspec
 
 from domain.registry import INT64_MAX, Kind
 
@@ -58,7 +57,7 @@ def _are_one(values: Sequence[Value]) -> bool:
     """Whether all values are the same *as JSON*: Python also calls 1, 1.0 and True equal, 0.0 and -0.0, and objects in another order."""
     if values.count(values[0]) < len(values) or len(set(map(type, values))) > 1:
         return False
-    return isinstance(values[0], _PLAINLY_EQUAL) or len({msgspec.json.encode(value) for value in values}) == 1
+    return isinstance(values[0], _PLAINLY_EQUAL) or len(set(map(json.dumps, values))) == 1
 
 
 def _encode_strings(kind: Kind, values: Sequence[str | None]) -> Encoded:

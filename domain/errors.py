@@ -4,6 +4,7 @@
     ├── InvalidInput             what a caller sent is wrong; carries every problem found, with its path
     │   ├── MalformedJson
     │   ├── UnsupportedMediaType
+    │   ├── UnsupportedProtocol
     │   └── BodyTooLarge
     ├── NotSignedIn              no session, or no valid one
     ├── Forbidden
@@ -84,6 +85,12 @@ class UnsupportedMediaType(InvalidInput):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__((), message or "The body must be sent as application/json.")
+
+
+class UnsupportedProtocol(InvalidInput):
+    """This server does not speak that version of the sync protocol."""
+
+    code = "unsupported_protocol"
 
 
 class BodyTooLarge(InvalidInput):

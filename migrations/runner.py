@@ -250,19 +250,16 @@ class Migrations:
     def init(self, models: ModelSet) -> None:
         """Fill an empty database straight from the models and stamp it at head, in one transaction.
 
-        Raises SchemaError when there is anything in the database, or the models do not make a schema.
+        Raises SchemaError when there is anything in the database, OperatorError when the models do not make a schema.
         """
         with self._engine.locked():
             if self._rows() or self._engine.schema() != Schema():
                 raise SchemaError("The database is not empty: only an empty one is filled from the models.")
             router = self._router()
-            try:
-                with self._engine.atomic():
-                    models.create(self._engine.database)
-                    for file in self._files:
-                        router.record(file.name)
-            except pw.PeeweeException as error:
-                raise SchemaError(f"The models do not make a schema: {first_line(error)}.") from error
+            with self._engine.atomic():
+                models.create(self._engine.database)
+                for file in self._files:
+                    router.record(file.name)
 
     def schema(self) -> Schema:
         """The schema that the database has now. Raises SchemaError when there is no database, OperatorError when it cannot be read."""

@@ -99,8 +99,6 @@ def schema_of_models(kind: Kind, models: ModelSet, scratch: Scratch) -> Schema:
                 with engine.atomic():
                     models.create(engine.database)
                 return engine.schema()
-        except pw.PeeweeException as error:
-            raise OperatorError(f"The models do not make a schema: {first_line(error)}.") from error
         finally:
             engine.close()
 

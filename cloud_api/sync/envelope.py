@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from domain.errors import Problem
+from domain.errors import Problem, UnsupportedProtocol
 from domain.ids import is_id
 from domain.wire import PROTOCOL_OLDEST, PROTOCOL_VERSION
 
 
 def envelope_problems(protocol: int, incarnation: str) -> list[Problem]:
-    """What is wrong with the two."""
-    problems = []
+    """What is wrong with the incarnation. Raises UnsupportedProtocol, a refusal of its own: the device keeps everything and waits."""
     if not PROTOCOL_OLDEST <= protocol <= PROTOCOL_VERSION:
         message = f"This server speaks protocols {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}."
-        problems.append(Problem("$.protocol", "unsupported_protocol", message))
+        raise UnsupportedProtocol([Problem("$.protocol", UnsupportedProtocol.code, message)])
     if not is_id(incarnation):
-        problems.append(Problem("$.incarnation", "malformed", "An incarnation is 32 lowercase hex digits."))
-    return problems
+        return [Problem("$.incarnation", "malformed", "An incarnation is 32 lowercase hex digits.")]
+    return []

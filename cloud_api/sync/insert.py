@@ -70,7 +70,7 @@ def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRu
         if before is None:
             first_place[row_id] = place
             new.append(place)
-        elif _same_content(table, run, place, before):
+        elif same_content(table, run, place, before):
             duplicates.append(seq)
             feed.append((seq, seq, before["feed_no"]))
         else:
@@ -90,7 +90,8 @@ def _table(run: DecodedRun) -> Table:
     return run.table
 
 
-def _same_content(table: Table, run: DecodedRun, place: int, stored: dict[str, Any]) -> bool:
+def same_content(table: Table, run: DecodedRun, place: int, stored: dict[str, Any]) -> bool:
+    """Whether a stored row holds what an operation would insert."""
     return all(stored.get(c.name) == run.fields[c.name][place] for c in table.columns[1:] if c.name in run.fields)
 
 

@@ -16,7 +16,7 @@ from cloud_api.auth import Device, device_for
 from cloud_api.sync import feed
 from cloud_api.sync.batch import Batch, DecodedPush, DecodedRun, judge_by_registry
 from cloud_api.sync.grants import Writer, judge_by_grants
-from cloud_api.sync.insert import FeedRange, Target, insert_run
+from cloud_api.sync.insert import FeedRange, Target, insert_run, same_content
 from cloud_api.sync.merge import Merger, keep_losers
 from cloud_api.sync.rows import fetch_rows
 from domain.clock import Clock, clock_offset_ms
@@ -78,6 +78,7 @@ class PushReceiver:
         judge_by_registry(batch, new)
         writer = Writer(device.school_id, device.id, clock_offset_ms(request.clock.wall_ms, now_ms))
         judge_by_grants(cursor, batch, new, writer)
+        _forgive_stored(cursor, device, batch, new)
         count = batch.last_seq - max(place.last_seq, batch.first_seq - 1)
         if any(seq not in batch.refusals for run in new for seq in range(run.first_seq, run.first_seq + run.count)):
             first_new = batch.last_seq - count + 1
@@ -165,6 +166,24 @@ def _settle_known(cursor: Any, device: Device, incarnation: str, batch: Batch, r
     for seq, row_id in zip(seqs, run.row_ids, strict=False):
         if (row := stored.get(row_id)) and seq not in batch.refusals:
             settled.feed.append((seq, seq, row["feed_no"]))
+
+
+def _forgive_stored(cursor: Any, device: Device, batch: Batch, runs: Sequence[DecodedRun]) -> None:
+    """A row that is here already with equal content breaks no rule, whatever the device may hold by now: it sends again what was lost."""
+    for run in runs:
+        refused = [seq for seq in range(run.first_seq, run.first_seq + run.count) if _not_granted(batch, seq)]
+        if not refused or run.table is None or run.table.policy is not Policy.APPEND_ONLY:
+            continue
+        stored = fetch_rows(cursor, run.table, device.school_id, [run.row_ids[seq - run.first_seq] for seq in refused])
+        for seq in refused:
+            row = stored.get(run.row_ids[seq - run.first_seq])
+            if row and same_content(run.table, run, seq - run.first_seq, row):
+                del batch.refusals[seq]
+
+
+def _not_granted(batch: Batch, seq: int) -> bool:
+    refusal = batch.refusals.get(seq)
+    return refusal is not None and refusal.code is Rejection.NOT_GRANTED
 
 
 def _keep_dead_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch, place: LogPlace, now_ms: int) -> None:

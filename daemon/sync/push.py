@@ -20,7 +20,7 @@ from daemon.identity import DeviceIdentity, Identity
 from daemon.outbox import Progress
 from domain.blocks import encode_column
 from domain.clock import Clock
-from domain.errors import CloudUnreachable
+from domain.errors import BodyTooLarge, CloudUnreachable, InvalidInput, MalformedJson
 from domain.operations import Operation, OperationKind, canonical_bytes, canonical_prefix, next_chain
 from domain.registry import TABLES, Kind
 from domain.wire import PROTOCOL_VERSION, ClockReading, Limits, PushAnswer, PushRequest, Run
@@ -29,6 +29,8 @@ from domain.wire import PROTOCOL_VERSION, ClockReading, Limits, PushAnswer, Push
 _PAYLOAD_FACTOR = 3
 # Server answers that mean: this device's log and the server's record of it have parted (docs/protocol.md, "Identity").
 _PARTED = {"fork": False, "behind": False, "ahead": True}
+# Those that mean: something in this batch makes the request one that cannot be read. A server that fails (5xx) is waited for instead.
+_REFUSED_WHOLE = (InvalidInput.code, MalformedJson.code, BodyTooLarge.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Pusher:
         try:
             answer = sent.result()
         except CloudUnreachable as refusal:
-            self._heed(refusal, batch.count)
+            self._heed(refusal, batch)
             return None
         if answer.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch))
@@ -127,15 +129,23 @@ class Pusher:
         self._limits = answer.limits
         return None if rejected is None else Pushed(batch.count, rejected)
 
-    def _heed(self, refusal: CloudUnreachable, sent: int) -> None:
-        """Adjusts to a refusal that says how to go on; raises any other."""
+    def _heed(self, refusal: CloudUnreachable, batch: _Batch) -> None:
+        """Adjusts to a refusal that says how to go on; raises any other.
+
+        A batch that the server refuses whole is halved, down to the one operation that it will not have: that is set aside, and the queue
+        goes on.
+        """
         if refusal.remote_code in _PARTED:
             resend_all = _PARTED[refusal.remote_code]
             self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=resend_all))
-        elif refusal.reason == "too_large" and sent > 1:
-            self._limits = Limits(max(1, sent // 2), self._limits.batch_bytes_max)
-        else:
+        elif refusal.reason != "too_large" and refusal.remote_code not in _REFUSED_WHOLE:
             raise refusal
+        elif batch.count > 1:
+            self._limits = Limits(max(1, batch.count // 2), self._limits.batch_bytes_max)
+        elif batch.request.runs[0].kind == OperationKind.VOID:
+            raise refusal  # nothing smaller can be sent
+        else:
+            self._database.write(lambda conn: outbox.set_aside(conn, batch.place, batch.request.first_seq, refusal.message))
 
 
 def encode_runs(operations: Sequence[Operation]) -> list[Run]:

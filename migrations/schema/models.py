@@ -29,13 +29,21 @@ class ModelSet:
     after_tables: Sequence[str] = ()
 
     def create(self, database: pw.Database) -> None:
-        """Creates everything in an open, empty database; the caller has the transaction. The models stay bound as they were."""
-        with database.bind_ctx(self.models, bind_refs=False, bind_backrefs=False):
-            for model in self.models:
-                model._schema.create_all(safe=False)  # type: ignore[attr-defined]
+        """Creates everything in an open, empty database; the caller has the transaction. The models stay bound as they were.
+
+        Raises OperatorError when they do not fit the database.
+        """
         execute: Any = database.execute_sql
-        for statement in self.after_tables:
-            execute(statement.replace("%", "%%") if isinstance(database, pw.PostgresqlDatabase) else statement)
+        try:
+            with database.bind_ctx(self.models, bind_refs=False, bind_backrefs=False):
+                for model in self.models:
+                    model._schema.create_all(safe=False)  # type: ignore[attr-defined]
+            for statement in self.after_tables:
+                execute(statement)
+        except pw.PeeweeException as error:
+            raise OperatorError(f"The models do not make a schema: {str(error).strip().splitlines()[0].rstrip('.')}.") from error
+        except IndexError as error:  # psycopg2 takes a single percent sign for a parameter that is missing
+            raise OperatorError("The models do not make a schema: in SQL for PostgreSQL a percent sign is written %%.") from error
 
 
 def load_models(reference: str) -> ModelSet:

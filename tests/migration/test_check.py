@@ -65,20 +65,18 @@ CLOUD_DRIFTS = [
     ("CREATE TABLE stray (id INTEGER)", "table stray is not expected"),
     ("DROP TABLE tombstones", "table tombstones is missing"),
     ("ALTER TABLE users ADD COLUMN nickname text", "users: column nickname is not expected: nickname text"),
-    ("ALTER TABLE users DROP COLUMN role", "users: column role is missing: role text NOT NULL"),
+    ("ALTER TABLE users DROP COLUMN display_name", "users: column display_name is missing: display_name text NOT NULL"),
     ("DROP INDEX idx_classes_feed", "classes: index idx_classes_feed is missing: CREATE INDEX idx_classes_feed ON classes (school_id, feed_no)"),
-    ("ALTER TABLE users ALTER COLUMN role TYPE varchar(10)", "users: column role differs: expected role text NOT NULL, found role character varying(10) NOT NULL"),
+    ("ALTER TABLE users ALTER COLUMN display_name TYPE varchar(10)", "users: column display_name differs: expected display_name text NOT NULL, found display_name character varying(10) NOT NULL"),
     ("ALTER TABLE users ALTER COLUMN username DROP NOT NULL", "users: column username differs: expected username text NOT NULL, found username text"),
     ("ALTER TABLE users ALTER COLUMN origin_no SET DEFAULT 1", "users: column origin_no differs: expected origin_no integer NOT NULL DEFAULT 0, found origin_no integer NOT NULL DEFAULT 1"),
     (
         "DROP INDEX idx_device_grants_open; CREATE UNIQUE INDEX idx_device_grants_open ON device_grants (school_id, device_id, kind, subject_id)",
-        "device_grants: index idx_device_grants_open differs: expected CREATE UNIQUE INDEX idx_device_grants_open ON device_grants"
-        " (school_id, device_id, kind, subject_id) WHERE (ended_at_ms IS NULL), found CREATE UNIQUE INDEX idx_device_grants_open ON device_grants (school_id, device_id, kind, subject_id)",
+        "device_grants: index idx_device_grants_open differs: expected CREATE UNIQUE INDEX idx_device_grants_open ON device_grants (school_id, device_id, kind, subject_id) WHERE (ended_at_ms IS NULL), found CREATE UNIQUE INDEX idx_device_grants_open ON device_grants (school_id, device_id, kind, subject_id)",
     ),
     (
         "DROP INDEX idx_users_username; CREATE INDEX idx_users_username ON users (school_id, lower(username))",
-        "users: index idx_users_username differs: expected CREATE UNIQUE INDEX idx_users_username ON users (school_id, lower(username)),"
-        " found CREATE INDEX idx_users_username ON users (school_id, lower(username))",
+        "users: index idx_users_username differs: expected CREATE UNIQUE INDEX idx_users_username ON users (school_id, lower(username)), found CREATE INDEX idx_users_username ON users (school_id, lower(username))",
     ),
     ("ALTER TABLE topics DROP CONSTRAINT topics_school_id_parent_id_fkey", "topics: constraint topics_school_id_parent_id_fkey is missing: FOREIGN KEY (school_id, parent_id) REFERENCES topics(school_id, id)"),
     ("ALTER TABLE schools DROP CONSTRAINT schools_name_key", "schools: constraint schools_name_key is missing: UNIQUE (name)"),
@@ -174,14 +172,16 @@ def test_what_a_foreign_key_does_on_delete_is_part_of_the_schema() -> None:
 
 
 def test_two_spellings_of_one_device_schema_are_equal() -> None:
-    spellings = (
+    one = (
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT 'x' CHECK (a <> 'it''s'));"
-        "CREATE INDEX i ON t (a) WHERE a > 'a'; CREATE UNIQUE INDEX j ON t (lower(a) DESC)",
+        "CREATE INDEX i ON t (a) WHERE a > 'a'; CREATE UNIQUE INDEX j ON t (lower(a) DESC)"
+    )
+    other = (
         'create table "t" ("id" integer not null primary key, -- the key\n "a" text not null default \'x\', check ("a" <> \'it\'\'s\'));'
-        'create index if not exists "i" on "t" ("a") where ("a" > \'a\'); create unique index j on [t] (lower("a") desc)',
+        'create index if not exists "i" on "t" ("a") where ("a" > \'a\'); create unique index j on [t] (lower("a") desc)'
     )
     schemas = []
-    for spelling in spellings:
+    for spelling in (one, other):
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.executescript(spelling)
             schemas.append(sqlite.read_schema(connection.execute))
@@ -279,4 +279,4 @@ def test_checking_leaves_no_scratch_database_behind(shipped: Target) -> None:
     if shipped.kind == "device":
         pytest.skip("scratch databases of a device are temporary files")
     invoke(shipped)
-    assert shipped.sql("SELECT datname FROM pg_database WHERE datname LIKE 'carrel_scratch_%'") == []
+    assert shipped.sql("SELECT datname FROM pg_database WHERE datname LIKE 'carrel_scratch_%%'") == []

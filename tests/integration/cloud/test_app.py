@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import io
 import json
 import logging
 import re
@@ -27,6 +28,15 @@ from migrations.runner import upgrade_cloud
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import ManualClock
 
+JSON = {"content_type": "application/json"}
+# (options of the request, status)
+BAD_BODIES: list[tuple[dict[str, Any], int]] = [
+    ({"data": b"{}", "content_type": "text/plain"}, 415),
+    ({"data": b"{}"}, 415),
+    ({"data": b"{", **JSON}, 400),
+    ({"data": b" " * (BODY_BYTES_MAX + 1), **JSON}, 413),
+    ({"input_stream": io.BytesIO(b""), "content_length": 9, **JSON}, 400),
+]
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code", "retryable", "instance", "errors"}
 
 
@@ -185,6 +195,19 @@ def test_the_description_refers_only_to_schemas_that_it_has_and_errors_are_probl
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 assert status < "400" or list(response["content"]) == ["application/problem+json"]
+
+
+def test_what_a_bad_body_is_answered_with_is_described_on_every_route_that_takes_one(cloud_app: FlaskClient, school: SchoolBuilder) -> None:
+    token = school.enrol(Grant("student", school.add_user("ada").id)).token
+    document = cloud_app.get("/v1/openapi.json").get_json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if "requestBody" not in operation:
+                continue
+            for options, status in BAD_BODIES:
+                answer = cloud_app.open(path, method=method.upper(), headers={"Authorization": f"Bearer {token}"}, **options)
+                assert answer.status_code == status, (path, options)
+                assert answer.get_json()["code"] in operation["responses"][str(status)]["description"].split(": ")[1].split(", "), path
 
 
 def test_routes_with_a_token_say_so_and_the_others_do_not(cloud_app: FlaskClient) -> None:

@@ -12,6 +12,7 @@ from cloud_api.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from daemon.records import NewAttempt, NewPlanItem
+from domain.errors import CloudUnreachable
 from domain.wire import ClockReading, PushRequest, Run
 from tests.support.fleet import Fleet, SyncedDevice
 
@@ -146,6 +147,51 @@ def test_fields_of_a_newer_device_are_kept_and_travel_no_further(fleet: Fleet, a
     assert fleet.server("SELECT _extra FROM question_attempts WHERE _extra IS NOT NULL") == [({"mood": "curious"},)]
 
 
+def test_NO_WEDGE_an_operation_that_spoils_every_request_is_set_aside_and_the_queue_goes_on(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(30))
+    spoiler = laptop.value("SELECT row_id FROM sync_operations WHERE op_no = 17")
+
+    def spoilt(request: PushRequest) -> PushRequest:
+        runs = [msgspec.structs.replace(r, wall_ms="?") if _holds(r, spoiler) else r for r in request.runs]
+        return msgspec.structs.replace(request, runs=runs)
+
+    laptop.gateway.before_push = spoilt
+    done = laptop.sync()
+    assert (done.outcome, done.pushed, done.rejected) == ("done", 30, 1)
+    assert len(fleet.server_rows("question_attempts")) == 29
+    assert _rejected(laptop) == [("set_aside", spoiler)]
+    assert [letter[:2] for letter in _letters(fleet)] == [("set_aside", spoiler)]
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE id = ?", spoiler) == 1
+    assert json.loads(laptop.value("SELECT payload FROM sync_operations WHERE row_id = ?", spoiler))["student_id"] == ada
+
+
+def _holds(run: Run, row_id: str) -> bool:
+    return run.kind == "insert" and row_id in str(run.rows)
+
+
+def test_a_server_that_does_not_speak_this_protocol_is_waited_for_and_nothing_is_set_aside(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    laptop.gateway.before_push = lambda request: msgspec.structs.replace(request, protocol=99)
+    assert laptop.sync().outcome == "refused"
+    assert laptop.rounds.status().pending == 2
+    assert laptop.value("SELECT count(*) FROM sync_operations WHERE code IS NOT NULL") == 0
+
+
+def test_what_is_at_school_already_is_a_duplicate_even_when_the_student_is_not_granted_any_more(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(3))
+    laptop.sync()
+    fleet.server("UPDATE device_grants SET ended_at_ms = 1 WHERE device_id = %s", laptop.id)
+    laptop.database.write(lambda conn: laptop.identity.start_incarnation(conn, resend_all=True))
+    assert laptop.sync().rejected == 0
+    assert _letters(fleet) == []
+
+
 def test_a_request_without_form_is_refused_whole_and_changes_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
 
@@ -153,12 +199,21 @@ def test_a_request_without_form_is_refused_whole_and_changes_nothing(fleet: Flee
         run: Run = msgspec.structs.replace(request.runs[0], wall_ms=["yesterday", "today"])
         return msgspec.structs.replace(request, runs=[run])
 
-    laptop.gateway.before_push = damaged
-    assert laptop.sync().outcome == "refused"
+    token = laptop.identity.token()
+    operations = _queued(laptop)
+    with pytest.raises(CloudUnreachable) as refused:
+        laptop.gateway.push(token, damaged(operations))
+    assert (refused.value.http_status, refused.value.remote_code) == (422, "invalid")
     assert fleet.server("SELECT count(*) FROM question_attempts") == [(0,)]
-    assert laptop.rounds.status().pending == 2
-    laptop.gateway.before_push = lambda request: request
+    assert fleet.server("SELECT count(*) FROM device_incarnations") == [(0,)]
     assert laptop.sync().outcome == "done"
+
+
+def _queued(device: SyncedDevice) -> PushRequest:
+    """The request that the device would send now."""
+    batch = device.rounds._pusher._prepare(None)
+    assert batch is not None
+    return batch.request
 
 
 def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
