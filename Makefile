@@ -9,11 +9,13 @@ JOBS ?= 2
 DB ?= all
 # More arguments for the command behind `test`, `run`, `demo` and `bench`, for instance ARGS="-k outbox".
 ARGS ?=
+# Seeds for `sim`, FIRST-LAST.
+SEEDS ?= 1-200
 STATE := $(or $(CARREL_STATE_DIR),.state)
 PACKAGES := domain daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format migrate bench build reset clean
+.PHONY: help run demo test sim check format migrate bench build reset clean
 
 # An environment whose Python has gone, or that was made in another folder, is made again.
 ifneq ($(shell $(PY) -c 'pass' 2>/dev/null && cat $(READY) 2>/dev/null),$(CURDIR))
@@ -34,6 +36,9 @@ demo: $(READY) ## the same, then study records offline and online, until both da
 
 test: $(READY) ## the whole test suite, quick tests first
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+sim: $(READY) ## the simulator alone, for seeds of your choice: SEEDS=1000-1999
+	@CARREL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) tests/simulation
 
 check: $(READY) ## the gate before a commit: format, lint, types, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import click
 
-from benchmarks import growth, idle_cpu, idle_round, local_write, memory, pull, push, report, wire
+from benchmarks import growth, idle_cpu, idle_round, local_write, memory, migrations, pull, push, report, wire
 from benchmarks.report import Result
 from benchmarks.stage import Effort, Stage, open_stage
 from domain.errors import CarrelError
@@ -27,6 +27,7 @@ BUDGETS: dict[str, Callable[[Stage], Result]] = {
     "memory": memory.measure,
     "growth": growth.measure,
     "idle_cpu": idle_cpu.measure,
+    "migrations": migrations.measure,
 }
 
 

@@ -16,13 +16,11 @@ from daemon import problems, sessions
 from daemon.endpoints import Answer, Call, Device, Endpoint
 from daemon.guards import Guard, has_body
 from daemon.intake import json_reader, query_reader
-from daemon.openapi import PREFIX
+from daemon.openapi import path_of
 from daemon.routes import NOUNS
 from daemon.routes.document import with_document
 from domain.errors import BodyTooLarge, Forbidden, MalformedJson, Problem
 from domain.ids import parse_id
-
-JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,7 +35,7 @@ def create_app(device: Device) -> flask.Flask:
     problems.register(app)
     described = with_document([endpoint for endpoints in NOUNS.values() for endpoint in endpoints])
     for name, endpoints in (*NOUNS.items(), ("document", described[-1:])):
-        app.register_blueprint(_blueprint(name, endpoints, device), url_prefix=PREFIX)
+        app.register_blueprint(_blueprint(name, endpoints, device))
     return app
 
 
@@ -45,7 +43,7 @@ def _blueprint(name: str, endpoints: Sequence[Endpoint], device: Device) -> flas
     blueprint = flask.Blueprint(name, "carrel")
     for endpoint in endpoints:
         blueprint.add_url_rule(
-            endpoint.path, endpoint.name, _view(endpoint, device), methods=[endpoint.method], provide_automatic_options=False
+            path_of(endpoint), endpoint.name, _view(endpoint, device), methods=[endpoint.method], provide_automatic_options=False
         )
     return blueprint
 
@@ -63,7 +61,7 @@ def _view(endpoint: Endpoint, device: Device) -> Callable[..., flask.Response]:
         _demand_own(call)
         if read_body is not None:
             call.body = read_body(_body(endpoint, device.settings.body_bytes_max))
-        return _respond(endpoint.handler(call))
+        return _respond(endpoint.handler(call), endpoint.media)
 
     return view
 
@@ -87,8 +85,8 @@ def _body(endpoint: Endpoint, bytes_max: int) -> bytes:
         raise BodyTooLarge(bytes_max) from None
 
 
-def _respond(answer: Answer) -> flask.Response:
+def _respond(answer: Answer, media: str) -> flask.Response:
     if answer.body is None:
         return flask.Response(status=answer.status)
     data = answer.body if isinstance(answer.body, bytes) else _encode(answer.body)
-    return flask.Response(data, answer.status, content_type=JSON)
+    return flask.Response(data, answer.status, content_type=media)

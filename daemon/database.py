@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from domain.errors import CarrelError, StorageFull, Unavailable
+from domain.errors import CarrelError, OperatorError, StorageFull, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,12 @@ class DeviceDatabase:
 
     def open(self, models: Sequence[type[peewee.Model]] = ()) -> None:
         """Starts the writer and binds the models. The schema must be at head."""
-        os.chmod(self.path, 0o600)
+        try:
+            os.chmod(self.path, 0o600)
+        except OSError as error:
+            raise OperatorError(
+                f"{self.path} cannot be used: {error.strerror}. It must belong to the account that the daemon runs under."
+            ) from error
         self.connections.bind(list(models), bind_refs=False, bind_backrefs=False)
         self._writer.start()
         self._opened.result(timeout=WRITE_WAIT_MAX_S)

@@ -118,7 +118,7 @@ BodyReader = Callable[[bytes], Any]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path below /v1.
+    """One method of one path below /v1, or `at_root`.
 
     `answers` maps each status of success to the type of its body. `errors` are the refusals of this endpoint beyond those that every
     endpoint has and those that follow from its access, query, body and path (openapi.py). `body` is the type of the body; `read_body` decodes
@@ -136,6 +136,8 @@ class Endpoint:
     body_optional: bool = False
     read_body: BodyReader | None = None
     errors: tuple[type[CarrelError], ...] = ()
+    at_root: bool = False
+    media: str = "application/json"
 
     @property
     def name(self) -> str:

@@ -7,8 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
-from domain.errors import InvalidConfig, InvalidInput, Problem
-from domain.wire import EnrolRequest
+from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, Problem
+from domain.wire import EnrolAnswer, EnrolRequest
+
+# The cloud API's code for a one-time code that it does not take.
+ENROLMENT_REFUSED = "enrolment_refused"
 
 
 class Enrolment:
@@ -28,18 +31,29 @@ class Enrolment:
     def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity:
         """Enrols this device with the server at `cloud_url`. No lock and no transaction is held while the server is asked.
 
-        Raises InvalidInput for an address that may not be used, CloudUnreachable when the server cannot be reached or refuses the code,
-        and Conflict for a device that holds data of another school.
+        Raises InvalidInput for an address that may not be used, CloudUnreachable when the server cannot be reached, Forbidden
+        (`enrolment_refused`) when it does not take the code, and Conflict for a device that holds data of another school.
         """
         try:
             gateway = self._gateway_for(cloud_url)
         except InvalidConfig as error:
             problems = [Problem(f"$.{p.path}", p.code, f"The server's address {p.message}.") for p in error.problems]
             raise InvalidInput(problems) from error
-        answer = gateway.enrol(EnrolRequest(code=code.strip(), device_name=name, app_version=_app_version()))
+        answer = _redeem(gateway, EnrolRequest(code=code.strip(), device_name=name, app_version=_app_version()))
         identity = self._identity.adopt(answer, cloud_url)
         self._on_enrolled()
         return identity
+
+
+def _redeem(gateway: CloudGateway, request: EnrolRequest) -> EnrolAnswer:
+    try:
+        return gateway.enrol(request)
+    except CloudUnreachable as error:
+        if error.remote_code == ENROLMENT_REFUSED:
+            raise Forbidden(
+                "The school's server does not take this code: it is wrong, used up or expired.", code=ENROLMENT_REFUSED
+            ) from error
+        raise
 
 
 def _app_version() -> str:

@@ -66,7 +66,7 @@ class HttpGateway:
         self._prefix = parts.path.rstrip("/")
         self._open: set[HTTPConnection] = set()
         self._aborted = threading.Event()
-        pool = _TrackedHttpsPool if parts.scheme == "https" else _TrackedHttpPool
+        pool = _HttpsPool if parts.scheme == "https" else _HttpPool
         timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
         self._pool = pool(parts.hostname or "", parts.port, timeout=timeout, retries=False, maxsize=1)
         self._pool.tracked = self._open
@@ -208,47 +208,42 @@ def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float | None:
     return min(float(text), RETRY_AFTER_MAX_S) if text.isdigit() else None
 
 
-class _TrackedHttpConnection(HTTPConnection):
-    """A connection that the gateway can find, to break it off."""
+class _Tracked:
+    """Makes connections that the gateway can find, to break them off."""
 
     tracked: set[HTTPConnection]
 
-    def connect(self) -> None:
-        super().connect()
+    def connect(self: Any) -> None:
+        super().connect()  # type: ignore[misc]
         self.tracked.add(self)
 
-    def close(self) -> None:
+    def close(self: Any) -> None:
         self.tracked.discard(self)
-        super().close()
+        super().close()  # type: ignore[misc]
 
 
-class _TrackedHttpsConnection(HTTPSConnection):
-    tracked: set[HTTPConnection]
-
-    def connect(self) -> None:
-        super().connect()
-        self.tracked.add(self)
-
-    def close(self) -> None:
-        self.tracked.discard(self)
-        super().close()
+class _HttpConnection(_Tracked, HTTPConnection):
+    pass
 
 
-class _TrackedHttpPool(HTTPConnectionPool):
-    ConnectionCls = _TrackedHttpConnection
+class _HttpsConnection(_Tracked, HTTPSConnection):
+    pass
+
+
+class _Tracking:
+    """A pool that makes tracked connections."""
+
     tracked: set[HTTPConnection]
 
     def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.tracked = self.tracked  # type: ignore[attr-defined]
+        connection = super()._new_conn()  # type: ignore[misc]
+        connection.tracked = self.tracked
         return connection
 
 
-class _TrackedHttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _TrackedHttpsConnection
-    tracked: set[HTTPConnection]
+class _HttpPool(_Tracking, HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
 
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.tracked = self.tracked  # type: ignore[attr-defined]
-        return connection
+
+class _HttpsPool(_Tracking, HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection

@@ -55,13 +55,18 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The document as plain JSON values."""
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
-        paths[PREFIX + _PATH_PARAMETER.sub(r"{\1}", endpoint.path)][endpoint.method.lower()] = _operation(endpoint)
+        paths[_PATH_PARAMETER.sub(r"{\1}", path_of(endpoint))][endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "Carrel on this device", "version": API_VERSION, "description": DESCRIPTION},
         "paths": dict(paths),
         "components": {"schemas": _components(endpoints), "securitySchemes": _SECURITY_SCHEMES},
     }
+
+
+def path_of(endpoint: Endpoint) -> str:
+    """The endpoint's path as it is served."""
+    return endpoint.path if endpoint.at_root else PREFIX + endpoint.path
 
 
 def refusals(endpoint: Endpoint) -> list[type[CarrelError]]:
@@ -112,7 +117,7 @@ def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, type_ in endpoint.answers.items():
-        content = {} if type_ is None else {"content": {"application/json": {"schema": _schema(type_)}}}
+        content = {} if type_ is None else {"content": {endpoint.media: {"schema": _schema(type_)}}}
         responses[str(status)] = {"description": "Done." if type_ is None else endpoint.summary, **content}
     by_status: dict[int, list[type[CarrelError]]] = defaultdict(list)
     for kind in refusals(endpoint):

@@ -18,6 +18,7 @@ from domain.errors import (
     BodyTooLarge,
     CarrelError,
     CloudUnreachable,
+    ImmutableRow,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
@@ -61,7 +62,7 @@ def status_of(error: type[CarrelError] | CarrelError) -> int:
 
 def problem_of(error: CarrelError) -> Problem:
     """The document that describes an error."""
-    items = [ErrorItem(*problem) for problem in error.problems] if isinstance(error, InvalidInput) else []
+    items = [ErrorItem(*problem) for problem in error.problems] if isinstance(error, InvalidInput | ImmutableRow) else []
     title = (type(error).__doc__ or "").strip().partition("\n")[0]
     reason = error.reason if isinstance(error, CloudUnreachable) else msgspec.UNSET
     return Problem(TYPE_PREFIX + error.code, title, status_of(error), error.code, error.message, error.retryable, items, reason)

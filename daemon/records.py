@@ -244,7 +244,7 @@ def _unknown_rows(
         if stored is None:
             new[row["id"]] = row
         elif any(stored[n] != row[n] for n in _COMPARED if n != "answered_at_ms" or attempt.answered_at_ms is not None):
-            raise ImmutableRow()
+            raise ImmutableRow(attempt.path)
     return list(new.values())
 
 

@@ -28,7 +28,7 @@ def state_sentence(answer: Answer) -> str:
     """Where sync stands (daemon/sync/round.py, SyncStatus)."""
     match answer["state"]:
         case "not_enrolled":
-            return "Not enrolled yet: answers are kept here. Enrol with `carrel enrol URL CODE`."
+            return "Not enrolled yet: no answers can be given before. Enrol with `carrel enrol URL CODE`."
         case "waiting":
             again = f" Next attempt in {span(answer['next_attempt_in_s'])}." if answer.get("next_attempt_in_s") is not None else ""
             return f"Waiting: {answer.get('message') or 'the last sync failed.'} {_queued(answer['pending'])}{again}"

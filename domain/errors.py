@@ -144,9 +144,13 @@ class Conflict(CarrelError):
 
 
 class ImmutableRow(Conflict):
-    """An attempt with this id exists with other content; corrections are new attempts."""
+    """An attempt with this id exists with other content; corrections are new attempts. `path` says which one of the request."""
 
     code = "immutable"
+
+    def __init__(self, path: str = "$") -> None:
+        super().__init__("An attempt with this id exists with other content; corrections are new attempts.")
+        self.problems = (Problem(path, self.code, self.message),)
 
 
 class SyncRefused(Conflict):

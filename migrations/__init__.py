@@ -6,7 +6,11 @@
     lock       one migrating process at a time
     engines    SQLite and PostgreSQL: opening, locking, transactions, checks
     runner     the guarded router and `open_migrations`
-    cli        `carrel-migrate`
+    schema     a schema as a value: read, made from models, compared
+    scratch    empty databases to try things in
+    check      drift
+    creation   new migration files, drafted from the models (draft, template)
+    cli        `carrel-migrate` (commands)
 
 Nothing is imported here, so that `migrations.current` stays cheap.
 """

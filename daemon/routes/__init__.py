@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.endpoints import Endpoint
-from daemon.routes import attempts, content, enrolment, health, mastery, me, plan, sessions, sync
+from daemon.routes import attempts, content, enrolment, health, mastery, me, metrics, plan, sessions, sync
 
 # The blueprints, by name.
 NOUNS: Mapping[str, tuple[Endpoint, ...]] = {
@@ -18,4 +18,5 @@ NOUNS: Mapping[str, tuple[Endpoint, ...]] = {
     "plan": plan.ENDPOINTS,
     "sync": sync.ENDPOINTS,
     "enrolment": enrolment.ENDPOINTS,
+    "metrics": metrics.ENDPOINTS,
 }

@@ -5,6 +5,7 @@ Row n of every table has the id n of its kind and refers to the rows n of other 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from typing import Any
@@ -69,8 +70,8 @@ SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns 
 """
 _CLOUD_VALUES: dict[str, Any] = {
     "bytea": lambda text, number: bytes([number]) * 32,
-    "jsonb": lambda text, number: '{"n": %d}' % number,
-    "json": lambda text, number: '{"n": %d}' % number,
+    "jsonb": lambda text, number: json.dumps({"n": number}),
+    "json": lambda text, number: json.dumps({"n": number}),
     "boolean": lambda text, number: number != 1,
     "double precision": lambda text, number: 0.25 * (number + 1),
 }
@@ -96,7 +97,9 @@ def _cloud_value(table: str, column: str, kind: str, number: int) -> Any:
         return _CLOUD_VALUES[kind](column, number)
     if kind == "uuid":
         return _value(table, "id", kind, number)
-    return _value(table, column, "INTEGER" if kind in ("bigint", "integer", "smallint") else kind, number)
+    if kind in ("integer", "smallint"):
+        return number + 1
+    return _value(table, column, "INTEGER" if kind == "bigint" else kind, number)
 
 
 def _value(table: str, column: str, kind: str, number: int) -> Any:

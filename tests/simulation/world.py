@@ -309,6 +309,10 @@ class World:
     def _check_no_leak(self, device: SimulatedDevice) -> None:
         students = {row for (row,) in device.rows("SELECT DISTINCT student_id FROM question_attempts")}
         self._demand(self.outsider not in students, "NO_LEAK", "rows of a student whom nobody granted")
+        here = set(self._students_of(device))
+        queued = {row for (row,) in device.rows("SELECT row_id FROM sync_operations WHERE state <> 'synced'")}
+        for row_id, student in device.rows("SELECT id, student_id FROM question_attempts"):
+            self._demand(student in here or row_id in queued, "NO_LEAK", f"{device.name} keeps rows of a scope that it has lost")
 
     def _check_no_gap(self, device: SimulatedDevice) -> None:
         """Every row up to the cursor is here."""

@@ -214,7 +214,7 @@ class DeviceUnderTest:
 
 
 class ApiClient:
-    """Sends requests with a token; paths are those below /v1."""
+    """Sends requests with a token; paths are those below /v1, with or without it, and /metrics."""
 
     def __init__(self, client: FlaskClient, token: str) -> None:
         self._client = client
@@ -222,7 +222,8 @@ class ApiClient:
 
     def request(self, method: str, path: str, **options: Any) -> TestResponse:
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
-        return self._client.open(f"/v1{path}", method=method, headers=headers, **options)
+        whole = path if path.startswith(("/v1", "/metrics")) else f"/v1{path}"
+        return self._client.open(whole, method=method, headers=headers, **options)
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self.request("GET", path, **options)

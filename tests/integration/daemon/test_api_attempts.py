@@ -50,6 +50,14 @@ def test_the_same_id_with_other_content_is_refused(device: DeviceUnderTest) -> N
     assert count(device) == (1, 1)
 
 
+def test_a_refusal_for_an_id_says_which_attempt_of_a_batch_it_was(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    ada.post("/attempts", json=attempt(id=ATTEMPT_ID))
+    problem = ada.post("/attempts", json=[attempt(), attempt(id=ATTEMPT_ID, correct=False)]).get_json()
+    assert [error["path"] for error in problem["errors"]] == ["$[1]"]
+    assert count(device) == (1, 1)
+
+
 @pytest.mark.parametrize("wrap", [lambda a: {"attempts": a}, lambda a: a], ids=["object", "list"])
 def test_many_answers_are_recorded_in_order(device: DeviceUnderTest, wrap: Any) -> None:
     ada = device.signed_in()

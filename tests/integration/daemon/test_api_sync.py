@@ -168,3 +168,11 @@ def test_a_round_that_takes_long_is_answered_as_unfinished(device: DeviceUnderTe
     assert (answer.status_code, answer.get_json()["finished"], answer.get_json()["outcome"]) == (202, False, None)
     rounds.let_go.release()
     on_demand.close()
+
+
+def test_metrics_tell_what_waits_and_in_which_state_sync_is(device: DeviceUnderTest) -> None:
+    device.signed_in().post("/attempts", json=attempt())
+    text = device.client.get("/metrics").get_data(as_text=True)
+    assert "carrel_operations_pending 1.0" in text
+    assert 'carrel_sync_state{state="pending"} 1.0' in text
+    assert 'carrel_sync_state{state="synced"} 0.0' in text

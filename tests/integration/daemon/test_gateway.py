@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from daemon import gateway as gateway_module
+from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway, check_url
 from daemon.identity import Identity
 from daemon.records import NewAttempt
 from daemon.sync.round import SyncRound
-from domain.errors import CloudUnreachable, InvalidConfig
+from domain.errors import CloudUnreachable, Forbidden, InvalidConfig
 from domain.wire import HeadAnswer, Limits, PushAnswer, compress, to_json
 from tests.support.device import ADA, QUESTIONS, DeviceUnderTest, open_device
 
@@ -123,6 +124,15 @@ def _identity(device: DeviceUnderTest) -> Identity:
     identity = device.rounds._identity
     identity.forget_cached()
     return identity
+
+
+def test_a_code_that_the_school_does_not_take_is_told_from_a_token_that_it_does_not_know(
+    device: DeviceUnderTest, opened: Callable[[str], HttpGateway]
+) -> None:
+    refusal = http("403 Forbidden", b'{"code":"enrolment_refused","detail":"The code is wrong."}', PROBLEM)
+    with answering(sending(refusal)) as url, pytest.raises(Forbidden) as refused:
+        Enrolment(device.rounds._identity, opened).enrol(url, "KQ4M-7TXD-2PFH", "desk")
+    assert refused.value.code == "enrolment_refused"
 
 
 def test_an_answer_that_acknowledges_something_else_settles_nothing(device: DeviceUnderTest, opened: Callable[[str], HttpGateway]) -> None:
