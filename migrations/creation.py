@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain.errors import OperatorError, SchemaError
-from migrations.draft import NEVER_SEEN, Draft, draft
+from migrations.draft import NEVER_SEEN, Draft, drafts
 from migrations.files import Kind, MigrationFile, files_in
 from migrations.history import HEAD
 from migrations.runner import Migrations, open_migrations
@@ -25,6 +25,8 @@ from migrations.scratch import Scratch, schema_of_models
 from migrations.template import empty_file, filled_file
 
 SLUG_LENGTH_MAX = 60
+# Statements for which a file is not one transaction.
+_PIECE = re.compile(r"\A(CREATE|DROP)[ A-Z]* INDEX |\AALTER TABLE \S+ (ADD|DROP|VALIDATE) CONSTRAINT ")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def create_auto(kind: Kind, folder: Path, text: str, models: ModelSet, scratch: 
     want = schema_of_models(kind, models, scratch)
     with scratch() as url:
         have = _migrate(kind, url, new.before)
-        up, down = draft(kind, have, want), draft(kind, want, have)
+        up, down = drafts(kind, have, want)
         if not differences(want, have):
             return Created(None)
         _demand_drafted(up)
@@ -107,8 +109,10 @@ def _warnings(up: Draft, irreversible: str | None) -> list[str]:
     found = [f"{warning[0].upper()}{warning[1:]}." for warning in up.warnings]
     if irreversible:
         found.append(f"The file has no way back: {irreversible}.")
-    if up.piecewise and any("INDEX" not in statement for statement in up.statements):
-        found.append("The file is not one transaction, because of its indexes: a file of their own would leave the rest in one.")
+    if up.piecewise and not all(_PIECE.search(statement) for statement in up.statements):
+        found.append(
+            "The file is not one transaction, because of its indexes or constraints: a file of their own would leave the rest in one."
+        )
     return [*found, *NEVER_SEEN]
 
 

@@ -36,25 +36,32 @@ class Draft:
     piecewise: bool = False
 
 
-def draft(kind: Kind, have: Schema, want: Schema) -> Draft:
-    """The way from `have` to `want`, two schemas of this kind of database; empty when they are equal."""
-    drafter = _Postgres(have, want) if kind == "cloud" else _Sqlite(have, want)
-    drafter.run()
-    return drafter.draft
+def drafts(kind: Kind, have: Schema, want: Schema) -> tuple[Draft, Draft]:
+    """The way from `have` to `want` and the way back, two schemas of this kind of database; empty when they are equal.
+
+    Both are in pieces or neither is, as the two functions of one file must be.
+    """
+    piecewise = kind == "cloud" and any(_needs_pieces(d) for d in (*differences(want, have), *differences(have, want)))
+    drafter = _Postgres if kind == "cloud" else _Sqlite
+    return drafter(have, want, piecewise).run(), drafter(want, have, piecewise).run()
+
+
+def _needs_pieces(difference: Difference) -> bool:
+    """Whether PostgreSQL refuses it in a transaction (CONCURRENTLY), or would hold a lock there for long (VALIDATE)."""
+    return difference.part == "index" or (difference.part == "constraint" and difference.wanted is not None)
 
 
 class _Drafter:
     """The steps, in an order in which nothing refers to what is not there yet, or not there any more."""
 
-    kind: Kind
-
-    def __init__(self, have: Schema, want: Schema) -> None:
+    def __init__(self, have: Schema, want: Schema, piecewise: bool) -> None:
         self.have = have
         self.want = want
-        self.draft = Draft()
+        self.draft = Draft(piecewise=piecewise)
         self.differences = differences(want, have)
 
-    def run(self) -> None:
+    def run(self) -> Draft:
+        """Take all steps."""
         for step in (
             self._drop_triggers,
             self._drop_indexes,
@@ -71,6 +78,7 @@ class _Drafter:
             self._refuse_options,
         ):
             step()
+        return self.draft
 
     # --- what the steps are made of
 
@@ -113,7 +121,7 @@ class _Drafter:
                 continue
             self._do(table.definition)
             for text in table.indexes.values():
-                self._do(text)
+                self._create_index(text)
 
     def _add_columns(self) -> None:
         for difference in self._of("column"):
@@ -147,7 +155,10 @@ class _Drafter:
     def _create_indexes(self) -> None:
         for difference in self._of("index"):
             if difference.wanted:
-                self._do(difference.wanted)
+                self._create_index(difference.wanted)
+
+    def _create_index(self, text: str) -> None:
+        self._do(text)
 
     def _change_routines(self) -> None:
         for difference in self._of("routine"):
@@ -233,21 +244,19 @@ class _Sqlite(_Drafter):
 class _Postgres(_Drafter):
     """Indexes of existing tables CONCURRENTLY, constraints in two steps, so that no statement stops the school for long."""
 
-    def run(self) -> None:
-        self.draft.piecewise = any(True for _ in self._of("index"))
+    def run(self) -> Draft:
         super().run()
         if self.draft.piecewise:
             self.draft.statements = [statement for one in self.draft.statements for statement in _repeatable(one)]
+        return self.draft
 
     def _drop_indexes(self) -> None:
         for difference in self._of("index"):
             if difference.found:
                 self._do(f"DROP INDEX CONCURRENTLY {quoted(difference.name)}")
 
-    def _create_indexes(self) -> None:
-        for difference in self._of("index"):
-            if difference.wanted:
-                self._do(difference.wanted.replace("INDEX ", "INDEX CONCURRENTLY ", 1))
+    def _create_index(self, text: str) -> None:
+        self._do(text.replace("INDEX ", "INDEX CONCURRENTLY ", 1) if self.draft.piecewise else text)
 
     def _drop_trigger(self, difference: Difference) -> str:
         return f"DROP TRIGGER {quoted(difference.name)} ON {quoted(difference.table)}"

@@ -152,11 +152,13 @@ class Partitioning:
             self._execute(f"ALTER TABLE {DEFAULT} ADD CONSTRAINT {HOLD} CHECK (NOT (id IS NOT NULL AND {within})) NOT VALID")
 
         def attach() -> None:
-            # No lock so far that a reader or writer would notice; the ones of the last three statements last for an instant.
+            # No lock before that on the whole table is one that a reader or writer would notice; from there on it is an instant.
             self._execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
             self._execute(f"INSERT INTO {name} SELECT * FROM {DEFAULT} WHERE {within}")
             self._execute(f"DELETE FROM {DEFAULT} WHERE {within}")
             self._execute(f"ALTER TABLE {DEFAULT} VALIDATE CONSTRAINT {HOLD}")
+            # A row on its way into the default partition at the moment of ATTACH would be refused by PostgreSQL; so nobody is on the way.
+            self._execute(f"LOCK TABLE ONLY {TABLE} IN SHARE ROW EXCLUSIVE MODE")
             self._execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')")
             self._let_go()
 

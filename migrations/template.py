@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 '''
-_ATOMIC = "# Indexes are built CONCURRENTLY, which no transaction allows; every statement may run again.\nATOMIC = False\n\n"
+_ATOMIC = (
+    "# No transaction: CONCURRENTLY allows none, and VALIDATE would hold its locks. Every statement may run again.\nATOMIC = False\n\n"
+)
 _IRREVERSIBLE = "IRREVERSIBLE = {reason}\n\n"
 _FUNCTION = "\ndef {name}(migrator: Any, database: Any, *, fake: bool = False) -> None:\n{body}\n"
 _EMPTY_UP = '    # migrator.sql("ALTER TABLE … ADD COLUMN … NOT NULL DEFAULT …")\n    raise NotImplementedError'
