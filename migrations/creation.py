@@ -102,7 +102,7 @@ def create_auto(kind: Kind, folder: Path, text: str, models: ModelSet, scratch: 
 def _source(kind: Kind, text: str, up: Draft, down: Draft, irreversible: str | None) -> str:
     # For PostgreSQL a percent sign is written twice, since psycopg2 looks for parameters.
     statements = [[s.replace("%", "%%") if kind == "cloud" else s for s in d.statements] for d in (up, down)]
-    return filled_file(text, *statements, piecewise=up.piecewise, irreversible=irreversible)
+    return filled_file(text, *statements, piecewise=up.piecewise, irreversible=irreversible, accepted=up.accepted)
 
 
 def _warnings(up: Draft, irreversible: str | None) -> list[str]:

@@ -28,12 +28,14 @@ class Draft:
     """Statements in the order in which they run; what has to be written by hand instead; what a person should know.
 
     `piecewise`: the statements must run one by one, outside a transaction, and can be repeated after a part of them was done.
+    `accepted`: rules of the lint that they break, and why they may (migrations.lint).
     """
 
     statements: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     piecewise: bool = False
+    accepted: dict[str, str] = field(default_factory=dict)
 
 
 def drafts(kind: Kind, have: Schema, want: Schema) -> tuple[Draft, Draft]:
@@ -247,7 +249,10 @@ class _Postgres(_Drafter):
     def run(self) -> Draft:
         super().run()
         if self.draft.piecewise:
-            self.draft.statements = [statement for one in self.draft.statements for statement in _repeatable(one)]
+            once = self.draft.statements
+            self.draft.statements = [statement for one in once for statement in _repeatable(one)]
+            if any(" ADD CONSTRAINT " in one for one in once) and not any(" DROP CONSTRAINT " in one for one in once):
+                self.draft.accepted = {"ban-drop-constraint": "only what an earlier, broken run of this file made is dropped"}
         return self.draft
 
     def _drop_indexes(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 LINE_LENGTH = 140
 
@@ -16,6 +16,7 @@ from typing import Any
 _ATOMIC = (
     "# No transaction: CONCURRENTLY allows none, and VALIDATE would hold its locks. Every statement may run again.\nATOMIC = False\n\n"
 )
+_ACCEPTED = "ACCEPTED = {{{rules}}}\n\n"
 _IRREVERSIBLE = "IRREVERSIBLE = {reason}\n\n"
 _FUNCTION = "\ndef {name}(migrator: Any, database: Any, *, fake: bool = False) -> None:\n{body}\n"
 _EMPTY_UP = '    # migrator.sql("ALTER TABLE … ADD COLUMN … NOT NULL DEFAULT …")\n    raise NotImplementedError'
@@ -29,9 +30,12 @@ def empty_file(text: str) -> str:
     return _head(text) + _FUNCTION.format(name="migrate", body=_EMPTY_UP) + "\n" + _FUNCTION.format(name="rollback", body=_EMPTY_DOWN)
 
 
-def filled_file(text: str, up: Sequence[str], down: Sequence[str], *, piecewise: bool, irreversible: str | None) -> str:
-    """A file of statements. Without a way back when `irreversible` gives the reason."""
+def filled_file(
+    text: str, up: Sequence[str], down: Sequence[str], *, piecewise: bool, irreversible: str | None, accepted: Mapping[str, str]
+) -> str:
+    """A file of statements. Without a way back when `irreversible` gives the reason; `accepted`: the lint's rules it may break, and why."""
     parts = [_head(text), _ATOMIC if piecewise else ""]
+    parts += [_ACCEPTED.format(rules=", ".join(f"{_literal(rule)}: {_literal(why)}" for rule, why in accepted.items()))] if accepted else []
     if irreversible:
         parts += [_IRREVERSIBLE.format(reason=_literal(irreversible)), _FUNCTION.format(name="migrate", body=_calls(up))]
     else:

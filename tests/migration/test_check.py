@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from cloud_api.embedded import DatabaseServer
 from migrations import cli
 from migrations.check import Finding, check, in_registry
+from migrations.engines import Limits, PostgresEngine
+from migrations.partitioning import Partitioning
 from migrations.runner import open_migrations, upgrade_cloud, upgrade_device
 from migrations.schema import postgres, sqlite
 from migrations.schema.description import Execute, Schema, differences
@@ -209,6 +211,19 @@ def invoke(target: Target, *arguments: str) -> Result:
 def test_what_the_shipped_files_make_has_no_drift(shipped: Target) -> None:
     result = invoke(shipped)
     assert (result.exit_code, result.stdout) == (0, f"{shipped.kind}: database, history, files, models and registry agree\n")
+
+
+def test_partitioning_is_no_drift(cloud: Target) -> None:
+    upgrade_cloud(cloud.url)
+    engine = PostgresEngine(cloud.url, Limits())
+    engine.connect()
+    try:
+        before = engine.schema()
+        assert Partitioning(engine).run()
+        engine.connect()
+        assert [str(difference) for difference in differences(before, engine.schema())] == []
+    finally:
+        engine.close()
 
 
 def test_a_drift_ends_with_1_and_can_be_read_by_people_and_programs(shipped: Target) -> None:
