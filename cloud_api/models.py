@@ -100,7 +100,7 @@ class User(SyncedRow):
 
     class Meta:
         table_name = "users"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _index(User, "idx_users_username", User.school_id, SQL("lower(username)"), unique=True)
@@ -115,7 +115,7 @@ class Class(SyncedRow):
 
     class Meta:
         table_name = "classes"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _external(Class, "idx_classes_external")
@@ -129,7 +129,7 @@ class ClassMember(SyncedRow):
 
     class Meta:
         table_name = "class_members"
-        constraints = [_references("classes", "class_id"), _references("users", "user_id")]
+        constraints = (_references("classes", "class_id"), _references("users", "user_id"))
 
 
 _index(ClassMember, "idx_class_members_pair", ClassMember.school_id, ClassMember.class_id, ClassMember.user_id, unique=True)
@@ -145,7 +145,7 @@ class StudentProfile(SyncedRow):
 
     class Meta:
         table_name = "student_profiles"
-        constraints = [_references("users", "id")]
+        constraints = (_references("users", "id"),)
 
 
 _index(StudentProfile, "idx_student_profiles_feed", StudentProfile.school_id, StudentProfile.feed_no)
@@ -165,7 +165,7 @@ class Topic(SyncedRow):
 
     class Meta:
         table_name = "topics"
-        constraints = [_references("schools", "school_id"), _references("topics", "parent_id")]
+        constraints = (_references("schools", "school_id"), _references("topics", "parent_id"))
 
 
 _external(Topic, "idx_topics_external")
@@ -179,7 +179,7 @@ class TopicPrerequisite(SyncedRow):
 
     class Meta:
         table_name = "topic_prerequisites"
-        constraints = [_references("topics", "topic_id"), _references("topics", "prerequisite_topic_id")]
+        constraints = (_references("topics", "topic_id"), _references("topics", "prerequisite_topic_id"))
 
 
 _index(
@@ -202,7 +202,7 @@ class Concept(SyncedRow):
 
     class Meta:
         table_name = "concepts"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _external(Concept, "idx_concepts_external")
@@ -222,7 +222,7 @@ class Question(SyncedRow):
 
     class Meta:
         table_name = "questions"
-        constraints = [_references("topics", "topic_id")]
+        constraints = (_references("topics", "topic_id"),)
 
 
 _external(Question, "idx_questions_external")
@@ -269,7 +269,7 @@ class ConceptMastery(Model):
 
     class Meta:
         table_name = "concept_mastery"
-        constraints = [_references("users", "student_id")]
+        constraints = (_references("users", "student_id"),)
         primary_key = False
 
 
@@ -291,7 +291,7 @@ class MasteryFold(Model):
 
     class Meta:
         table_name = "mastery_folds"
-        constraints = [_references("users", "student_id")]
+        constraints = (_references("users", "student_id"),)
         primary_key = CompositeKey("school_id", "student_id")
 
 
@@ -306,7 +306,7 @@ class StudyPlan(SyncedRow):
 
     class Meta:
         table_name = "study_plans"
-        constraints = [_references("users", "student_id")]
+        constraints = (_references("users", "student_id"),)
 
 
 _index(StudyPlan, "idx_study_plans_feed", StudyPlan.school_id, StudyPlan.student_id, StudyPlan.feed_no)
@@ -327,7 +327,7 @@ class StudyPlanItem(SyncedRow):
 
     class Meta:
         table_name = "study_plan_items"
-        constraints = [_references("study_plans", "plan_id"), _references("concepts", "concept_id")]
+        constraints = (_references("study_plans", "plan_id"), _references("concepts", "concept_id"))
 
 
 _index(StudyPlanItem, "idx_study_plan_items_feed", StudyPlanItem.school_id, StudyPlanItem.student_id, StudyPlanItem.feed_no)
@@ -348,7 +348,7 @@ class Device(Row):
 
     class Meta:
         table_name = "devices"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
         table_settings = ("WITH (fillfactor = 70)",)
 
 
@@ -364,7 +364,7 @@ class DeviceIncarnation(Model):
     class Meta:
         table_name = "device_incarnations"
         primary_key = CompositeKey("school_id", "no")
-        constraints = [_references("devices", "device_id"), SQL("UNIQUE (school_id, device_id, incarnation)")]
+        constraints = (_references("devices", "device_id"), SQL("UNIQUE (school_id, device_id, incarnation)"))
         table_settings = ("WITH (fillfactor = 70)",)
 
 
@@ -377,7 +377,7 @@ class DeviceGrant(Row):
 
     class Meta:
         table_name = "device_grants"
-        constraints = [_references("devices", "device_id")]
+        constraints = (_references("devices", "device_id"),)
 
 
 _index(
@@ -415,7 +415,7 @@ class EnrolmentCode(Row):
 
     class Meta:
         table_name = "enrolment_codes"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 # --- sync
@@ -432,7 +432,7 @@ class Tombstone(Model):
 
     class Meta:
         table_name = "tombstones"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
         primary_key = CompositeKey("school_id", "scope", "table", "row_id")
 
 
@@ -456,7 +456,7 @@ class DeadLetter(Row):
 
     class Meta:
         table_name = "dead_letters"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _index(DeadLetter, "idx_dead_letters_row", DeadLetter.school_id, DeadLetter.row_id)
@@ -477,7 +477,7 @@ class SyncConflict(Row):
 
     class Meta:
         table_name = "sync_conflicts"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _index(SyncConflict, "idx_sync_conflicts_row", SyncConflict.school_id, SyncConflict.table, SyncConflict.row_id)
@@ -492,7 +492,7 @@ class AuditLog(Row):
 
     class Meta:
         table_name = "audit_log"
-        constraints = [_references("schools", "school_id")]
+        constraints = (_references("schools", "school_id"),)
 
 
 _index(AuditLog, "idx_audit_log_time", AuditLog.school_id, AuditLog.at_ms)

@@ -290,8 +290,7 @@ def test_a_database_that_does_not_exist_is_not_made(device: Target) -> None:
     assert [path.name for path in device.folder.path.parent.iterdir()] == ["files"]
 
 
-def test_checking_leaves_no_scratch_database_behind(shipped: Target) -> None:
-    if shipped.kind == "device":
-        pytest.skip("scratch databases of a device are temporary files")
-    invoke(shipped)
-    assert shipped.sql("SELECT datname FROM pg_database WHERE datname LIKE 'carrel_scratch_%%'") == []
+def test_checking_leaves_no_scratch_database_behind(cloud: Target) -> None:
+    upgrade_cloud(cloud.url)
+    assert invoke(cloud).exit_code == 0
+    assert cloud.sql("SELECT datname FROM pg_database WHERE datname LIKE 'carrel_scratch_%%'") == []

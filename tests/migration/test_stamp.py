@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from domain.errors import AlreadyRunning, OperatorError, SchemaError
 from migrations import cli, runner
 from migrations.files import Kind, files_in
+from migrations.lock import owning
 from tests.migration.conftest import Folder, Target
 
 
@@ -127,10 +129,6 @@ def test_yes_and_json_ask_nobody(device: Target, at: tuple[str, ...]) -> None:
     assert report == {"db": "device", "dropped": ["0002_table_2"], "recorded": [], "current": "0001_table_1"}
 
 
-def test_a_stamp_waits_for_no_daemon_but_refuses(device: Target, at: tuple[str, ...]) -> None:
-    from pathlib import Path
-
-    from migrations.lock import owning
-
+def test_nothing_is_stamped_while_a_daemon_works_on_the_file(device: Target, at: tuple[str, ...]) -> None:
     with owning(Path(device.url.removeprefix("sqlite:///"))), pytest.raises(AlreadyRunning):
         stamp(device, "head")

@@ -17,6 +17,7 @@ from cloud_api.database import CloudDatabase
 from cloud_api.sync import pull, push
 from daemon import inbox, outbox, records
 from daemon.sync import push as device_push
+from domain.errors import CloudUnreachable
 from domain.wire import OperationVerdict
 from tests.simulation.world import Violated, World
 
@@ -39,7 +40,7 @@ def settled_before_the_answer(patch: pytest.MonkeyPatch) -> None:
     def hopeful(self: device_push.Pusher, batch: Any, sent: Any, identity: Any) -> Any:
         try:
             return sent.result()
-        except Exception:
+        except CloudUnreachable:
             seq = batch.after.acked_op_no - batch.place.seq_base
             return device_push.PushAnswer(seq, batch.after.chain.hex(), [], [], 1, identity.server_epoch, self._limits, 30.0)
 

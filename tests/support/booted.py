@@ -22,6 +22,7 @@ COMMAND_MAX_S = 60.0
 POLL_S = 0.1
 # Where the interpreter of the tests is found inside; that of /usr stays where it is.
 INNER_PYTHON = Path("/opt/python")
+_NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "true")
 COMMAND = """#!/opt/carrel/bin/python
 from daemon.cli import main
 main()
@@ -32,10 +33,15 @@ def why_not() -> str | None:
     """What is missing on this machine, or None."""
     if os.geteuid() != 0:
         return "needs root"
-    if missing := [name for name in ("systemd-nspawn", "nsenter", "systemd-sysusers", "setpriv") if shutil.which(name) is None]:
+    if missing := [name for name in ("systemd-nspawn", "nsenter", "unshare", "systemd-sysusers", "setpriv") if shutil.which(name) is None]:
         return f"needs {', '.join(missing)}"
     if not Path("/lib").is_symlink() or not Path("/usr/lib/systemd/systemd").exists():
         return "needs systemd, and everything of the system in /usr"
+    if (
+        not os.access("/sys/fs/cgroup", os.W_OK)
+        or subprocess.run(_NAMESPACES, capture_output=True, timeout=COMMAND_MAX_S, check=False).returncode
+    ):
+        return "needs a machine that may make containers"
     return None
 
 

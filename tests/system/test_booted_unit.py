@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from domain.errors import NotEnrolled
 from tests.support.booted import Machine, booted, why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+MISSING = why_not()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 UNIT = "carrel.service"
 STOP_MAX_S = 3.0
 
@@ -36,6 +36,13 @@ def status(machine: Machine) -> str:
     return str(json.loads(done.stdout)["state"])
 
 
+def wait_for_another(machine: Machine, before: str) -> None:
+    """Until a daemon is ready that is not the process `before`."""
+    machine.wait_for(
+        lambda: machine.shown(UNIT, "ActiveState") == "active" and machine.shown(UNIT, "MainPID") not in ("0", before), "the new daemon"
+    )
+
+
 def as_the_daemon(machine: Machine, *command: str) -> tuple[int, str]:
     """Exit code and output of a command with the daemon's account and its view of the files."""
     ids = [machine.run("id", option, "carrel").stdout.strip() for option in ("-u", "-g")]
@@ -51,8 +58,8 @@ def test_the_start_succeeds_when_the_daemon_answers(machine: Machine) -> None:
 
 
 def test_the_daemons_process_has_no_privilege_left(machine: Machine) -> None:
-    text = Path("/proc") / machine.shown(UNIT, "MainPID") / "status"
-    lines = dict(line.split(":\t", 1) for line in machine.run("cat", str(text)).stdout.splitlines())
+    text = machine.run("cat", f"/proc/{machine.shown(UNIT, 'MainPID')}/status").stdout
+    lines = dict(line.split(":\t", 1) for line in text.splitlines())
     assert [int(lines[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")] == [0, 0, 0, 0]
     assert (lines["NoNewPrivs"], lines["Seccomp"], lines["Umask"]) == ("1", "2", "0077")
     assert "0" not in lines["Uid"].split()
@@ -71,7 +78,7 @@ def test_the_daemon_reads_and_writes_nothing_of_others(machine: Machine) -> None
         "mkdir -p /home/ada /var/lib/other && echo answer | tee /home/ada/diary >/tmp/note && chmod -R a+rwX /home /var/lib/other",
     )
     assert as_the_daemon(machine, "cat", "/var/lib/carrel/daemon.json")[0] == 0
-    assert as_the_daemon(machine, "cat", "/proc/sys/kernel/random/boot_id")[0] == 0
+    assert as_the_daemon(machine, "cat", "/proc/sys/kernel/random/boot_id")[0] == 0  # daemon/boot.py
     assert as_the_daemon(machine, "cat", "/home/ada/diary")[0] != 0
     assert as_the_daemon(machine, "cat", "/tmp/note")[0] != 0
     code, said = as_the_daemon(machine, "touch", "/var/lib/other/file")
@@ -81,9 +88,7 @@ def test_the_daemon_reads_and_writes_nothing_of_others(machine: Machine) -> None
 def test_a_daemon_that_is_killed_is_started_again(machine: Machine) -> None:
     before = machine.shown(UNIT, "MainPID")
     machine.run("systemctl", "kill", "-s", "KILL", UNIT)
-    machine.wait_for(
-        lambda: machine.shown(UNIT, "ActiveState") == "active" and machine.shown(UNIT, "MainPID") not in ("0", before), "the new daemon"
-    )
+    wait_for_another(machine, before)
     assert status(machine) == "not_enrolled"
 
 
@@ -95,9 +100,7 @@ def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
     machine.run("systemctl", "restart", UNIT)
     before = machine.shown(UNIT, "MainPID")
     machine.run("kill", "-STOP", before)
-    machine.wait_for(
-        lambda: machine.shown(UNIT, "ActiveState") == "active" and machine.shown(UNIT, "MainPID") not in ("0", before), "the new daemon"
-    )
+    wait_for_another(machine, before)
     machine.run("rm", "-r", drop_in)
     machine.run("systemctl", "daemon-reload")
     assert status(machine) == "not_enrolled"
@@ -108,7 +111,7 @@ def test_a_stop_is_orderly_and_short(machine: Machine) -> None:
     assert [machine.shown(UNIT, name) for name in ("ActiveState", "Result", "ExecMainStatus")] == ["inactive", "success", "0"]
     begun_us, ended_us = (int(machine.shown(UNIT, f"{name}TimestampMonotonic")) for name in ("ActiveExit", "InactiveEnter"))
     assert (ended_us - begun_us) / 1e6 < STOP_MAX_S
-    assert machine.run("ls", "/var/lib/carrel").stdout.split().count("daemon.json") == 0
+    assert "daemon.json" not in machine.run("ls", "/var/lib/carrel").stdout.split()
 
 
 def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:

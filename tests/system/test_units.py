@@ -7,7 +7,10 @@ import os
 import plistlib
 import re
 import shutil
+import socket
+import struct
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -256,6 +259,27 @@ def test_the_page_explains_every_hardening_line(unit: str) -> None:
     keys = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
     assert len(keys) > 8
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PASSCRED"), reason="needs Linux")
+def test_the_server_tells_systemd_itself_when_it_listens(fresh_database: str, tmp_path: Path) -> None:
+    """Type=notify with NotifyAccess=main: it is gunicorn that says so, and its main process."""
+    assert (value("carrel-cloud.service", "Type"), value("carrel-cloud.service", "NotifyAccess")) == ("notify", "main")
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.settimeout(COMMAND_TIMEOUT_S)
+        manager.bind(str(address))
+        environ = os.environ | {"NOTIFY_SOCKET": str(address), DATABASE_URL_VARIABLE: fresh_database}
+        command = [sys.executable, "-m", "cloud_api.cli", "serve", "--port", "0", "--workers", "1"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            message, [(_, _, credentials)], _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+        finally:
+            process.terminate()
+            process.wait(COMMAND_TIMEOUT_S)
+    assert message.startswith(b"READY=1")
+    assert struct.unpack("3i", credentials)[0] == process.pid
 
 
 # --- launchd, of which no tool on other systems knows the keys
