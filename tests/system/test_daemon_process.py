@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,30 @@ class Server:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.1)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._taken: list[socket.socket] = []
         self.asked = threading.Event()
-        threading.Thread(target=self._take, daemon=True).start()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._take, daemon=True)
+        self._thread.start()
 
     def _take(self) -> None:
-        try:
-            while True:
-                connection, _ = self._listener.accept()
-                self._taken.append(connection)
-                if connection.recv(1):
-                    self.asked.set()
-        except OSError:
-            return
+        """Holds on to every connection until the end. Only this thread closes them: none is taken that nobody closes."""
+        with ExitStack() as taken:
+            taken.enter_context(self._listener)
+            while not self._stopping.is_set():
+                try:
+                    connection, _ = self._listener.accept()
+                except TimeoutError:
+                    continue
+                taken.enter_context(connection).settimeout(WAIT_S)
+                with suppress(OSError):
+                    if connection.recv(1):
+                        self.asked.set()
 
     def close(self) -> None:
-        for connection in (self._listener, *self._taken):
-            connection.close()
+        self._stopping.set()
+        self._thread.join(2 * WAIT_S)
 
 
 class _Enrolling(BaseHTTPRequestHandler):
