@@ -9,7 +9,6 @@ Ada and Ben use the device, Cleo is only known by name, Dan is their teacher. Id
 from __future__ import annotations
 
 import atexit
-import atexit
 import json
 import shutil
 import sqlite3
