@@ -24,7 +24,6 @@ class Rule(StrEnum):
 
     LATER = "later_clock"
     TEACHER_FIRST = "teacher_first"  # a field the school owns, and the school has set it
-    DELETED = "deleted"  # deletion beats a concurrent edit
 
 
 @dataclass(frozen=True, slots=True)

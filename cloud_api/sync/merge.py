@@ -144,9 +144,10 @@ class Merger:
     def _write(self, changed: Sequence[_Working]) -> None:
         for working in changed:
             working.row |= {"feed_no": self._target.number(working.seqs[-1]), "origin_no": _SERVER_ORIGIN}
-        write: Callable[[Sequence[_Working]], None] = lambda part: upsert_rows(  # noqa: E731
-            self._cursor, self._table, self._target.school_id, [w.row for w in part]
-        )
+
+        def write(part: Sequence[_Working]) -> None:
+            upsert_rows(self._cursor, self._table, self._target.school_id, [w.row for w in part])
+
         for refused in write_bisected(self._cursor, changed, write):
             for seq in refused.seqs:
                 self._batch.refuse(seq, Rejection.REFUSED, "The database does not take this row.")

@@ -16,12 +16,12 @@ def metrics(call: Call) -> Answer:
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
-    for name, help_, value in _figures(call.device.sync_state()):
+    status = call.device.sync_state()
+    for name, help_, value in _figures(status):
         Gauge(name, help_, registry=registry).set(value)
     state = Gauge("carrel_sync_state", "1 for the state that sync is in.", ["state"], registry=registry)
-    current = call.device.sync_state().state
     for known in STATES:
-        state.labels(known).set(known == current)
+        state.labels(known).set(known == status.state)
     return Answer(generate_latest(registry))
 
 
