@@ -71,6 +71,8 @@ def _external(model: Any, name: str) -> None:
 class ServerState(Model):
     one = BooleanField(primary_key=True, constraints=[SQL("DEFAULT true CHECK (one)")])
     epoch = UUIDField(constraints=[SQL("DEFAULT gen_random_uuid()")])
+    seal_key = BlobField(null=True)
+    sign_key = BlobField(null=True)
 
     class Meta:
         table_name = "server_state"
@@ -80,6 +82,7 @@ class School(Model):
     id = UUIDField(primary_key=True)
     name = TextField(constraints=[SQL("UNIQUE")])  # unique=True would stand for an index with a name of its own
     head = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    tombstone_floor = BigIntegerField(constraints=[SQL("DEFAULT 0")])
     created_at_ms = BigIntegerField()
 
     class Meta:
@@ -243,6 +246,7 @@ class QuestionAttempt(SyncedRow):
     purpose = TextField(constraints=[SQL("CHECK (purpose IN ('plan', 'review', 'quiz', 'free'))")])
     device_id = UUIDField()
     corrected_at_ms = BigIntegerField(null=True)
+    time_doubtful = BooleanField(null=True)
 
     class Meta:
         table_name = "question_attempts"
@@ -345,6 +349,9 @@ class Device(Row):
     last_seen_ms = BigIntegerField(null=True)
     clock_offset_ms = BigIntegerField(null=True)
     revoked_at_ms = BigIntegerField(null=True)
+    first_sync_until_ms = BigIntegerField(null=True)
+    seal_key = BlobField(null=True)
+    verify_key = BlobField(null=True)
 
     class Meta:
         table_name = "devices"
@@ -359,6 +366,7 @@ class DeviceIncarnation(Model):
     incarnation = UUIDField()
     last_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
     chain = BlobField()
+    durable_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
     started_at_ms = BigIntegerField()
 
     class Meta:
@@ -462,18 +470,22 @@ class DeadLetter(Row):
 _index(DeadLetter, "idx_dead_letters_row", DeadLetter.school_id, DeadLetter.row_id)
 
 
-class SyncConflict(Row):
+class SyncConflict(SyncedRow):
+    student_id = UUIDField()
     table = TextField(column_name="table_name")
     row_id = UUIDField()
     field = TextField()
-    kept_value = JSONTextField(null=True)
-    kept_clock = JSONTextField(null=True)
-    lost_value = JSONTextField(null=True)
-    lost_clock = JSONTextField()
+    base_value = JSONField(null=True)
+    base_clock = JSONField(null=True)
+    kept_value = JSONField(null=True)
+    kept_clock = JSONField(null=True)
+    lost_value = JSONField(null=True)
+    lost_clock = JSONField()
     lost_raw_hlc = BigIntegerField()
     device_id = UUIDField()
     rule = TextField()
     created_at_ms = BigIntegerField()
+    restored_at_ms = BigIntegerField(null=True)
 
     class Meta:
         table_name = "sync_conflicts"
@@ -481,6 +493,7 @@ class SyncConflict(Row):
 
 
 _index(SyncConflict, "idx_sync_conflicts_row", SyncConflict.school_id, SyncConflict.table, SyncConflict.row_id)
+_index(SyncConflict, "idx_sync_conflicts_feed", SyncConflict.school_id, SyncConflict.student_id, SyncConflict.feed_no)
 
 
 class AuditLog(Row):

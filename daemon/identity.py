@@ -112,8 +112,9 @@ class Identity:
 def _store(conn: sqlite3.Connection, identity: DeviceIdentity, incarnation: Id, now_ms: int) -> None:
     conn.execute("DELETE FROM identity")
     conn.execute(
-        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, enrolled_at_ms) VALUES (1, ?, ?, ?, ?, ?, ?)",
-        (identity.device_id, identity.school_id, identity.school_name, identity.cloud_url, identity.server_epoch, now_ms),
+        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, instance, enrolled_at_ms)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+        (identity.device_id, identity.school_id, identity.school_name, identity.cloud_url, identity.server_epoch, incarnation, now_ms),
     )
     outbox.start_incarnation(conn, incarnation, resend_all=True)
     inbox.start_over(conn)  # the server may be another than before

@@ -50,17 +50,17 @@ def start_over(conn: sqlite3.Connection) -> None:
     for table in TABLES:
         conn.execute(f"UPDATE {table} SET feed_no = 0 WHERE feed_no <> 0")
     conn.execute("UPDATE shadows SET data = json_set(data, '$.feed_no', 0)")
-    conn.execute("UPDATE sync_progress SET rebaselining = 1")
+    conn.execute("UPDATE sync_progress SET rebaselining = 'server_rows'")
 
 
 def _finish_rebaselining(conn: sqlite3.Connection) -> None:
     """Everything was pulled again: a row that is the server's word alone, and was not among it, is no more. Students' rows are never removed so."""
-    if not conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining = 1").fetchone():
+    if not conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining <> 'no'").fetchone():
         return
     for table in TABLES.values():
         if table.policy is Policy.SERVER:
             conn.execute(f"DELETE FROM {table.name} WHERE feed_no = 0")
-    conn.execute("UPDATE sync_progress SET rebaselining = 0")
+    conn.execute("UPDATE sync_progress SET rebaselining = 'no'")
 
 
 def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> int:

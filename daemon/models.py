@@ -156,7 +156,7 @@ class StudentProfile(pw.Model):
 
 
 class QuestionAttempt(pw.Model):
-    """One answer. `corrected_at_ms` is the server's correction of a wrong clock."""
+    """One answer. `corrected_at_ms` is the server's correction of a wrong clock, `time_doubtful` its word that the time is a guess."""
 
     id = pw.TextField(primary_key=True)
     student_id = pw.TextField()
@@ -169,6 +169,7 @@ class QuestionAttempt(pw.Model):
     purpose = pw.TextField()
     device_id = pw.TextField()
     corrected_at_ms = pw.BigIntegerField(null=True)
+    time_doubtful = pw.IntegerField(null=True)
     feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
 
@@ -263,6 +264,35 @@ class StudyPlanItem(pw.Model):
 StudyPlanItem.add_index(StudyPlanItem.plan_id, StudyPlanItem.day, StudyPlanItem.position, name="idx_study_plan_items_plan")
 
 
+class SyncConflict(pw.Model):
+    """A value that lost a merge, as the server keeps it. Values and clocks are JSON."""
+
+    id = pw.TextField(primary_key=True)
+    student_id = pw.TextField()
+    table_name = pw.TextField()
+    row_id = pw.TextField()
+    field = pw.TextField()
+    base_value = pw.TextField(null=True)
+    base_clock = pw.TextField(null=True)
+    kept_value = pw.TextField(null=True)
+    kept_clock = pw.TextField(null=True)
+    lost_value = pw.TextField(null=True)
+    lost_clock = pw.TextField()
+    device_id = pw.TextField()
+    rule = pw.TextField()
+    created_at_ms = pw.BigIntegerField()
+    restored_at_ms = pw.BigIntegerField(null=True)
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "sync_conflicts"
+        strict_tables = True
+
+
+SyncConflict.add_index(SyncConflict.student_id, SyncConflict.created_at_ms, name="idx_sync_conflicts_student")
+
+
 class Identity(pw.Model):
     """Which device of which school this is: one row, or none."""
 
@@ -272,6 +302,9 @@ class Identity(pw.Model):
     school_name = pw.TextField()
     cloud_url = pw.TextField()
     server_epoch = pw.TextField()
+    instance = pw.TextField()
+    server_seal_key = pw.TextField(null=True)
+    server_verify_key = pw.TextField(null=True)
     enrolled_at_ms = pw.BigIntegerField()
 
     class Meta:
@@ -287,10 +320,13 @@ class SyncProgress(pw.Model):
     seq_base = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     acked_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     chain = pw.TextField()
-    rebaselining = pw.IntegerField(default=0, constraints=[pw.SQL("DEFAULT 0 CHECK (rebaselining IN (0, 1))")])
+    durable_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    rebaselining = pw.TextField(default="no", constraints=[pw.SQL("DEFAULT 'no' CHECK (rebaselining IN ('no', 'server_rows', 'all_rows'))")])
     last_contact_ms = pw.BigIntegerField(null=True)
     last_push_ms = pw.BigIntegerField(null=True)
     last_pull_ms = pw.BigIntegerField(null=True)
+    last_verify_ms = pw.BigIntegerField(null=True)
+    last_verify_result = pw.TextField(null=True)
 
     class Meta:
         table_name = "sync_progress"
@@ -311,6 +347,7 @@ class SyncOperation(pw.Model):
     mono_ms = pw.BigIntegerField()
     boot_no = pw.IntegerField(constraints=[pw.SQL("REFERENCES boots (boot_no)")])
     payload = pw.TextField()
+    base = pw.TextField(null=True)
     state = pw.TextField(default="pending", constraints=[pw.SQL("DEFAULT 'pending' CHECK (state IN ('pending', 'synced', 'rejected'))")])
     code = pw.TextField(null=True)
     message = pw.TextField(null=True)
@@ -379,5 +416,5 @@ class StudentSession(pw.Model):
 
 MODELS: tuple[type[pw.Model], ...] = (
     User, Class, ClassMember, Topic, TopicPrerequisite, Concept, Question, StudentProfile, QuestionAttempt, ConceptMastery, MasteryStale,
-    StudyPlan, StudyPlanItem, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, StudentSession,
+    StudyPlan, StudyPlanItem, SyncConflict, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, StudentSession,
 )  # fmt: skip

@@ -238,6 +238,8 @@ _TABLES = (
             _id("device_id"),
             # The server's correction of a wrong device clock; every holder folds by it once it is known.
             _time("corrected_at_ms", nullable=True, set_by_server=True),
+            # True where the server could only guess when the answer was given.
+            Column("time_doubtful", Kind.BOOLEAN, nullable=True, set_by_server=True),
         ),
     ),
     Table(
@@ -274,6 +276,30 @@ _TABLES = (
             _text("status", 16, choices=PLAN_ITEM_STATES, updatable=True),
             _date("moved_to", nullable=True, updatable=True),
             _json("clocks", 4_000, set_by_server=True),
+        ),
+    ),
+    # Values that lost a merge: whoever holds the student may read them.
+    Table(
+        "sync_conflicts",
+        Policy.SERVER,
+        ScopeKind.STUDENT,
+        "student_id",
+        (
+            _id(),
+            _id("student_id"),
+            _text("table_name", 40),
+            _id("row_id"),
+            _text("field", 40),
+            _json("base_value", 16_000, nullable=True),
+            _json("base_clock", 100, nullable=True),
+            _json("kept_value", 16_000, nullable=True),
+            _json("kept_clock", 100, nullable=True),
+            _json("lost_value", 16_000, nullable=True),
+            _json("lost_clock", 100),
+            _id("device_id"),  # whose push made the two meet
+            _text("rule", 40),
+            _time("created_at_ms"),
+            _time("restored_at_ms", nullable=True),
         ),
     ),
 )

@@ -42,6 +42,7 @@ class Lost:
 
     seq: int
     row_id: str
+    student_id: str
     raw_hlc: int
     loser: Loser
 
@@ -127,7 +128,8 @@ class Merger:
         merged = merge_fields(self._table, held.row, clocks, fields, clock)
         if merged.losers:
             self._result.losing.append(seq)
-            self._result.losers.extend(Lost(seq, held.row["id"], raw_hlc, loser) for loser in merged.losers)
+            student = held.row[self._table.scope_column or "id"]
+            self._result.losers.extend(Lost(seq, held.row["id"], student, raw_hlc, loser) for loser in merged.losers)
         if merged.changed or extra:
             held.row |= {**merged.changed, "clocks": merged.clocks, "_extra": {**(held.row["_extra"] or {}), **extra} or None}
             self._publish(held, seq)
@@ -153,19 +155,22 @@ class Merger:
                 self._batch.refuse(seq, Rejection.REFUSED, "The database does not take this row.")
 
 
-def keep_losers(cursor: Any, writer: Writer, table: str, losers: Sequence[Lost], ids: Callable[[], Id], now_ms: int) -> None:
-    """Stores the values that lost in `sync_conflicts`, readable and restorable."""
+def keep_losers(
+    cursor: Any, target: Target, writer: Writer, table: Table, losers: Sequence[Lost], ids: Callable[[], Id], now_ms: int
+) -> None:
+    """Stores the values that lost in `sync_conflicts`, readable and restorable; each goes by the feed number of its operation."""
     if not losers:
         return
     execute_values(
         cursor,
-        "INSERT INTO sync_conflicts (school_id, id, table_name, row_id, field, kept_value, kept_clock, lost_value, lost_clock,"
-        " lost_raw_hlc, device_id, rule, created_at_ms) VALUES %s",
+        "INSERT INTO sync_conflicts (school_id, id, student_id, table_name, row_id, field, kept_value, kept_clock, lost_value, lost_clock,"
+        " lost_raw_hlc, device_id, rule, created_at_ms, feed_no) VALUES %s",
         [
             (
                 writer.school_id,
                 ids(),
-                table,
+                lost.student_id,
+                table.name,
                 lost.row_id,
                 lost.loser.field,
                 json.dumps(lost.loser.kept),
@@ -176,6 +181,7 @@ def keep_losers(cursor: Any, writer: Writer, table: str, losers: Sequence[Lost],
                 writer.device_id,
                 lost.loser.rule.value,
                 now_ms,
+                target.number(lost.seq),
             )
             for lost in losers
         ],

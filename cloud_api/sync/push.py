@@ -97,7 +97,7 @@ class PushReceiver:
             settled.duplicates.extend(inserted.duplicates)
             return
         merged = Merger(cursor, target, batch, run, table, writer, now_ms).merge()
-        keep_losers(cursor, writer, table.name, merged.losers, self._ids, now_ms)
+        keep_losers(cursor, target, writer, table, merged.losers, self._ids, now_ms)
         settled.duplicates.extend(merged.duplicates)
         settled.losing.extend(merged.losing)
 

@@ -16,7 +16,9 @@ from typing import Any
 _SERVER = """
 CREATE TABLE server_state (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    epoch uuid NOT NULL DEFAULT gen_random_uuid()
+    epoch uuid NOT NULL DEFAULT gen_random_uuid(),
+    seal_key bytea,
+    sign_key bytea
 );
 INSERT INTO server_state DEFAULT VALUES;
 
@@ -24,6 +26,7 @@ CREATE TABLE schools (
     id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE,
     head bigint NOT NULL DEFAULT 0,
+    tombstone_floor bigint NOT NULL DEFAULT 0,
     created_at_ms bigint NOT NULL
 ) WITH (fillfactor = 50);
 """
@@ -182,6 +185,7 @@ CREATE TABLE question_attempts (
     purpose text NOT NULL CHECK (purpose IN ('plan', 'review', 'quiz', 'free')),
     device_id uuid NOT NULL,
     corrected_at_ms bigint,
+    time_doubtful boolean,
     feed_no bigint NOT NULL,
     origin_no integer NOT NULL DEFAULT 0,
     _extra jsonb,
@@ -290,6 +294,9 @@ CREATE TABLE devices (
     last_seen_ms bigint,
     clock_offset_ms bigint,
     revoked_at_ms bigint,
+    first_sync_until_ms bigint,
+    seal_key bytea,
+    verify_key bytea,
     PRIMARY KEY (school_id, id)
 ) WITH (fillfactor = 70);
 
@@ -301,6 +308,7 @@ CREATE TABLE device_incarnations (
     incarnation uuid NOT NULL,
     last_seq bigint NOT NULL DEFAULT 0,
     chain bytea NOT NULL,
+    durable_seq bigint NOT NULL DEFAULT 0,
     started_at_ms bigint NOT NULL,
     PRIMARY KEY (school_id, no),
     UNIQUE (school_id, device_id, incarnation),
@@ -376,23 +384,32 @@ CREATE TABLE dead_letters (
 );
 CREATE INDEX idx_dead_letters_row ON dead_letters (school_id, row_id);
 
+-- Values that lost a merge. They travel down with the student's scope.
 CREATE TABLE sync_conflicts (
     school_id uuid NOT NULL REFERENCES schools (id),
     id uuid NOT NULL,
+    student_id uuid NOT NULL,
     table_name text NOT NULL,
     row_id uuid NOT NULL,
     field text NOT NULL,
-    kept_value json,
-    kept_clock json,
-    lost_value json,
-    lost_clock json NOT NULL,
+    base_value jsonb,
+    base_clock jsonb,
+    kept_value jsonb,
+    kept_clock jsonb,
+    lost_value jsonb,
+    lost_clock jsonb NOT NULL,
     lost_raw_hlc bigint NOT NULL,
     device_id uuid NOT NULL,
     rule text NOT NULL,
     created_at_ms bigint NOT NULL,
+    restored_at_ms bigint,
+    feed_no bigint NOT NULL,
+    origin_no integer NOT NULL DEFAULT 0,
+    _extra jsonb,
     PRIMARY KEY (school_id, id)
 );
 CREATE INDEX idx_sync_conflicts_row ON sync_conflicts (school_id, table_name, row_id);
+CREATE INDEX idx_sync_conflicts_feed ON sync_conflicts (school_id, student_id, feed_no);
 
 CREATE TABLE audit_log (
     school_id uuid NOT NULL REFERENCES schools (id),

@@ -111,6 +111,7 @@ _STUDY = (
     purpose TEXT NOT NULL,
     device_id TEXT NOT NULL,
     corrected_at_ms INTEGER,
+    time_doubtful INTEGER,
     feed_no INTEGER NOT NULL DEFAULT 0,
     _extra TEXT
 ) STRICT, WITHOUT ROWID""",
@@ -160,6 +161,27 @@ _STUDY = (
     _extra TEXT
 ) STRICT""",
     "CREATE INDEX idx_study_plan_items_plan ON study_plan_items (plan_id, day, position)",
+    # Values that lost a merge, as the server keeps them.
+    """CREATE TABLE sync_conflicts (
+    id TEXT NOT NULL PRIMARY KEY,
+    student_id TEXT NOT NULL,
+    table_name TEXT NOT NULL,
+    row_id TEXT NOT NULL,
+    field TEXT NOT NULL,
+    base_value TEXT,
+    base_clock TEXT,
+    kept_value TEXT,
+    kept_clock TEXT,
+    lost_value TEXT,
+    lost_clock TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    restored_at_ms INTEGER,
+    feed_no INTEGER NOT NULL DEFAULT 0,
+    _extra TEXT
+) STRICT""",
+    "CREATE INDEX idx_sync_conflicts_student ON sync_conflicts (student_id, created_at_ms)",
 )
 
 _SYNC = (
@@ -171,20 +193,27 @@ _SYNC = (
     school_name TEXT NOT NULL,
     cloud_url TEXT NOT NULL,
     server_epoch TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    server_seal_key TEXT,
+    server_verify_key TEXT,
     enrolled_at_ms INTEGER NOT NULL
 ) STRICT""",
-    # The log's place: operations up to acked_op_no are settled; an operation's seq is op_no - seq_base. While rebaselining, everything is
-    # pulled from the start, and what the server does not name any more goes at the end of it.
+    # The log's place: operations up to acked_op_no are settled; an operation's seq is op_no - seq_base. Those up to durable_op_no are in a
+    # backup of the server's. While rebaselining, everything is pulled from the start, and what the server does not name any more goes at the
+    # end of it: its own words only, or, when nothing was lost there, students' rows as well.
     """CREATE TABLE sync_progress (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     incarnation TEXT NOT NULL,
     seq_base INTEGER NOT NULL DEFAULT 0,
     acked_op_no INTEGER NOT NULL DEFAULT 0,
     chain TEXT NOT NULL,
-    rebaselining INTEGER NOT NULL DEFAULT 0 CHECK (rebaselining IN (0, 1)),
+    durable_op_no INTEGER NOT NULL DEFAULT 0,
+    rebaselining TEXT NOT NULL DEFAULT 'no' CHECK (rebaselining IN ('no', 'server_rows', 'all_rows')),
     last_contact_ms INTEGER,
     last_push_ms INTEGER,
-    last_pull_ms INTEGER
+    last_pull_ms INTEGER,
+    last_verify_ms INTEGER,
+    last_verify_result TEXT
 ) STRICT""",
     # AUTOINCREMENT: op_no is dense, in commit order, and never used twice.
     """CREATE TABLE sync_operations (
@@ -199,6 +228,7 @@ _SYNC = (
     mono_ms INTEGER NOT NULL,
     boot_no INTEGER NOT NULL REFERENCES boots (boot_no),
     payload TEXT NOT NULL,
+    base TEXT,
     state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'synced', 'rejected')),
     code TEXT,
     message TEXT,
@@ -226,7 +256,7 @@ _SYNC = (
 )
 
 _TABLES_CHILDREN_FIRST = (
-    "student_sessions", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "study_plan_items", "study_plans",
+    "student_sessions", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "sync_conflicts", "study_plan_items", "study_plans",
     "mastery_stale", "concept_mastery", "question_attempts", "student_profiles", "questions", "concepts", "topic_prerequisites", "topics",
     "class_members", "classes", "users",
 )  # fmt: skip

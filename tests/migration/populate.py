@@ -22,7 +22,7 @@ _GIVEN: dict[str, tuple[Any, ...]] = {
     "available_minutes": ("[60, 60, 0, 0, 0, 0, 0]", "{}", "[]"),
     "role": ("student", "student", "teacher"),
     "correct": (1, 0, 1),
-    "rebaselining": (0, 0, 0),
+    "rebaselining": ("no", "server_rows", "all_rows"),
     "confidence": (1, 2, 3),
     "purpose": ("plan", "review", "free"),
     "state": ("pending", "synced", "rejected"),

@@ -109,8 +109,12 @@ def _template() -> Path:
 
 
 def _seed(conn: sqlite3.Connection) -> None:
-    _insert(conn, "identity", [(1, DEVICE_ID, SCHOOL_ID, "Glasswork school", "http://127.0.0.1:9", "epoch", START_MS)])
-    _insert(conn, "sync_progress", [(1, derived_id("incarnation"), 0, 0, CHAIN_START.hex(), 0, None, None, None)])
+    conn.execute(
+        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, instance, enrolled_at_ms)"
+        " VALUES (1, ?, ?, 'Glasswork school', 'http://127.0.0.1:9', 'epoch', ?, ?)",
+        (DEVICE_ID, SCHOOL_ID, derived_id("instance"), START_MS),
+    )
+    conn.execute("INSERT INTO sync_progress (one, incarnation, chain) VALUES (1, ?, ?)", (derived_id("incarnation"), CHAIN_START.hex()))
     _insert(conn, "cursors", [(scope, 10) for scope in ("school", f"class:{CLASS_ID}", f"student:{ADA}", f"student:{BEN}")])
     people = (("ada", "Ada Ørsted"), ("ben", "Ben Okafor"), ("cleo", "Cleo Martin"))
     users = [(user_id(name), "student", name, shown, None, None, 1, None) for name, shown in people]

@@ -42,8 +42,11 @@ def test_without_answers_there_is_nothing_to_show(device: DeviceUnderTest) -> No
 
 def test_answers_that_come_down_from_the_school_count(device: DeviceUnderTest) -> None:
     shown(device)
-    row = (derived_id("other"), ADA, QUESTION, None, 1, START_MS - DAY_MS, None, None, "free", derived_id("desk 2"), None, 7, None)
-    device.execute(f"INSERT INTO question_attempts VALUES ({', '.join('?' * len(row))})", *row)
+    device.execute(
+        "INSERT INTO question_attempts (id, student_id, question_id, correct, answered_at_ms, purpose, device_id, feed_no)"
+        " VALUES (?, ?, ?, 1, ?, 'free', ?, 7)",
+        *(derived_id("other"), ADA, QUESTION, START_MS - DAY_MS, derived_id("desk 2")),
+    )
     device.execute("INSERT INTO mastery_stale VALUES (?)", ADA)
     assert shown(device) == expected(START_MS, (START_MS - DAY_MS, True))
 
