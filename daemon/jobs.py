@@ -158,11 +158,14 @@ class Jobs:
             self._set_next_run(event.job_id, due_ms)
 
     def _compare_clocks(self) -> None:
-        offset_ms = self._offset_ms()
+        """After a jump of the wall clock, or a sleep of the machine, every job runs at once: the scheduler would wait on."""
+        offset_ms, beat_ms = self._offset_ms(), self._clock.monotonic_ms()
         while not self._stopping.wait(self._heartbeat_s):
             before_ms, offset_ms = offset_ms, self._offset_ms()
-            if abs(offset_ms - before_ms) >= CLOCK_JUMP_MIN_MS:
-                log.info("the clock jumped or the machine slept", extra=fields(by_ms=offset_ms - before_ms))
+            last_ms, beat_ms = beat_ms, self._clock.monotonic_ms()
+            slept_ms = beat_ms - last_ms - round(self._heartbeat_s * 1000)  # the wait above stands still while the machine sleeps
+            if abs(offset_ms - before_ms) >= CLOCK_JUMP_MIN_MS or slept_ms >= CLOCK_JUMP_MIN_MS:
+                log.info("the clock jumped or the machine slept", extra=fields(by_ms=offset_ms - before_ms, slept_ms=slept_ms))
                 for job_id in self._jobs:
                     self.pull_forward(job_id)
 

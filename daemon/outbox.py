@@ -7,7 +7,7 @@ connection of a transaction that its caller holds: `append` and `settle` inside 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ import msgspec
 
 from daemon.boot import boot_id
 from domain.clock import Clock
+from domain.device_clock import Correction, corrected_ms
 from domain.ids import Id
 from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Rejection, Verdict
 from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
-from domain.wire import OperationVerdict
+from domain.wire import PushAnswer
 
 # How long settled operations stay when the server has never said that its backup holds them.
 KEEP_SYNCED_MS = 60 * 24 * 3600 * 1000
@@ -121,16 +122,11 @@ def set_aside(conn: sqlite3.Connection, place: Progress, seq: int, message: str)
     )
 
 
-def settle(
-    conn: sqlite3.Connection,
-    place: Progress,
-    after: Progress,
-    verdicts: Iterable[OperationVerdict],
-    feed: Iterable[tuple[int, int, int]],
-    now_ms: int,
-) -> int | None:
+def settle(conn: sqlite3.Connection, place: Progress, after: Progress, answer: PushAnswer, now_ms: int) -> int | None:
     """Marks the operations between two places of the log as synced, or rejected where a verdict says so; moves the log's place; gives rows
-    their feed numbers. Returns how many were rejected. All of it in the caller's one transaction.
+    their feed numbers and attempts their corrected times. Returns how many were rejected. All of it in the caller's one transaction.
+
+    When an operation was settled is remembered by the server's clock: how long it is kept must not hang on this machine's.
 
     None, with nothing changed, when the log is not at `place` any more: it began anew while the answer was on its way.
     """
@@ -141,18 +137,21 @@ def settle(
     ).rowcount
     if not moved:
         return None
-    rejected = [v for v in verdicts if v.verdict == Verdict.REJECTED]
+    settled_ms = answer.server_time_ms
+    rejected = [v for v in answer.verdicts if v.verdict == Verdict.REJECTED]
     # Whatever an earlier life of the log was told of them.
     conn.execute(
         "UPDATE sync_operations SET state = 'synced', code = NULL, message = NULL, settled_at_ms = ? WHERE op_no BETWEEN ? AND ?",
-        (now_ms, first, last),
+        (settled_ms, first, last),
     )
     conn.executemany(
         "UPDATE sync_operations SET state = 'rejected', code = ?, message = ?, settled_at_ms = ? WHERE op_no = ? AND op_no BETWEEN ? AND ?",
-        [(v.code, v.message, now_ms, place.seq_base + v.seq, first, last) for v in rejected],
+        [(v.code, v.message, settled_ms, place.seq_base + v.seq, first, last) for v in rejected],
     )
-    for first_seq, last_seq, feed_no in feed:
+    for first_seq, last_seq, feed_no in answer.feed:
         _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no)
+    for first_seq, last_seq, delta_ms, doubtful in answer.corrections:
+        _correct_times(conn, place.seq_base + first_seq, place.seq_base + last_seq, Correction(delta_ms, doubtful))
     return len(rejected)
 
 
@@ -167,6 +166,20 @@ def _number_rows(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, fe
             f" WHERE o.op_no BETWEEN ? AND ? AND o.table_name = ? AND {table.name}.id = o.row_id",
             (feed_no, first_op_no, first_op_no, last_op_no, table.name),
         )
+
+
+def _correct_times(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, correction: Correction) -> None:
+    """Stores what the server found to be wrong with the times of attempts; mastery is to be computed anew, by the corrected ones."""
+    rows = conn.execute(
+        "SELECT a.id, a.student_id, a.answered_at_ms FROM sync_operations o JOIN question_attempts a ON a.id = o.row_id"
+        " WHERE o.op_no BETWEEN ? AND ? AND o.table_name = 'question_attempts'",
+        (first_op_no, last_op_no),
+    ).fetchall()
+    conn.executemany(
+        "UPDATE question_attempts SET corrected_at_ms = ?, time_doubtful = ? WHERE id = ?",
+        [(corrected_ms(answered_ms, correction), correction.doubtful or None, id_) for id_, _, answered_ms in rows],
+    )
+    conn.executemany("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", {(student,) for _, student, _ in rows})
 
 
 def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: bool) -> None:
@@ -248,7 +261,7 @@ def pending_fields(conn: sqlite3.Connection, table: str, row_ids: Sequence[str])
 def prune(conn: sqlite3.Connection, durable_op_no: int, now_ms: int) -> int:
     """Removes settled operations that the server's backup holds, or that are older than 60 days; at most PRUNE_MAX. Returns how many.
 
-    Only from the beginning of the log: a gap, as a wrong clock would make, could never be sent again. Rejected operations stay.
+    `now_ms` is the server's time. Only from the beginning of the log: a gap, as a wrong clock would make, could never be sent again. Rejected operations stay.
     """
     return conn.execute(
         "DELETE FROM sync_operations WHERE op_no IN (SELECT op_no FROM sync_operations WHERE state = 'synced'"

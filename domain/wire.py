@@ -28,6 +28,10 @@ BATCH_BYTES_MAX = 256 * 1024
 # What one pull page holds at most.
 PAGE_ROWS_MAX = 5_000
 PAGE_BYTES_MAX = 4 * 1024 * 1024
+# What one request for verification may ask for: places to sum, keys, rows.
+VERIFY_PLACES_MAX = 500
+VERIFY_KEYS_MAX = 50_000
+VERIFY_ROWS_MAX = 200
 # What either side reads of a compressed body before and after inflating.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PLAIN_BYTES_MAX = 32 * 1024 * 1024
@@ -42,12 +46,16 @@ class Limits(msgspec.Struct, frozen=True):
     batch_bytes_max: int = BATCH_BYTES_MAX
 
 
-class ClockReading(msgspec.Struct, frozen=True):
-    """The device's clocks as it sends: UTC ms, monotonic ms since boot, and which boot."""
+class ClockReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The device's clocks as it sends: UTC ms, monotonic ms since boot, and which boot.
+
+    `server_ms` is what the server's time is now by the last answer that this device had in this boot, counted on by the monotonic clock.
+    """
 
     wall_ms: int
     mono_ms: int
     boot_id: str
+    server_ms: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,7 +102,8 @@ class PushAnswer(msgspec.Struct, frozen=True):
     """The whole batch is settled through `acked_through`; `chain` (hex) is the chain there.
 
     `feed` lists [first seq, last seq, feed number of the first]: the numbers that the rows of append-only tables now have, so that the device
-    need not pull its own rows back. `durable_through` is a seq, or null while no completed backup covers this device.
+    need not pull its own rows back. `corrections` lists [first seq, last seq, ms to add, doubtful] of attempts whose time was wrong.
+    `durable_through` is a seq, or null while no completed backup covers this device.
     """
 
     acked_through: int
@@ -106,6 +115,7 @@ class PushAnswer(msgspec.Struct, frozen=True):
     limits: Limits
     poll_after_s: float
     durable_through: int | None = None
+    corrections: list[tuple[int, int, int, bool]] = []
 
 
 class PullRequest(msgspec.Struct, frozen=True):
@@ -113,6 +123,7 @@ class PullRequest(msgspec.Struct, frozen=True):
 
     `acked_seq` is the last operation of this incarnation that the device knows to be settled: only when that is the last one of the server, too,
     does the device know everything that the incarnation wrote. A silent copy of a device would else miss what the original wrote.
+    `rebaselining` says that the device pulls everything from 0, which a server lets a bounded number of devices do at a time.
     """
 
     protocol: int
@@ -120,6 +131,7 @@ class PullRequest(msgspec.Struct, frozen=True):
     cursors: dict[str, int]
     acked_seq: int = 0
     page_rows: int = PAGE_ROWS_MAX
+    rebaselining: bool = False
 
 
 class TableBlock(msgspec.Struct, frozen=True):
@@ -139,7 +151,10 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 
 class PullAnswer(msgspec.Struct, frozen=True):
-    """One page. `cursors` are the new cursors of every granted scope; scopes not among them were lost and are to be evicted."""
+    """One page. `cursors` are the new cursors of every granted scope; scopes not among them were lost and are to be evicted.
+
+    `durable_through` is the last seq of this incarnation that a completed backup of the server's holds, or null.
+    """
 
     tables: dict[str, TableBlock]
     tombstones: list[Tombstone]
@@ -150,6 +165,55 @@ class PullAnswer(msgspec.Struct, frozen=True):
     server_time_ms: int
     server_epoch: str
     poll_after_s: float
+    durable_through: int | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One table of one scope, and the cursor up to which the device has it."""
+
+    scope: str
+    table: str
+    cursor: int
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /v1/sync/verify: what the server holds of some places, in ever finer detail (docs/protocol.md, "Agreement").
+
+    `detail` is `sums` (one for each place), `buckets` (256 for each place), `keys` (ids and hashes of the rows in `buckets` of the only place)
+    or `rows` (the rows `ids` of the only place). With `content` hashes cover what stands in the rows, by the columns of schema version `schema`.
+    """
+
+    protocol: int
+    incarnation: str
+    places: list[Place]
+    detail: str = "sums"
+    buckets: list[int] = []
+    ids: list[str] = []
+    content: bool = False
+    schema: int = 0
+
+
+class PlaceSums(msgspec.Struct, frozen=True):
+    """The server's sums of one place, and whether it has anything there beyond the cursor: then they say nothing."""
+
+    moved: bool
+    counts: list[int] = []
+    totals: list[int] = []
+
+
+class VerifyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`places` are in the order of the request. `keys` holds the ids asked for and `hashes` their hashes, in the same order.
+
+    Of the rows asked for, those that exist are in `tables`, those that were deleted in `tombstones`; the server knows nothing of the others.
+    """
+
+    places: list[PlaceSums]
+    server_time_ms: int
+    server_epoch: str
+    keys: list[str] = []
+    hashes: list[int] = []
+    tables: dict[str, TableBlock] = {}
+    tombstones: list[Tombstone] = []
 
 
 class HeadAnswer(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from cloud_api.sync.envelope import envelope_problems
 from domain.blocks import BlockError, decode_column
+from domain.device_clock import Correction, shown_ms
 from domain.errors import InvalidInput, Problem
 from domain.ids import is_id
 from domain.operations import CHAIN_BYTES, OperationKind, Rejection, canonical_bytes, canonical_prefix, next_chain
@@ -35,8 +36,12 @@ class DecodedRun:
     op_ids: list[str]
     hlcs: list[int]
     wall_ms: list[int]
+    mono_ms: list[int]
+    boots: list[str]
     fields: dict[str, list[Any]]
     mistyped: frozenset[str] = frozenset()
+    # What was wrong with the device's clock at each operation; None while nothing was.
+    corrections: list[Correction] | None = None
 
     @property
     def count(self) -> int:
@@ -49,6 +54,10 @@ class DecodedRun:
     def payload(self, place: int) -> dict[str, Any]:
         """The payload of one operation."""
         return {name: column[place] for name, column in self.fields.items()}
+
+    def written_ms(self, place: int) -> int:
+        """When one operation was written, by the server's clock as far as that can be told."""
+        return shown_ms(self.wall_ms[place]) + (self.corrections[place].delta_ms if self.corrections else 0)
 
     def slice_from(self, place: int) -> DecodedRun:
         """The run without its first `place` operations."""
@@ -63,6 +72,8 @@ class DecodedRun:
             self.op_ids[place:],
             self.hlcs[place:],
             self.wall_ms[place:],
+            self.mono_ms[place:],
+            self.boots[place:],
             {name: column[place:] for name, column in self.fields.items()},
             self.mistyped,
         )
@@ -148,10 +159,12 @@ def _decode_run(run: Run, first_seq: int, path: str) -> DecodedRun:
         ops = rows if run.ops is None else _present(decode_column(Kind.ID, run.ops, run.n))
         hlcs = _present(decode_column(Kind.INTEGER, run.hlc, run.n))
         wall_ms = _present(decode_column(Kind.INTEGER, run.wall_ms, run.n))
+        mono_ms = _present(decode_column(Kind.INTEGER, run.mono_ms, run.n))
+        boots = _present(decode_column(Kind.TEXT, run.boot, run.n))
         fields, mistyped = _decode_fields(run)
     except BlockError as error:
         raise InvalidInput([Problem(path, "malformed", f"A column cannot be read: {error}.")]) from error
-    return DecodedRun(first_seq, run.table, run.kind, run.schema, rows, ops, hlcs, wall_ms, fields, mistyped)
+    return DecodedRun(first_seq, run.table, run.kind, run.schema, rows, ops, hlcs, wall_ms, mono_ms, boots, fields, mistyped)
 
 
 def _present(values: list[Any]) -> list[Any]:

@@ -32,11 +32,10 @@ SELECT subject, max(coalesce(until_ms, %(forever)s)) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """The device that wrote a batch. Its clock plus `clock_offset_ms` is the server's time."""
+    """The device that wrote a batch."""
 
     school_id: str
     device_id: str
-    clock_offset_ms: int
 
 
 def judge_by_grants(cursor: Any, batch: Batch, runs: Sequence[DecodedRun], writer: Writer) -> None:
@@ -47,7 +46,7 @@ def judge_by_grants(cursor: Any, batch: Batch, runs: Sequence[DecodedRun], write
         return
     for run, students in columns:
         for place, student in enumerate(students):
-            _judge(batch, run, place, until.get(student), writer)
+            _judge(batch, run, place, until.get(student))
 
 
 def judge_stored_rows(cursor: Any, batch: Batch, run: DecodedRun, students: Mapping[int, str], writer: Writer) -> None:
@@ -56,7 +55,7 @@ def judge_stored_rows(cursor: Any, batch: Batch, run: DecodedRun, students: Mapp
     if until is None:
         return
     for place, student in students.items():
-        _judge(batch, run, place, until.get(student), writer)
+        _judge(batch, run, place, until.get(student))
 
 
 def _names_of(students: Sequence[Any]) -> Sequence[str]:
@@ -64,8 +63,8 @@ def _names_of(students: Sequence[Any]) -> Sequence[str]:
     return students if set(map(type, students)) <= {str} else [s if isinstance(s, str) else "" for s in students]
 
 
-def _judge(batch: Batch, run: DecodedRun, place: int, until_ms: int | None, writer: Writer) -> None:
-    if until_ms is None or run.wall_ms[place] + writer.clock_offset_ms > until_ms:
+def _judge(batch: Batch, run: DecodedRun, place: int, until_ms: int | None) -> None:
+    if until_ms is None or run.written_ms(place) > until_ms:
         batch.refuse(run.first_seq + place, Rejection.NOT_GRANTED, "This device may not write for that student.")
 
 

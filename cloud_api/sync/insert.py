@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 from cloud_api.sync.batch import Batch, DecodedRun
+from cloud_api.sync.clocks import CorrectionRange, corrected_columns, stored_correction, told_corrections
 from cloud_api.sync.references import judge_by_references
 from cloud_api.sync.rows import NULL, copy_rows, copy_text, fetch_rows
 from cloud_api.sync.savepoints import accepted, write_bisected
@@ -35,10 +36,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What became of a run: ranges [first seq, last seq, feed number of the first] of stored rows, and the seqs of old ones."""
+    """What became of a run: ranges [first seq, last seq, feed number of the first] of stored rows, the seqs of old ones, and the corrections of
+    their times.
+    """
 
     feed: list[FeedRange]
     duplicates: list[int]
+    corrections: list[CorrectionRange]
 
 
 def insert_run(cursor: Any, target: Target, batch: Batch, run: DecodedRun) -> Inserted:
@@ -50,7 +54,8 @@ def insert_run(cursor: Any, target: Target, batch: Batch, run: DecodedRun) -> In
     if not any(run.first_seq <= seq < run.first_seq + run.count for seq in batch.refusals):
         places: Sequence[int] = range(run.count)
         if accepted(cursor, lambda: _copy(cursor, target, run, places)):
-            return Inserted([(run.first_seq, run.first_seq + run.count - 1, target.number(run.first_seq))], [])
+            through = run.first_seq + run.count - 1
+            return Inserted([(run.first_seq, through, target.number(run.first_seq))], [], told_corrections(run, places))
     return _insert_sorted_out(cursor, target, batch, run)
 
 
@@ -60,6 +65,7 @@ def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRu
     stored = fetch_rows(cursor, table, target.school_id, [run.row_ids[i] for i in places])
     feed: list[FeedRange] = []
     duplicates: list[int] = []
+    corrected: list[CorrectionRange] = []
     new: list[int] = []
     first_place: dict[str, int] = {}
     for place in places:
@@ -73,6 +79,7 @@ def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRu
         elif same_content(table, run, place, before):
             duplicates.append(seq)
             feed.append((seq, seq, before["feed_no"]))
+            corrected.extend(stored_correction(seq, before))
         else:
             batch.refuse(seq, Rejection.IMMUTABLE, "A row with this id exists with other content.")
     new = judge_by_references(cursor, target.school_id, batch, run, new)
@@ -81,7 +88,7 @@ def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRu
         batch.refuse(run.first_seq + place, Rejection.REFUSED, "The database does not take this row.")
     kept = sorted(set(new).difference(refused))
     feed.extend((run.first_seq + p, run.first_seq + p, target.number(run.first_seq + p)) for p in kept)
-    return Inserted(_joined(sorted(feed)), duplicates)
+    return Inserted(_joined(sorted(feed)), duplicates, corrected + told_corrections(run, kept))
 
 
 def _table(run: DecodedRun) -> Table:
@@ -115,11 +122,13 @@ def _copy(cursor: Any, target: Target, run: DecodedRun, places: Sequence[int]) -
 
     present: list[Column] = [c for c in table.columns[1:] if c.name in run.fields]
     first = target.number(run.first_seq)
-    names = ["school_id", "id", *(c.name for c in present), "feed_no", "origin_no", "_extra"]
+    corrected = corrected_columns(run, places)
+    names = ["school_id", "id", *(c.name for c in present), *corrected, "feed_no", "origin_no", "_extra"]
     columns: list[Any] = [
         repeat(target.school_id, count),
         taken(run.row_ids),
         *(copy_text(c.kind, taken(run.fields[c.name])) for c in present),
+        *(copy_text(table.column(name).kind, values) for name, values in corrected.items()),
         [str(first + i) for i in places],
         repeat(str(target.origin_no), count),
         _extra(table, run, places),

@@ -15,11 +15,13 @@ from psycopg2.extras import execute_values
 from cloud_api.auth import Device, device_for
 from cloud_api.sync import feed
 from cloud_api.sync.batch import Batch, DecodedPush, DecodedRun, judge_by_registry
+from cloud_api.sync.clocks import CorrectionRange, judge_clocks, stored_correction
 from cloud_api.sync.grants import Writer, judge_by_grants
 from cloud_api.sync.insert import FeedRange, Target, insert_run, same_content
 from cloud_api.sync.merge import Merger, keep_losers
 from cloud_api.sync.rows import fetch_rows
-from domain.clock import Clock, clock_offset_ms
+from domain.clock import Clock
+from domain.device_clock import device_offset_ms
 from domain.errors import SyncRefused
 from domain.ids import Id, derived_id
 from domain.operations import CHAIN_START, Rejection, Verdict
@@ -43,6 +45,7 @@ class Settled:
     feed: list[FeedRange]
     duplicates: list[int]
     losing: list[int]
+    corrections: list[CorrectionRange]
 
 
 class PushReceiver:
@@ -67,7 +70,7 @@ class PushReceiver:
         return self._answer(cursor, batch, place, settled, acked, chain, now_ms)
 
     def _apply(self, cursor: Any, device: Device, place: LogPlace, batch: Batch, request: PushRequest, now_ms: int) -> Settled:
-        settled = Settled([], [], [])
+        settled = Settled([], [], [], [])
         new: list[DecodedRun] = []
         for run in batch.runs:
             known = min(max(place.last_seq + 1 - run.first_seq, 0), run.count)
@@ -76,7 +79,8 @@ class PushReceiver:
             if known < run.count:
                 new.append(run.slice_from(known))
         judge_by_registry(batch, new)
-        writer = Writer(device.school_id, device.id, clock_offset_ms(request.clock.wall_ms, now_ms))
+        judge_clocks(new, request.clock, now_ms)
+        writer = Writer(device.school_id, device.id)
         judge_by_grants(cursor, batch, new, writer)
         _forgive_stored(cursor, device, batch, new)
         count = batch.last_seq - max(place.last_seq, batch.first_seq - 1)
@@ -95,6 +99,7 @@ class PushReceiver:
             inserted = insert_run(cursor, target, batch, run)
             settled.feed.extend(inserted.feed)
             settled.duplicates.extend(inserted.duplicates)
+            settled.corrections.extend(inserted.corrections)
             return
         merged = Merger(cursor, target, batch, run, table, writer, now_ms).merge()
         keep_losers(cursor, target, writer, table, merged.losers, self._ids, now_ms)
@@ -115,6 +120,7 @@ class PushReceiver:
             server_epoch=cursor.fetchone()[0],
             limits=self._limits,
             poll_after_s=self._poll_after_s,
+            corrections=settled.corrections,
         )
 
 
@@ -166,6 +172,7 @@ def _settle_known(cursor: Any, device: Device, incarnation: str, batch: Batch, r
     for seq, row_id in zip(seqs, run.row_ids, strict=False):
         if (row := stored.get(row_id)) and seq not in batch.refusals:
             settled.feed.append((seq, seq, row["feed_no"]))
+            settled.corrections.extend(stored_correction(seq, row))
 
 
 def _forgive_stored(cursor: Any, device: Device, batch: Batch, runs: Sequence[DecodedRun]) -> None:
@@ -243,6 +250,6 @@ def _move_place(cursor: Any, device: Device, place: LogPlace, batch: Batch, requ
     )
     cursor.execute(
         "UPDATE devices SET last_seen_ms = %s, clock_offset_ms = %s WHERE school_id = %s AND id = %s",
-        (now_ms, clock_offset_ms(request.clock.wall_ms, now_ms), device.school_id, device.id),
+        (now_ms, device_offset_ms(request.clock, now_ms), device.school_id, device.id),
     )
     return batch.last_seq, chain

@@ -13,6 +13,7 @@ from daemon import inbox, outbox
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
+from daemon.sync.server_time import ServerTime
 from domain.blocks import BlockError
 from domain.clock import Clock
 from domain.errors import CloudUnreachable
@@ -30,8 +31,11 @@ class Pulled:
 class Puller:
     """Pulls pages of at most `page_rows` rows."""
 
-    def __init__(self, database: DeviceDatabase, identity: Identity, clock: Clock, page_rows: int = PAGE_ROWS_MAX) -> None:
-        self._database, self._identity, self._clock, self._page_rows = database, identity, clock, page_rows
+    def __init__(
+        self, database: DeviceDatabase, identity: Identity, clock: Clock, server_time: ServerTime, page_rows: int = PAGE_ROWS_MAX
+    ) -> None:
+        self._database, self._identity, self._clock, self._server_time = database, identity, clock, server_time
+        self._page_rows = page_rows
 
     def pull_all(self, gateway: CloudGateway, identity: DeviceIdentity) -> Iterator[Pulled]:
         """Fetches and applies page after page, yielding as each is applied. The next page is asked for while one is written.
@@ -72,6 +76,7 @@ class Puller:
                 raise
             self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True))
             return None
+        self._server_time.heard(page.server_time_ms)
         if page.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch))
             self._identity.forget_cached()

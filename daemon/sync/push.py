@@ -18,6 +18,7 @@ from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.outbox import Progress
+from daemon.sync.server_time import ServerTime
 from domain.blocks import encode_column
 from domain.clock import Clock
 from domain.errors import BodyTooLarge, CloudUnreachable, InvalidInput, MalformedJson
@@ -54,8 +55,10 @@ class _Batch:
 class Pusher:
     """Sends batches within `limits`, which the server's answers and refusals adjust."""
 
-    def __init__(self, database: DeviceDatabase, identity: Identity, clock: Clock, limits: Limits | None = None) -> None:
-        self._database, self._identity, self._clock = database, identity, clock
+    def __init__(
+        self, database: DeviceDatabase, identity: Identity, clock: Clock, server_time: ServerTime, limits: Limits | None = None
+    ) -> None:
+        self._database, self._identity, self._clock, self._server_time = database, identity, clock, server_time
         self._limits = limits or Limits()
         self._boot_id = boot_id()
 
@@ -96,7 +99,7 @@ class Pusher:
             operations = outbox.next_operations(conn, place, limits.batch_ops_max, limits.batch_bytes_max * _PAYLOAD_FACTOR)
         if not operations:
             return None
-        reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id)
+        reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id, self._server_time.now_ms())
         request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, encode_runs(operations))
         after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=_chain_after(place.chain, operations))
         return _Batch(place, after, len(operations), request)
@@ -108,6 +111,7 @@ class Pusher:
         except CloudUnreachable as refusal:
             self._heed(refusal, batch)
             return None
+        self._server_time.heard(answer.server_time_ms)
         if answer.server_epoch != identity.server_epoch:
             self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch))
             self._identity.forget_cached()
@@ -121,7 +125,7 @@ class Pusher:
         now_ms = self._clock.now_ms()
 
         def settle(conn: sqlite3.Connection) -> int | None:
-            rejected = outbox.settle(conn, batch.place, batch.after, answer.verdicts, answer.feed, now_ms)
+            rejected = outbox.settle(conn, batch.place, batch.after, answer, now_ms)
             inbox.release_shadows(conn)
             return rejected
 

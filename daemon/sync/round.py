@@ -22,6 +22,7 @@ from daemon.identity import DeviceIdentity, Identity
 from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pushed, Pusher
+from daemon.sync.server_time import ServerTime
 from domain.clock import Clock
 from domain.errors import CarrelError, CloudUnreachable
 
@@ -85,8 +86,9 @@ class SyncRound:
     ) -> None:
         self._database, self._identity, self._clock, self._gateway_for = database, identity, clock, gateway_for
         self._jitter, self._backoff_cap_s = jitter, backoff_cap_s
-        self._pusher = Pusher(database, identity, clock)
-        self._puller = Puller(database, identity, clock)
+        self._server_time = ServerTime(clock)
+        self._pusher = Pusher(database, identity, clock, self._server_time)
+        self._puller = Puller(database, identity, clock, self._server_time)
         self._running = threading.Lock()
         self._backoff = Backoff()
         self._failure: CloudUnreachable | None = None
@@ -156,6 +158,7 @@ class SyncRound:
         if found is None:
             return
         answer, etag = found
+        self._server_time.heard(answer.server_time_ms)
         self.poll_after_s = answer.poll_after_s
         fruitless = 0
         while fruitless < FRUITLESS_MAX:
@@ -174,9 +177,9 @@ class SyncRound:
         raise CloudUnreachable("refused", "The school's server sends pages again and again that lead nowhere.")
 
     def _tidy(self) -> None:
-        """Removes operations that need no longer be kept, once in a while."""
-        now_ms = self._clock.now_ms()
-        if not 0 <= now_ms - self._tidied_ms < TIDY_EVERY_MS:
+        """Removes operations that need no longer be kept, once in a while. How long they were kept is told by the server's clock."""
+        now_ms = self._server_time.now_ms()
+        if now_ms is not None and not 0 <= now_ms - self._tidied_ms < TIDY_EVERY_MS:
             self._tidied_ms = now_ms
             self._database.write(lambda conn: outbox.prune(conn, durable_op_no=0, now_ms=now_ms))
 

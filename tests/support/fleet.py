@@ -49,6 +49,15 @@ class LossyGateway(HttpGateway):
         return super().pull(token, request)
 
 
+class ShiftedClock(SystemClock):
+    """This machine's clock with the wall clock set wrong by `ahead_ms`."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+
 @dataclass
 class SyncedDevice:
     """One enrolled device and what a test does with it."""
@@ -60,6 +69,7 @@ class SyncedDevice:
     gateway: LossyGateway
     id: Id
     folder: Path
+    clock: ShiftedClock
 
     def sync(self) -> Any:
         """One round, whatever the backoff says."""
@@ -103,7 +113,7 @@ class Fleet:
 
     def open(self, folder: Path, enrolment: EnrolAnswer | None = None) -> SyncedDevice:
         """Opens the device in a folder, as a daemon that starts there would."""
-        clock = SystemClock()
+        clock = ShiftedClock()
         ids = IdSource(clock.now_ms)
         database = DeviceDatabase(folder / "device.sqlite3")
         database.open(MODELS)
@@ -115,7 +125,7 @@ class Fleet:
         self.closing.callback(gateway.close)
         rounds = SyncRound(database, identity, clock, lambda url: gateway)
         records = LocalRecords(database, clock, ids, HybridClock(clock), identity.device_id)
-        return SyncedDevice(database, identity, records, rounds, gateway, identity.device_id(), folder)
+        return SyncedDevice(database, identity, records, rounds, gateway, identity.device_id(), folder, clock)
 
     def add_class(self, name: str) -> Id:
         class_id = self.school.ids.new()

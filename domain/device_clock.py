@@ -1,0 +1,112 @@
+"""What a server can say about a device's clock, and about the times that were written by it (docs/protocol.md, "Versions and clocks").
+
+Pure functions of the clock readings: of the request (now), and of each operation (when it was written). Within one boot the machine's monotonic
+clock tells how long ago an operation was written, whatever became of the wall clock since; across boots only the wall clock is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import sub
+
+from domain.clock import CLOCK_OFFSET_MAX_MS, CLOCK_TOLERANCE_MS
+from domain.registry import TIME_MAX_MS, TIME_MIN_MS
+from domain.wire import ClockReading
+
+# A device's own estimate of the server's time counts while the request can have been on its way for the rest.
+WAY_MAX_MS = 5 * 60 * 1000
+# Corrections are rounded to this, so that operations written one after another share theirs.
+CORRECTION_STEP_MS = 100
+# 2026-01-01: nothing was answered here before this program was. A machine whose battery is dead starts long before.
+EARLIEST_MS = 1_767_225_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What to add to the times of one operation; `doubtful` when that is a guess. (0, False) is a right time."""
+
+    delta_ms: int
+    doubtful: bool
+
+    def __bool__(self) -> bool:
+        return self.delta_ms != 0 or self.doubtful
+
+
+RIGHT = Correction(0, False)
+
+
+def measured_offset_ms(reading: ClockReading, server_ms: int) -> int:
+    """What to add to the device's wall clock to get the server's, as measured, UTC ms.
+
+    The request's arrival is later than its reading by its way, which may take long on a thin line; what the device has heard of the server's
+    time before is later by the way of a small answer only, and is preferred while the two can both be true.
+    """
+    heard = reading.server_ms
+    plausible = heard is not None and -CLOCK_TOLERANCE_MS <= server_ms - heard <= WAY_MAX_MS
+    return _bounded((heard if plausible and heard is not None else server_ms) - reading.wall_ms)
+
+
+def device_offset_ms(reading: ClockReading, server_ms: int) -> int:
+    """The same for display and judgement: 0 while the two clocks agree within two seconds."""
+    offset = measured_offset_ms(reading, server_ms)
+    return offset if abs(offset) > CLOCK_TOLERANCE_MS else 0
+
+
+def corrections(
+    reading: ClockReading, server_ms: int, wall_ms: Sequence[int], mono_ms: Sequence[int], boots: Sequence[str]
+) -> list[Correction] | None:
+    """For each operation, given by its three clock values, what was wrong with the device's clock when it was written; None: nothing.
+
+    Two seconds are nothing: clocks differ by as much.
+    """
+    offset = measured_offset_ms(reading, server_ms)
+    if _all_right(reading, offset, wall_ms, mono_ms, boots):
+        return None
+    found = [_correction(reading, offset, *values) for values in zip(wall_ms, mono_ms, boots, strict=True)]
+    return found if any(found) else None
+
+
+def _all_right(reading: ClockReading, offset_ms: int, wall_ms: Sequence[int], mono_ms: Sequence[int], boots: Sequence[str]) -> bool:
+    """The common case, seen set-wise: everything was written in this boot, whose two clocks have kept their distance."""
+    if set(boots) != {reading.boot_id} or max(mono_ms) > reading.mono_ms:
+        return False
+    distances = list(map(sub, wall_ms, mono_ms))
+    now = reading.wall_ms - reading.mono_ms + offset_ms
+    nearest, furthest = min(distances), max(distances)
+    return bool(now - nearest <= CLOCK_TOLERANCE_MS and furthest - now <= CLOCK_TOLERANCE_MS)
+
+
+def shown_ms(wall_ms: int) -> int:
+    """A wall clock's time as a device writes it down: within the registry's times (daemon/records.py)."""
+    return min(max(wall_ms, TIME_MIN_MS), TIME_MAX_MS)
+
+
+def _correction(reading: ClockReading, offset_ms: int, wall_ms: int, mono_ms: int, boot: str) -> Correction:
+    written_ms = shown_ms(wall_ms)
+    sent_ms = reading.wall_ms + offset_ms
+    if boot == reading.boot_id and mono_ms <= reading.mono_ms:
+        return _of(sent_ms - (reading.mono_ms - mono_ms) - written_ms, doubtful=False)
+    guess = _of(offset_ms, doubtful=True)
+    guessed_ms = written_ms + guess.delta_ms
+    if guessed_ms > sent_ms + CLOCK_TOLERANCE_MS:  # nobody writes in the future: it was when this was sent, at the latest
+        return Correction(sent_ms - written_ms, True)
+    return Correction(guess.delta_ms, True) if guessed_ms < EARLIEST_MS else guess
+
+
+def _of(delta_ms: int, *, doubtful: bool) -> Correction:
+    if abs(delta_ms) <= CLOCK_TOLERANCE_MS:
+        return RIGHT
+    steps = round(_bounded(delta_ms) / CORRECTION_STEP_MS)
+    return Correction(steps * CORRECTION_STEP_MS, doubtful)
+
+
+def _bounded(offset_ms: int) -> int:
+    return min(max(offset_ms, -CLOCK_OFFSET_MAX_MS), CLOCK_OFFSET_MAX_MS)
+
+
+def corrected_ms(time_ms: int, correction: Correction) -> int | None:
+    """A time by the server's clock, within the registry's times; None where nothing is to be added."""
+    if correction.delta_ms == 0:
+        return None
+    return shown_ms(time_ms + correction.delta_ms)
