@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
-from domain.errors import BodyTooLarge, CloudUnreachable, InvalidConfig, MalformedJson, Problem
+from domain.errors import BodyTooLarge, CloudUnreachable, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
 from domain.wire import (
     BODY_BYTES_MAX,
     EnrolAnswer,
@@ -28,6 +28,8 @@ from domain.wire import (
     PullRequest,
     PushAnswer,
     PushRequest,
+    VerifyAnswer,
+    VerifyRequest,
     compress,
     decompress,
     from_json,
@@ -47,6 +49,8 @@ class CloudGateway(Protocol):
     def push(self, token: str, request: PushRequest) -> PushAnswer: ...
 
     def pull(self, token: str, request: PullRequest) -> PullAnswer: ...
+
+    def verify(self, token: str, request: VerifyRequest) -> VerifyAnswer: ...
 
     def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
         """The head and its ETag; None if nothing changed since `etag`."""
@@ -76,6 +80,9 @@ class HttpGateway:
 
     def pull(self, token: str, request: PullRequest) -> PullAnswer:
         return self._read(self._send("POST", "/v1/sync/pull", token, to_json(request)), PullAnswer)
+
+    def verify(self, token: str, request: VerifyRequest) -> VerifyAnswer:
+        return self._read(self._send("POST", "/v1/sync/verify", token, to_json(request)), VerifyAnswer)
 
     def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
         response = self._send("GET", "/v1/sync/head", token, None, {"If-None-Match": etag} if etag else {})
@@ -195,11 +202,15 @@ def _refuse(response: urllib3.BaseHTTPResponse, data: bytes) -> NoReturn:
             problem = from_json(decompress(data, response.headers.get("Content-Encoding", ""), 64 * 1024), dict)
     elif status < 500:
         reason = "not_carrel"
+    if problem.get("code") == UnsupportedProtocol.code:
+        reason = "other_version"
     raise CloudUnreachable(reason, _sentence(problem, status), status, _retry_after_s(response), str(problem.get("code", ""))[:100])
 
 
 def _sentence(problem: dict[str, Any], status: int) -> str:
     detail = problem.get("detail")
+    if problem.get("code") == UnsupportedProtocol.code:
+        return "The program on this device and the school's server are of versions too far apart; everything waits until the older is upgraded."
     return f"The school's server refused: {detail[:300]}" if isinstance(detail, str) else f"The school's server answered {status}."
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon import outbox
-from domain.merge import visible_row
+from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
@@ -94,7 +94,7 @@ def _columns_for(table: Table, known: Mapping[str, list[Any]], unknown: Mapping[
     columns: list[Sequence[Any]] = [_stored(known[c.name]) if c.kind is Kind.JSON else known[c.name] for c in table.columns]
     extra: Sequence[Any] = [None] * count
     if unknown:
-        extra = _stored([{name: values[i] for name, values in unknown.items()} for i in range(count)])
+        extra = _stored([{name: values[i] for name, values in unknown.items() if values[i] is not None} or None for i in range(count)])
     return [*columns, known["feed_no"], extra]
 
 
@@ -123,22 +123,22 @@ def _rows(table: Table, known: Mapping[str, list[Any]], unknown: Mapping[str, li
 
 
 def _apply_mergeable(conn: sqlite3.Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    pending = outbox.pending_fields(conn, table.name, [row["id"] for row in rows])
+    pending = outbox.queued_changes(conn, table.name, [row["id"] for row in rows])
     shadows = [
         (table.name, row["id"], msgspec.json.encode({n: v for n, v in row.items() if n != "id"}).decode())
         for row in rows
         if row["id"] in pending
     ]
     conn.executemany("INSERT OR REPLACE INTO shadows (table_name, row_id, data) VALUES (?, ?, ?)", shadows)
-    shown = [visible_row(row, [_stored_fields(table, f) for f in pending.get(row["id"], [])]) for row in rows]
+    writer = _device_id(conn) if pending else ""
+    shown = [under_queued(table, row, pending[row["id"]], writer) if row["id"] in pending else row for row in rows]
     names = [*table.column_names, "feed_no", "_extra"]
     conn.executemany(_upsert_sql(table, names), [[row[n] for n in names] for row in shown])
 
 
-def _stored_fields(table: Table, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A queued payload as it is stored in columns."""
-    json_names = {c.name for c in table.columns if c.kind is Kind.JSON}
-    return {n: msgspec.json.encode(v).decode() if n in json_names and v is not None else v for n, v in fields.items()}
+def _device_id(conn: sqlite3.Connection) -> str:
+    row = conn.execute("SELECT device_id FROM identity").fetchone()
+    return str(row[0]) if row else ""
 
 
 def release_shadows(conn: sqlite3.Connection) -> None:

@@ -22,6 +22,8 @@ INT64_MAX = 2**63 - 1
 TIME_MIN_MS = 946_684_800_000
 TIME_MAX_MS = 4_102_444_800_000
 
+DAY_MINUTES = 24 * 60
+
 PURPOSES = ("plan", "review", "quiz", "free")
 ROLES = ("student", "teacher", "admin")
 QUESTION_KINDS = ("multiple_choice", "numeric_or_expression", "short_text")
@@ -39,6 +41,13 @@ class Kind(StrEnum):
     TEXT = "text"
     DATE = "date"  # a calendar date without a time zone, as text: 2026-01-31
     JSON = "json"  # JSON text on SQLite, jsonb on PostgreSQL; lists of ids, choices, settings
+
+
+class Shape(StrEnum):
+    """What a JSON column that devices write must look like."""
+
+    WEEK_OF_MINUTES = "week_of_minutes"  # seven integers, Monday first
+    OBJECT = "object"
 
 
 class Policy(StrEnum):
@@ -63,7 +72,7 @@ class Column:
 
     `minimum`/`maximum` bound integers and reals, `length_max` counts characters of text or bytes of JSON text. `choices` closes a
     text column. `updatable` marks a field that a device may change after the row exists, `teacher_owned` one in which the server's
-    word comes first, `set_by_server` one that no device may send.
+    word comes first, `set_by_server` one that no device may send. `shape` is that of a JSON column.
     """
 
     name: str
@@ -76,6 +85,7 @@ class Column:
     updatable: bool = False
     teacher_owned: bool = False
     set_by_server: bool = False
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,7 @@ _TABLES = (
             _id(),  # the student's user id: one profile a student
             _text("grade", 40, nullable=True, updatable=True, teacher_owned=True),
             _date("exam_on", nullable=True, updatable=True, teacher_owned=True),
-            _json("available_minutes", 100, nullable=True, updatable=True),  # seven integers, Monday first
+            _json("available_minutes", 100, nullable=True, updatable=True, shape=Shape.WEEK_OF_MINUTES),
             _json("clocks", 4_000, set_by_server=True),
         ),
     ),
@@ -254,7 +264,7 @@ _TABLES = (
             _date("starts_on"),
             _int("days", 1, 400),
             _text("planner_version", 40),
-            _json("forecast", 16_000, nullable=True),
+            _json("forecast", 16_000, nullable=True, shape=Shape.OBJECT),
             _id("device_id"),
         ),
     ),
@@ -271,7 +281,7 @@ _TABLES = (
             _date("day"),
             _int("position", 0, 10_000),
             _text("kind", 16, choices=PLAN_ITEM_KINDS),
-            _int("minutes", 1, 24 * 60),
+            _int("minutes", 1, DAY_MINUTES),
             _text("reason", 300),
             _text("status", 16, choices=PLAN_ITEM_STATES, updatable=True),
             _date("moved_to", nullable=True, updatable=True),

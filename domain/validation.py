@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from domain.registry import Column, Kind
+from domain.registry import DAY_MINUTES, Column, Kind, Shape
 
 # NUL cannot be stored in PostgreSQL text, and lone surrogates not be written as UTF-8.
 _NUL = "\x00"
@@ -55,11 +55,31 @@ def problem_in(column: Column, value: Any) -> str | None:
     if column.kind is Kind.DATE:
         return None if _is_date_text(value) else "must be a date like 2026-01-31"
     if column.kind is Kind.JSON and column.length_max is not None:
-        text = json.dumps(value, ensure_ascii=False)
-        if len(text.encode("utf-8", "surrogatepass")) > column.length_max:
-            return f"must be at most {column.length_max} bytes as JSON"
-        return "must not contain the character NUL" if "\\u0000" in text else None
+        return _problem_in_json(column, value, column.length_max)
     return None
+
+
+def _problem_in_json(column: Column, value: Any, bytes_max: int) -> str | None:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text.encode("utf-8", "surrogatepass")) > bytes_max:
+        return f"must be at most {bytes_max} bytes as JSON"
+    if "\\u0000" in text and _holds_nul(value):  # the text alone might be about the six characters \u0000
+        return "must not contain the character NUL"
+    if column.shape is Shape.WEEK_OF_MINUTES and not _is_week_of_minutes(value):
+        return f"must be seven whole numbers from 0 to {DAY_MINUTES}, Monday first"
+    return "must be an object" if column.shape is Shape.OBJECT and not isinstance(value, dict) else None
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return _NUL in value
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for item in value.items() for part in item)
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def _is_week_of_minutes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 7 and all(type(m) is int and 0 <= m <= DAY_MINUTES for m in value)
 
 
 def _problem_in_text(column: Column, value: str) -> str | None:

@@ -62,7 +62,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """Consecutive operations of one table, kind and schema version with the same fields, as encoded columns of `n` values.
 
     `ops` is left out where an operation's id is its row's id, as with every insert. `fields` keeps the order in which the device wrote the
-    payload: the chain covers it.
+    payload: the chain covers it. `base` holds what each update has replaced, `{field: [value, [clock, writer] or null]}`; inserts have none.
     """
 
     table: str
@@ -76,6 +76,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     hlc: Encoded
     fields: dict[str, Encoded]
     ops: Encoded = None
+    base: Encoded = None
 
 
 class PushRequest(msgspec.Struct, frozen=True):
@@ -245,9 +246,15 @@ class EnrolAnswer(msgspec.Struct, frozen=True):
 
 
 def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:
-    """The block of `count` rows given as columns: `rows` maps every registry column of `table`, and `feed_no`, to its values."""
+    """The block of `count` rows given as columns: `rows` maps every registry column of `table`, and `feed_no`, to its values.
+
+    `_extra`, where it is given, holds a mapping or None a row; its fields become columns of their own.
+    """
     columns = {c.name: encode_column(c.kind, rows[c.name]) for c in table.columns}
     columns["feed_no"] = encode_column(Kind.INTEGER, rows["feed_no"])
+    extras: list[Mapping[str, Any] | None] = rows.get("_extra", [])
+    for name in sorted({name for extra in extras if extra for name in extra} - columns.keys()):
+        columns[name] = [extra.get(name) if extra else None for extra in extras]
     return TableBlock(count, columns)
 
 

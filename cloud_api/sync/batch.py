@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from domain.errors import InvalidInput, Problem
 from domain.ids import is_id
 from domain.operations import CHAIN_BYTES, OperationKind, Rejection, canonical_bytes, canonical_prefix, next_chain
 from domain.registry import TABLES, Column, Kind, Table
+from domain.upcast import upcast
 from domain.validation import bad_places, problem_in
 from domain.wire import BATCH_OPS_MAX, PushRequest, Run
 
@@ -42,6 +43,8 @@ class DecodedRun:
     mistyped: frozenset[str] = frozenset()
     # What was wrong with the device's clock at each operation; None while nothing was.
     corrections: list[Correction] | None = None
+    # What each update has replaced, as it came (cloud_api/sync/base.py); None throughout when the device told nothing.
+    bases: list[Any] | None = None
 
     @property
     def count(self) -> int:
@@ -76,6 +79,7 @@ class DecodedRun:
             self.boots[place:],
             {name: column[place:] for name, column in self.fields.items()},
             self.mistyped,
+            bases=self.bases and self.bases[place:],
         )
 
 
@@ -164,7 +168,9 @@ def _decode_run(run: Run, first_seq: int, path: str) -> DecodedRun:
         fields, mistyped = _decode_fields(run)
     except BlockError as error:
         raise InvalidInput([Problem(path, "malformed", f"A column cannot be read: {error}.")]) from error
-    return DecodedRun(first_seq, run.table, run.kind, run.schema, rows, ops, hlcs, wall_ms, mono_ms, boots, fields, mistyped)
+    return DecodedRun(
+        first_seq, run.table, run.kind, run.schema, rows, ops, hlcs, wall_ms, mono_ms, boots, fields, mistyped, bases=_decode_bases(run)
+    )
 
 
 def _present(values: list[Any]) -> list[Any]:
@@ -188,6 +194,16 @@ def _decode_fields(run: Run) -> tuple[dict[str, list[Any]], frozenset[str]]:
     return fields, frozenset(mistyped)
 
 
+def _decode_bases(run: Run) -> list[Any] | None:
+    """What the updates have replaced. It decides nothing but what is kept as a conflict, so what cannot be read spoils no request."""
+    if run.base is None:
+        return None
+    try:
+        return decode_column(Kind.JSON, run.base, run.n)
+    except BlockError:
+        return [{}] * run.n
+
+
 def _column(table: Table | None, name: str) -> Column | None:
     return next((c for c in table.columns if c.name == name), None) if table else None
 
@@ -203,6 +219,23 @@ def _canonical(run: DecodedRun) -> Iterator[bytes]:
     stamps = zip(run.op_ids, run.row_ids, run.hlcs, run.wall_ms, payloads, strict=False)
     for seq, (op_id, row_id, hlc, wall_ms, payload) in enumerate(stamps, run.first_seq):
         yield canonical_bytes(prefix, seq, op_id, row_id, hlc, wall_ms, payload)
+
+
+def upcast_run(run: DecodedRun) -> DecodedRun:
+    """The run as it would have been written under the present schema; the same run where it was."""
+    fields = upcast(run.table_name, run.kind, run.schema, run.fields)
+    if fields is run.fields:
+        return run
+    mistyped = {name for name, values in fields.items() if (c := _column(run.table, name)) and not _typed(c, values)}
+    return replace(run, fields=dict(fields), mistyped=frozenset(mistyped))
+
+
+def _typed(column: Column, values: list[Any]) -> bool:
+    try:
+        decode_column(column.kind, values, len(values))
+    except BlockError:
+        return False
+    return True
 
 
 def judge_by_registry(batch: Batch, runs: Sequence[DecodedRun]) -> None:

@@ -191,8 +191,11 @@ def _shortened(cursor: Any, device: Device, reach: Reach, origin_no: int, rows: 
 
 
 def _block(cursor: Any, device: Device, table: Table, reaches: Sequence[Reach], origin_no: int) -> TableBlock | None:
-    """The rows of one table within the reaches, in one statement, as a block of columns; None if there are none."""
-    names = [*table.column_names, "feed_no"]
+    """The rows of one table within the reaches, in one statement, as a block of columns; None if there are none.
+
+    What waits in `_extra` for a column goes down under its own name: a device that is newer than this server has a place for it.
+    """
+    names = [*table.column_names, "feed_no", "_extra"]
     # LATERAL and LIMIT lead PostgreSQL to the feed's index; of a plain join it thinks that origin_no leaves few rows, and reads the whole table.
     cursor.execute(
         f"SELECT {', '.join('t.' + n for n in names)} FROM unnest(%(subjects)s::uuid[], %(afters)s::bigint[], %(throughs)s::bigint[])"

@@ -176,7 +176,7 @@ def test_a_server_that_does_not_speak_this_protocol_is_waited_for_and_nothing_is
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.gateway.before_push = lambda request: msgspec.structs.replace(request, protocol=99)
-    assert laptop.sync().outcome == "refused"
+    assert laptop.sync().outcome == "other_version"
     assert laptop.rounds.status().pending == 2
     assert laptop.value("SELECT count(*) FROM sync_operations WHERE code IS NOT NULL") == 0
 

@@ -12,6 +12,8 @@ from domain.registry import TABLES, Column, Kind
 from domain.validation import bad_places, problem_in
 
 ATTEMPTS = TABLES["question_attempts"]
+MINUTES = TABLES["student_profiles"].column("available_minutes")
+FORECAST = TABLES["study_plans"].column("forecast")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,13 @@ ATTEMPTS = TABLES["question_attempts"]
         (ATTEMPTS.column("correct"), None, "must be given"),
         (TABLES["student_profiles"].column("exam_on"), "2026-02-30", "date"),
         (TABLES["student_profiles"].column("exam_on"), "20260228", "date"),
-        (TABLES["student_profiles"].column("available_minutes"), list(range(100)), "bytes"),
+        (MINUTES, list(range(100)), "bytes"),
+        (MINUTES, [60] * 6, "seven whole numbers"),
+        (MINUTES, [60] * 6 + [1_441], "seven whole numbers"),
+        (MINUTES, [60] * 6 + [True], "seven whole numbers"),
+        (MINUTES, {"monday": 60}, "seven whole numbers"),
+        (FORECAST, [1], "object"),
+        (FORECAST, {"summary": ["fine", {"no\x00t": 1}]}, "NUL"),
     ],
 )
 def test_a_value_outside_its_columns_limits_is_named_without_being_repeated(column: Column, value: Any, words: str) -> None:
@@ -34,6 +42,11 @@ def test_a_value_outside_its_columns_limits_is_named_without_being_repeated(colu
     assert problem is not None
     assert words in problem
     assert bad_places(column, [value]) == [0]
+
+
+@pytest.mark.parametrize("value", [{"summary": "the six characters \\u0000"}, {"\\u0000": [None, 1, "\\\\u0000"]}, {}])
+def test_json_that_only_speaks_of_the_character_nul_is_good(value: Any) -> None:
+    assert problem_in(FORECAST, value) is None
 
 
 some_values: dict[Kind, st.SearchStrategy[Any]] = {
