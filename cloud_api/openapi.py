@@ -16,8 +16,18 @@ import msgspec
 from cloud_api.routes.health import Health, Readiness
 from cloud_api.routes.problems import CONTENT_TYPE as PROBLEM_TYPE
 from cloud_api.routes.problems import ProblemDetails
-from domain.wire import EnrolAnswer, EnrolRequest, HeadAnswer, PullAnswer, PullRequest, PushAnswer, PushRequest
-from migrations.runner import app_version
+from domain.wire import (
+    EnrolAnswer,
+    EnrolRequest,
+    HeadAnswer,
+    PullAnswer,
+    PullRequest,
+    PushAnswer,
+    PushRequest,
+    VerifyAnswer,
+    VerifyRequest,
+)
+from migrations.history import app_version
 
 JSON_TYPE = "application/json"
 
@@ -85,7 +95,17 @@ OPERATIONS = (
         PullAnswer,
         PullRequest,
         signed_in=True,
-        errors=_SYNC,
+        errors=(*_SYNC, {409: ("ahead", "too_old"), 503: ("first_syncs_busy",)}),
+    ),
+    Operation(
+        "post",
+        "/v1/sync/verify",
+        "verify",
+        "What the server holds, summed up, to be compared with what the device holds",
+        VerifyAnswer,
+        VerifyRequest,
+        signed_in=True,
+        errors=(*_SYNC, {409: ("ahead",)}),
     ),
     Operation(
         "get",

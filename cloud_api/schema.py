@@ -14,9 +14,8 @@ from cloud_api.database import CloudDatabase
 from domain.clock import Clock
 from domain.errors import SchemaError, Unavailable
 from migrations.files import shipped_files
-from migrations.history import HISTORY_TABLE, HistoryRow, demand_prefix
+from migrations.history import HISTORY_TABLE, STEPS_NEWER_MAX, HistoryRow, demand_prefix
 
-STEPS_NEWER_MAX = 1
 # How long a load balancer, or a device, should wait before it asks again whether someone has migrated the database.
 SCHEMA_RETRY_AFTER_S = 10.0
 # While requests are refused, the database is asked again at most so often.

@@ -5,7 +5,8 @@ anything to be done?" is answered without it, and what is to be done is done by 
 
     backup (migrations/backup.py) → every pending file in a transaction of its own → quick_check → is it the schema of this version?
 
-Killed at any point, it leaves a file at one of the migrations, whole, and the next start goes on from there.
+Killed at any point, it leaves a file at one of the migrations, whole, and the next start goes on from there, or puts back the backup with
+which it began.
 """
 
 from __future__ import annotations
@@ -65,13 +66,16 @@ def main() -> int:
     """Migrates the database named on the command line; on failure prints {"code", "message"}."""
     sys.modules["psycopg2"] = None  # type: ignore[assignment]  # peewee imports it where it finds it; 5 MB that no device needs
     from migrations.runner import upgrade_device
+    from migrations.waiting import waiting_on_stderr
 
     # Where the backup lies; standard output is kept for the report.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("peewee_migrate").setLevel(logging.WARNING)
     path = Path(sys.argv[1])
     try:
-        for step in upgrade_device(path):
+        with waiting_on_stderr() as waiting:
+            steps = upgrade_device(path, activity=waiting)
+        for step in steps:
             print(f"migrated {step.name} in {step.duration_ms} ms", file=sys.stderr)
         if not device_is_current(path):
             raise SchemaError(f"{path} was migrated, and still does not have the schema of this version: install Carrel again.")

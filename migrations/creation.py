@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain.errors import OperatorError, SchemaError
-from migrations.draft import NEVER_SEEN, Draft, drafts
+from migrations.draft import NEVER_SEEN, drafts
+from migrations.draft.steps import Draft
 from migrations.files import Kind, MigrationFile, files_in
 from migrations.history import HEAD
 from migrations.runner import Migrations, open_migrations

@@ -7,30 +7,32 @@ Asked here, nearly every start does without; the rare upgrade can be left to a p
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from domain.errors import CarrelError
+from migrations.begun import note_path
 from migrations.files import MigrationFile, shipped_files
 from migrations.history import HISTORY_TABLE
+from migrations.private_files import real_path
+from migrations.sqlite_copy import reading_live
 
 BUSY_TIMEOUT_S = 5.0
 
 
 def device_is_current(path: Path, files: tuple[MigrationFile, ...] | None = None) -> bool:
-    """Whether the database at `path` has exactly the migrations shipped (or `files`), unaltered and in order.
+    """Whether the database at `path` has exactly the migrations shipped (or `files`), unaltered and in order, and no upgrade is under way.
 
     False for everything else, also for a file that is missing, newer or unreadable: the upgrade then says in a sentence what is
-    wrong. Never creates or changes the file.
+    wrong. Never creates or changes the file. An upgrade that was broken off counts as under way until another has settled it: who served
+    before that might see new rows go when it is put back.
     """
-    if not path.is_file():
-        return False
+    path = real_path(path)
     try:
+        if not path.is_file() or note_path(path).exists():
+            return False
         expected = [(file.name, file.checksum) for file in (shipped_files("device") if files is None else files)]
-        # mode=rw, because a read-only connection cannot open a WAL database whose -shm file is gone; it does not create the database.
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA query_only = ON")
+        with reading_live(path, BUSY_TIMEOUT_S) as connection:
             applied = connection.execute(f"SELECT name, checksum FROM {HISTORY_TABLE} ORDER BY id").fetchall()
-    except (sqlite3.Error, CarrelError):
+    except (sqlite3.Error, OSError, CarrelError):
         return False
     return applied == expected

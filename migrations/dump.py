@@ -1,4 +1,4 @@
-"""A dump of a PostgreSQL database before it is migrated: pg_dump of a version that can read the server, verified by pg_restore."""
+"""Dumps of a PostgreSQL database: pg_dump of a version that can read the server, verified by pg_restore. One is made before a migration."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.clock import Clock
 from domain.errors import OperatorError
-from migrations.backup import Backup, demand_space, file_name, written_whole
+from migrations.backup import MB, Backup, demand_space, file_name, written_whole
 from migrations.engines import PostgresEngine
 from migrations.history import HISTORY_TABLE
+from migrations.waiting import SILENCE, Activity, Tell
 
 # pg_dump's archive, which pg_restore can read in parts and in parallel. zstd is missing in many builds; level 1 is a third of level 6's time.
 FORMAT = ("--format=custom", "--compress=1")
@@ -23,6 +25,8 @@ SUFFIX = ".dump"
 # Longer than this is a hang: a hundred million attempts take minutes.
 DUMP_MAX_S = 6 * 3600
 VERSION_MAX_S = 30
+# Between two looks at how large the dump is by now.
+LOOK_EVERY_S = 0.5
 # An archive holds no indexes and is compressed: a third of the database at most, in all that was measured.
 ARCHIVE_SHARE = 0.5
 # What of a connection is handed on. Others are unknown to the libpq of an older pg_dump.
@@ -30,23 +34,62 @@ _HANDED_ON = ("host", "hostaddr", "port", "user", "dbname", "sslmode", "sslrootc
 _SYSTEM_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
-def dump_database(engine: PostgresEngine, folder: Path, at: str | None, clock: Clock) -> Backup:
+def dump_database(engine: PostgresEngine, folder: Path, at: str | None, clock: Clock, activity: Activity = SILENCE) -> Backup:
     """Writes a dump, named as `migrations.backup.file_name` says, into `folder`. The engine is connected.
 
     Raises OperatorError when no pg_dump here can read the server, when there is no room, and when pg_dump fails.
     """
-    connection: Any = engine.database.connection()  # type: ignore[no-untyped-call]
+    client = Client.of(engine)
     database, size_bytes = engine.database.execute_sql("SELECT current_database(), pg_database_size(current_database())").fetchone()
-    tools = find_tools(connection.info.server_version // 10_000, _server_folder(engine))
     demand_space(folder, int(ARCHIVE_SHARE * size_bytes), f"dump {database}")
-    target = folder / (file_name(re.sub(r"[^\w.-]", "_", database), at, clock) + SUFFIX)
-    environ = _environment(connection.info.password)
-    with written_whole(target) as partial:
-        _run([tools / "pg_dump", *FORMAT, f"--file={partial}", f"--dbname={_conninfo(connection.info.dsn_parameters)}"], environ)
-        listing = _run([tools / "pg_restore", "--list", str(partial)], environ)
-        if HISTORY_TABLE not in listing and engine.has_table(HISTORY_TABLE):
+    target = folder / archive_name(database, at, clock, SUFFIX)
+    with activity.during(f"dumping {database}, {size_bytes / MB:.0f} MB") as tell, written_whole(target, target) as partial:
+        client.write_archive(partial, tell=tell, otherwise="The database was not dumped, so it is not migrated")
+        if HISTORY_TABLE not in client.contents(partial) and engine.has_table(HISTORY_TABLE):
             raise OperatorError("pg_dump left out the history of migrations: the dump is not complete.")
     return Backup(target, target.stat().st_size)
+
+
+def archive_name(database: str, at: str | None, clock: Clock, suffix: str) -> str:
+    """A file's name for a dump of `database`, whatever characters that has."""
+    return file_name(re.sub(r"[^\w.-]", "_", database), at, clock) + suffix
+
+
+class Client(NamedTuple):
+    """pg_dump and pg_restore for the server that an engine is connected to. The password is handed on by the environment.
+
+    Every method raises OperatorError, with the program's first line, when the program fails; `otherwise` is what that comes to.
+    """
+
+    tools: Path
+    parameters: Mapping[str, str]
+    environ: dict[str, str]
+
+    @classmethod
+    def of(cls, engine: PostgresEngine) -> Client:
+        """Raises OperatorError when no pg_dump here can read the server."""
+        connection: Any = engine.database.connection()  # type: ignore[no-untyped-call]
+        tools = find_tools(connection.info.server_version // 10_000, _server_folder(engine))
+        # Of several hosts, the one that answered: a snapshot is known there alone.
+        parameters = {**connection.info.dsn_parameters, "host": connection.info.host, "port": str(connection.info.port)}
+        return cls(tools, parameters, _environment(connection.info.password))
+
+    def write_archive(self, target: Path, *, snapshot: str | None = None, tell: Tell | None = None, otherwise: str) -> None:
+        """Dumps the database into the file `target`, as it is in an exported snapshot, if one is given."""
+        command: list[str | Path] = [self.tools / "pg_dump", *FORMAT, f"--file={target}", f"--dbname={_conninfo(self.parameters)}"]
+        if snapshot is not None:
+            command.append(f"--snapshot={snapshot}")
+        _run(command, self.environ, otherwise, (lambda: tell(f"{target.stat().st_size / MB:.0f} MB written")) if tell else None)
+
+    def contents(self, archive: Path) -> str:
+        """The table of contents of an archive, one entry a line; reading it shows that the file is one."""
+        return _run([self.tools / "pg_restore", "--list", str(archive)], self.environ, f"{archive} cannot be read")
+
+    def read_archive(self, archive: Path, database: str, *, otherwise: str) -> None:
+        """Restores an archive into an empty database of the same server, where everything will belong to the user who is connected."""
+        conninfo = _conninfo({**self.parameters, "dbname": database})
+        command: list[str | Path] = [self.tools / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={conninfo}", str(archive)]
+        _run(command, self.environ, otherwise)
 
 
 def find_tools(server_major: int, server_folder: Path | None = None) -> Path:
@@ -109,15 +152,34 @@ def _environment(password: str | None) -> dict[str, str]:
     return dict(os.environ) | ({"PGPASSWORD": password} if password else {})
 
 
-def _run(command: list[str | Path], environ: dict[str, str]) -> str:
+def _run(command: list[str | Path], environ: dict[str, str], otherwise: str, look: Callable[[], None] | None = None) -> str:
+    """The standard output of a program that ends well; `look` is called now and then meanwhile. Raises OperatorError."""
     name = Path(command[0]).name
     try:
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DUMP_MAX_S, check=False)
+        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                output, errors = _communicate(process, look)
+            except BaseException:
+                process.kill()
+                raise
     except subprocess.TimeoutExpired as error:
         raise OperatorError(f"{name} did not end within {DUMP_MAX_S} s and was stopped.") from error
     except OSError as error:
         raise OperatorError(f"{name} cannot be run: {error.strerror}.") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise OperatorError(f"The database was not dumped, so it is not migrated: {lines[0].rstrip('.')}.")
-    return done.stdout
+    if process.returncode != 0:
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise OperatorError(f"{otherwise}: {lines[0].rstrip('.')}.")
+    return output
+
+
+def _communicate(process: subprocess.Popen[str], look: Callable[[], None] | None) -> tuple[str, str]:
+    """What the program writes until its end. Raises subprocess.TimeoutExpired after DUMP_MAX_S."""
+    deadline_s = time.monotonic() + DUMP_MAX_S
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline_s:
+                raise
+            if look:
+                look()

@@ -6,10 +6,12 @@ it is refused before anything runs.
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 from domain.errors import SchemaError
@@ -17,8 +19,21 @@ from migrations.files import MigrationFile
 
 HISTORY_TABLE = "migration_history"
 HEAD = "head"
+# So many files that it does not have may a cloud database have applied, and a program serves it: the machines of a school are upgraded one
+# after the other (docs/migrations.md). Of two nobody has promised it.
+STEPS_NEWER_MAX = 1
 
 State = Literal["applied", "pending", "altered", "missing"]
+Direction = Literal["up", "down"]
+
+
+@cache
+def app_version() -> str:
+    """The version of this installation, which the history keeps so that an older program can say what to install."""
+    try:
+        return importlib.metadata.version("carrel")
+    except importlib.metadata.PackageNotFoundError:
+        return "unversioned"
 
 
 class HistoryRow(NamedTuple):

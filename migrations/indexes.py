@@ -17,6 +17,7 @@ import peewee as pw
 
 from domain.errors import CarrelError, SchemaError
 from migrations.engines import Limits, PostgresEngine, first_line
+from migrations.waiting import SILENCE, Activity, waiting_on_stderr
 
 # Up to here a plain CREATE INDEX takes a tenth of a second, and is one transaction.
 LARGE_ROWS = 100_000
@@ -37,14 +38,23 @@ ATTEMPT_INDEXES = (
 )
 
 
-def ensure_indexes(engine: PostgresEngine, indexes: Sequence[Index] = ATTEMPT_INDEXES, large_rows: int = LARGE_ROWS) -> list[str]:
+def ensure_indexes(
+    engine: PostgresEngine,
+    indexes: Sequence[Index] = ATTEMPT_INDEXES,
+    large_rows: int = LARGE_ROWS,
+    activity: Activity = SILENCE,
+) -> list[str]:
     """Makes those that are missing or invalid. Returns their names, with `concurrently` after those that were built so.
 
     Raises AlreadyRunning while another process migrates, SchemaError when PostgreSQL refuses, for instance a table that is not there.
     """
     with engine.locked():
         try:
-            return [made for index in indexes if (made := _ensure(engine, index, large_rows))]
+            made = []
+            for index in indexes:
+                with activity.during(f"making {index.name}"):
+                    made.append(_ensure(engine, index, large_rows))
+            return [name for name in made if name]
         except pw.PeeweeException as error:
             raise SchemaError(f"An index was not made; what was begun is finished by the next run: {first_line(error)}.") from error
 
@@ -96,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --url postgresql://…, or set DATABASE_URL")
     engine = PostgresEngine(options.url, Limits())
     try:
-        for name in ensure_indexes(engine):
+        with waiting_on_stderr() as waiting:
+            made = ensure_indexes(engine, activity=waiting)
+        for name in made:
             print(f"made {name}")
     except CarrelError as error:
         print(error.message, file=sys.stderr)

@@ -13,12 +13,13 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from domain.clock import Clock, SystemClock
 from domain.errors import AlreadyRunning, OperatorError
+from migrations.private_files import create_private, real_path
 
 # Advisory locks are numbers that everything using one database shares: "carrel" in ASCII.
 ADVISORY_KEY = int.from_bytes(b"carrel", "big")
@@ -30,6 +31,7 @@ Execute = Callable[[str, tuple[int]], Any]
 
 def lock_path(database: Path) -> Path:
     """The lock file of a SQLite database: beside it, and never deleted, since a waiting process may already have it open."""
+    database = real_path(database)
     return database.with_name(database.name + ".migrate.lock")
 
 
@@ -39,11 +41,7 @@ def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iter
 
     Raises AlreadyRunning after `wait_s` seconds, and OperatorError when the file cannot be opened.
     """
-    path = lock_path(database)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
+    descriptor = _open_lock(lock_path(database), database)
 
     def acquire() -> bool:
         try:
@@ -61,6 +59,7 @@ def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iter
 
 def owner_path(database: Path) -> Path:
     """The lock file of the daemon that works on a SQLite database."""
+    database = real_path(database)
     return database.with_name(database.name + ".daemon.lock")
 
 
@@ -70,11 +69,7 @@ def owning(database: Path) -> Iterator[None]:
 
     Raises AlreadyRunning at once when another daemon has it or somebody migrates it, OperatorError when the file cannot be opened.
     """
-    path = owner_path(database)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
+    descriptor = _open_lock(owner_path(database), database)
     with _flocked(descriptor, fcntl.LOCK_EX, f"Another process works on {database} or migrates it: let it finish, or stop it first."):
         yield
 
@@ -96,6 +91,16 @@ def without_owner(database: Path) -> Iterator[None]:
         raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
     with _flocked(descriptor, fcntl.LOCK_SH, f"A daemon works on {database}: stop it first; it migrates by itself when it starts."):
         yield
+
+
+def _open_lock(path: Path, database: Path) -> int:
+    """A descriptor of the lock file, which is made if need be. Raises OperatorError."""
+    try:
+        with suppress(FileExistsError):
+            return create_private(path, real_path(database))
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
 
 
 @contextmanager

@@ -5,14 +5,19 @@ Ids are UUIDv7: they begin with the millisecond at which the row was made, so th
 
     convert     The table becomes the default partition of a new, empty, partitioned one of its name. Nothing is copied or scanned: a default
                 partition alone may hold anything. One transaction of catalogue changes.
-    add_month   A month of the future gets a partition of its own. That no row of it lies in the default partition is validated without
-                blocking anybody; the few that do (devices whose clock is ahead) are moved.
+    add_month   A month of the future gets a partition of its own, in three transactions:
+        hold        changes of the month's rows are held back, and a constraint says that the default partition has none
+        validate    the constraint is validated, while everybody works
+        attach      the partition is made and attached, the hold ends. If the default partition has rows of the month (devices whose
+                    clock is ahead), they are moved in this transaction first, so that no reader ever misses them.
 
-Nothing is ever refused for good meanwhile. While a month is being added, a row of that very month meets a trigger that raises
+Nothing is ever refused for good meanwhile. A change of a row of the month that is being added meets a trigger that raises
 serialization_failure, which the cloud API takes for what it is: try again.
 
-Each step is a transaction and can be broken off and repeated. Locks are waited for only briefly, again and again, since everybody else
-queues up behind whoever waits for an exclusive lock.
+Locks. Each step is a transaction and can be broken off and repeated. Locks are waited for only briefly, again and again, since everybody else
+queues up behind whoever waits for an exclusive lock. Autovacuum gives way only after a second, so a lock that stops nobody but autovacuum is
+taken first. And whoever has read the table holds a lock on it and its partitions until the end of the transaction: attach takes
+all of the table before it waits for a partition, since a transaction that wants to write what it has read would else wait for it in turn.
 """
 
 from __future__ import annotations
@@ -22,64 +27,84 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee as pw
 
 from domain.clock import Clock, SystemClock
 from domain.errors import CarrelError, SchemaError, Unavailable
+from migrations import table_parts as parts
 from migrations.engines import Limits, PostgresEngine, first_line
+from migrations.waiting import SILENCE, Activity, waiting_on_stderr
 
 TABLE = "question_attempts"
 DEFAULT = f"{TABLE}_default"
-CHECK_TRIGGER = "attempts_refer_to_rows"
 # So many months beyond the running one have a partition before their first row comes.
 MONTHS_AHEAD = 3
 MONTHS_AHEAD_MAX = 120
 HOLD = "hold_attempts_of_a_month"
 
-Statements = Sequence[str]
+_VALIDATE = f"ALTER TABLE {DEFAULT} VALIDATE CONSTRAINT {HOLD}"
+# Set by the transaction that moves rows, whose deletions are not held back.
+_MOVING = "carrel.moves_attempts"
+_NOT_MOVING = f"current_setting('{_MOVING}', true) IS DISTINCT FROM 'on'"
 
 
-def month_after(year: int, month: int, months: int) -> tuple[int, int]:
-    """The month so many months later."""
-    years, zero_based = divmod(month - 1 + months, 12)
-    return year + years, zero_based + 1
+class Month(NamedTuple):
+    """A calendar month in UTC; they sort by time."""
 
+    year: int
+    month: int
 
-def first_id(year: int, month: int) -> str:
-    """The smallest UUIDv7 that can be made in a month (UTC): its milliseconds, and zeros (RFC 9562, section 5.7)."""
-    ms = int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
-    return str(uuid.UUID(int=ms << 80))
+    def after(self, months: int) -> Month:
+        """The month so many months later."""
+        years, zero_based = divmod(self.month - 1 + months, 12)
+        return Month(self.year + years, zero_based + 1)
 
+    @property
+    def first_id(self) -> str:
+        """The smallest UUIDv7 that can be made in the month: its first millisecond, and zeros (RFC 9562, section 5.7)."""
+        ms = int(datetime(self.year, self.month, 1, tzinfo=UTC).timestamp() * 1000)
+        return str(uuid.UUID(int=ms << 80))
 
-def partition_name(year: int, month: int) -> str:
-    return f"{TABLE}_{year:04}_{month:02}"
+    @property
+    def partition(self) -> str:
+        """The name of its partition."""
+        return f"{TABLE}_{self.year:04}_{self.month:02}"
+
+    def holds(self, column: str) -> str:
+        """A condition: the id in `column` was made in this month."""
+        return f"{column} >= '{self.first_id}' AND {column} < '{self.after(1).first_id}'"
 
 
 class Partitioning:
     """The steps, over one direct connection. Not for several threads."""
 
-    def __init__(self, engine: PostgresEngine, limits: Limits | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, engine: PostgresEngine, limits: Limits | None = None, clock: Clock | None = None, activity: Activity = SILENCE
+    ) -> None:
         self._engine = engine
         self._limits = limits or Limits()
         self._clock = clock or SystemClock()
+        self._activity = activity
 
     def run(self, months_ahead: int = MONTHS_AHEAD) -> list[str]:
         """Converts the table if that was not done, and adds the months that are missing. Returns the names of new partitions.
 
         Raises Unavailable when a lock could not be had, AlreadyRunning while another process migrates, SchemaError when the table is not
-        there or PostgreSQL refuses.
+        there, has foreign keys, or PostgreSQL refuses. After any of them it may be run again, and should be if the process was killed: what
+        it held back is let go by the next run.
         """
         with self._engine.locked():
             try:
                 if not self.is_partitioned():
-                    self._convert()
-                return [name for month in self._missing(months_ahead) if (name := self._add_month(*month))]
+                    with self._activity.during(f"making {TABLE} a partition"):
+                        self._convert()
+                return [self._add_month(month) for month in self._missing(months_ahead)]
             except pw.PeeweeException as error:
-                raise SchemaError(f"{TABLE} was not partitioned further: {first_line(error)}.") from error
+                raise SchemaError(f"{TABLE} was not partitioned further, run it again: {first_line(error)}.") from error
 
     def is_partitioned(self) -> bool:
         """Raises SchemaError when there is no such table."""
@@ -93,87 +118,102 @@ class Partitioning:
         rows = self._execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(%s) ORDER BY 1", TABLE)
         return [name for (name,) in rows.fetchall()]
 
-    def _missing(self, months_ahead: int) -> list[tuple[int, int]]:
+    def _missing(self, months_ahead: int) -> list[Month]:
         """The months from the next one on that have no partition. The running one stays in the default partition: its rows are there."""
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         there = set(self.partitions())
-        months = [month_after(now.year, now.month, ahead) for ahead in range(1, months_ahead + 1)]
-        return [month for month in months if partition_name(*month) not in there]
+        months = [Month(now.year, now.month).after(ahead) for ahead in range(1, months_ahead + 1)]
+        return [month for month in months if month.partition not in there]
 
     def _convert(self) -> None:
         def convert() -> None:
-            self._execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
-            indexes = self._indexes(TABLE)
-            trigger = self._trigger()
+            self._lock(TABLE)
+            self._demand_no_foreign_keys()
+            indexes, triggers = parts.indexes(self._execute, TABLE), parts.triggers(self._execute, TABLE)
+            permissions = parts.permissions(self._execute, TABLE)
             for name, _ in indexes:  # their names are wanted for those of the partitioned table; a constraint's goes with its index
                 self._execute(f"ALTER INDEX {name} RENAME TO {name}_default")
             self._execute(f"ALTER TABLE {TABLE} RENAME TO {DEFAULT}")
             like = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMMENTS"
             self._execute(f"CREATE TABLE {TABLE} (LIKE {DEFAULT} {like}) PARTITION BY RANGE (id)")
-            for name, definition in indexes:
-                self._execute(definition if definition.startswith("CREATE") else f"ALTER TABLE {TABLE} ADD CONSTRAINT {name} {definition}")
+            self._run(statement for _, statement in indexes)
+            self._run(f"DROP TRIGGER {name} ON {DEFAULT}" for name, _ in triggers)  # those for each row come back through the table's
             self._execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {DEFAULT} DEFAULT")
-            self._execute(f"DROP TRIGGER {CHECK_TRIGGER} ON {DEFAULT}")
-            self._execute(trigger)
+            self._run(statement for _, statement in triggers)
+            self._run([*permissions, *parts.guard(self._execute, DEFAULT, to=TABLE)])
 
         self._in_transaction(convert)
 
-    def _indexes(self, table: str) -> list[tuple[str, str]]:
-        """(name, how to make it on a table of this name) of each index: CREATE INDEX …, or a constraint's definition."""
-        rows = self._execute(
-            "SELECT i.relname, coalesce(pg_get_constraintdef(c.oid), pg_get_indexdef(i.oid)) FROM pg_index x"
-            " JOIN pg_class i ON i.oid = x.indexrelid LEFT JOIN pg_constraint c ON c.conindid = i.oid AND c.contype IN ('p', 'u')"
-            " WHERE x.indrelid = to_regclass(%s) ORDER BY 1",
-            table,
+    def _demand_no_foreign_keys(self) -> None:
+        if names := parts.foreign_keys(self._execute, TABLE):
+            raise SchemaError(f"{TABLE} has foreign keys, which would stay with its old rows: {', '.join(names)}.")
+
+    def _add_month(self, month: Month) -> str:
+        with self._activity.during(f"adding {month.partition}"):
+            self._in_transaction(lambda: self._hold(month))
+            try:
+                is_clear = self._validate()
+                self._in_transaction(lambda: self._attach(month, is_clear=is_clear))
+            except BaseException:
+                self._in_transaction(self._let_go)
+                raise
+        return month.partition
+
+    def _hold(self, month: Month) -> None:
+        """From here on nobody else changes a row of the month in the default partition."""
+        self._let_go()  # what a run that was broken off left
+        self._execute(
+            f"CREATE FUNCTION {HOLD}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" RAISE serialization_failure USING MESSAGE = 'a partition is being added: try again'; END $$"
         )
-        return [(name, definition) for name, definition in rows.fetchall()]
-
-    def _trigger(self) -> str:
-        query = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = %s"
-        row = self._execute(query, TABLE, CHECK_TRIGGER).fetchone()
-        if row is None:
-            raise SchemaError(f"The trigger {CHECK_TRIGGER} of {TABLE} is missing: migrate the database first.")
-        return str(row[0])
-
-    def _add_month(self, year: int, month: int) -> str:
-        """Two transactions: hold back rows of the month; then validate, move, attach, let go."""
-        name = partition_name(year, month)
-        low, high = first_id(year, month), first_id(*month_after(year, month, 1))
-        within = f"id >= '{low}' AND id < '{high}'"
-
-        def hold() -> None:
-            self._let_go()  # what a run that was broken off left
+        for events, row, unless in (("INSERT OR UPDATE", "NEW", ""), ("DELETE", "OLD", f" AND {_NOT_MOVING}")):
             self._execute(
-                f"CREATE OR REPLACE FUNCTION {HOLD}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                f" RAISE serialization_failure USING MESSAGE = 'a partition is being added: try again'; END $$"
+                f"CREATE TRIGGER {HOLD}_{row} BEFORE {events} ON {DEFAULT} FOR EACH ROW"
+                f" WHEN ({month.holds(f'{row}.id')}{unless}) EXECUTE FUNCTION {HOLD}()"
             )
-            held = within.replace("id", "NEW.id")
-            self._execute(f"CREATE TRIGGER {HOLD} BEFORE INSERT ON {DEFAULT} FOR EACH ROW WHEN ({held}) EXECUTE FUNCTION {HOLD}()")
-            self._execute(f"ALTER TABLE {DEFAULT} ADD CONSTRAINT {HOLD} CHECK (NOT (id IS NOT NULL AND {within})) NOT VALID")
+        self._execute(f"ALTER TABLE {DEFAULT} ADD CONSTRAINT {HOLD} CHECK (NOT (id IS NOT NULL AND {month.holds('id')})) NOT VALID")
 
-        def attach() -> None:
-            # No lock before that on the whole table is one that a reader or writer would notice; from there on it is an instant.
-            self._execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
-            self._execute(f"INSERT INTO {name} SELECT * FROM {DEFAULT} WHERE {within}")
-            self._execute(f"DELETE FROM {DEFAULT} WHERE {within}")
-            self._execute(f"ALTER TABLE {DEFAULT} VALIDATE CONSTRAINT {HOLD}")
-            # A row on its way into the default partition at the moment of ATTACH would be refused by PostgreSQL; so nobody is on the way.
-            self._execute(f"LOCK TABLE ONLY {TABLE} IN SHARE ROW EXCLUSIVE MODE")
-            self._execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')")
-            self._let_go()
-
-        self._in_transaction(hold)
+    def _validate(self) -> bool:
+        """Scans the default partition, while everybody works. Returns whether it has no row of the month that is held back."""
         try:
-            self._in_transaction(attach)
-        except BaseException:
-            self._in_transaction(self._let_go)
-            raise
-        return name
+            self._in_transaction(lambda: self._execute(_VALIDATE))
+        except pw.IntegrityError:
+            return False
+        return True
+
+    def _attach(self, month: Month, *, is_clear: bool) -> None:
+        self._execute(f"LOCK TABLE {DEFAULT} IN SHARE UPDATE EXCLUSIVE MODE")
+        self._execute(f"CREATE TABLE {month.partition} (LIKE {TABLE} INCLUDING ALL)")
+        if not is_clear:
+            self._move(month)
+            self._execute(_VALIDATE)
+        self._run(parts.guard(self._execute, TABLE, to=month.partition))
+        # From here on nobody reads or writes, for an instant: the constraint spares PostgreSQL to look at the rows.
+        self._execute(f"LOCK TABLE ONLY {TABLE} IN ACCESS EXCLUSIVE MODE")
+        self._execute(
+            f"ALTER TABLE {TABLE} ATTACH PARTITION {month.partition} FOR VALUES FROM ('{month.first_id}') TO ('{month.after(1).first_id}')"
+        )
+        self._let_go()
+
+    def _move(self, month: Month) -> None:
+        self._execute("SET LOCAL row_security = off")  # rows that a policy hides from the mover are an error, not a loss
+        self._execute(f"SET LOCAL {_MOVING} = 'on'")
+        rows = f"DELETE FROM {DEFAULT} WHERE {month.holds('id')} RETURNING *"
+        self._execute(f"WITH moved AS ({rows}) INSERT INTO {month.partition} SELECT * FROM moved")
 
     def _let_go(self) -> None:
+        self._lock(DEFAULT)
         self._execute(f"ALTER TABLE {DEFAULT} DROP CONSTRAINT IF EXISTS {HOLD}")
-        self._execute(f"DROP TRIGGER IF EXISTS {HOLD} ON {DEFAULT}")
-        self._execute(f"DROP FUNCTION IF EXISTS {HOLD}()")
+        self._execute(f"DROP FUNCTION IF EXISTS {HOLD}() CASCADE")  # with its triggers
+
+    def _run(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self._execute(statement)
+
+    def _lock(self, table: str) -> None:
+        """The table alone for this transaction, and autovacuum out of the way before anybody has to wait."""
+        for mode in ("SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE"):
+            self._execute(f"LOCK TABLE ONLY {table} IN {mode} MODE")
 
     def _in_transaction(self, work: Callable[[], None]) -> None:
         """Runs `work` in a transaction; again, from its beginning, while another transaction holds a table of it."""
@@ -207,7 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits()
     engine = PostgresEngine(options.url, limits)
     try:
-        for name in Partitioning(engine, limits).run(options.months):
+        with waiting_on_stderr() as waiting:
+            added = Partitioning(engine, limits, activity=waiting).run(options.months)
+        for name in added:
             print(f"added {name}")
     except CarrelError as error:
         print(error.message, file=sys.stderr)

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from migrations.engines import Limits, first_line, open_engine
 from migrations.files import Kind
 from migrations.history import HEAD
 from migrations.runner import open_migrations
-from migrations.schema.description import Schema
+from migrations.schema.description import Execute, Schema
 from migrations.schema.models import ModelSet
 from migrations.schema.sqltext import quoted
 
@@ -29,6 +29,10 @@ from migrations.schema.sqltext import quoted
 Scratch = Callable[[], AbstractContextManager[str]]
 
 NAME_PREFIX = "carrel_scratch_"
+# A scratch database tells when it was made, by its server's clock: carrel_scratch_65f1c2a0_9b1d…. One that is older than this, and that nobody is
+# connected to, was left by a process that was killed.
+STALE_AFTER_S = 3600
+_NAME = re.compile(rf"{NAME_PREFIX}(?P<made_s>[0-9a-f]{{8,12}})_[0-9a-f]{{12}}")
 # The module of a PostgreSQL of one's own, which is started when there is no server to work on.
 EMBEDDED = "cloud_api.embedded"
 
@@ -40,19 +44,45 @@ def device_scratch() -> Iterator[str]:
         yield f"sqlite:///{folder}/scratch.sqlite3"
 
 
-def server_scratch(url: str) -> Scratch:
-    """Scratch databases on the server of `url`, whose user must be allowed to create databases. Raises OperatorError when it is not."""
+def server_scratch(url: str, stale_after_s: float = STALE_AFTER_S) -> Scratch:
+    """Scratch databases on the server of `url`, whose user must be allowed to create databases.
+
+    Those that killed processes left are dropped first. Raises OperatorError when a database cannot be made or reached.
+    """
 
     @contextmanager
     def scratch() -> Iterator[str]:
-        name = NAME_PREFIX + secrets.token_hex(6)
-        _execute(url, f"CREATE DATABASE {quoted(name)}")
+        with _connected(url) as execute:
+            now_s = int(execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
+            _drop_stale(execute, now_s - stale_after_s)
+            name = f"{NAME_PREFIX}{now_s:08x}_{secrets.token_hex(6)}"
+            execute(f"CREATE DATABASE {quoted(name)}")
         try:
-            yield _with_database(url, name)
+            address = _with_database(url, name)
+            with _connected(address) as execute:
+                if execute("SELECT current_database()").fetchone()[0] != name:
+                    raise OperatorError(
+                        f"The address of the server leads to one database, whatever its name: {NAME_PREFIX}… is not reached."
+                    )
+            yield address
         finally:
-            _execute(url, f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+            with _connected(url) as execute:
+                execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
 
     return scratch
+
+
+def _drop_stale(execute: Execute, made_before_s: float) -> None:
+    """Drops the scratch databases of this user that are older and that nobody is connected to. What cannot be dropped stays."""
+    rows = execute(
+        "SELECT datname FROM pg_database d WHERE pg_has_role(datdba, 'USAGE')"
+        " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
+    ).fetchall()
+    for (name,) in rows:
+        match = _NAME.fullmatch(name)
+        if match and int(match["made_s"], 16) < made_before_s:
+            with suppress(pw.PeeweeException):  # somebody connected in this moment, or dropped it
+                execute(f"DROP DATABASE IF EXISTS {quoted(name)}")
 
 
 @contextmanager
@@ -111,15 +141,19 @@ def schema_of_files(kind: Kind, scratch: Scratch, *, target: str = HEAD, folder:
 
 
 def _with_database(url: str, name: str) -> str:
-    """The address of another database of the same server."""
-    return re.sub(r"\A(postgres(?:ql)?://[^/?]*)(?:/[^?]*)?", rf"\1/{name}", url, count=1)
+    """The address of another database of the same server. In the query of an address, a name would count more than that in its path."""
+    base, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and not pair.startswith("dbname=")]
+    return "?".join(filter(None, [re.sub(r"\A(postgres(?:ql)?://[^/]*)(?:/.*)?", rf"\1/{name}", base, count=1), "&".join(kept)]))
 
 
-def _execute(url: str, statement: str) -> None:
+@contextmanager
+def _connected(url: str) -> Iterator[Execute]:
+    """Runs SQL in a session of its own. Raises OperatorError for what PostgreSQL refuses."""
     engine = open_engine("cloud", url, Limits())
     try:
         engine.connect()
-        engine.database.execute_sql(statement)
+        yield engine.database.execute_sql
     except pw.PeeweeException as error:
         raise OperatorError(
             f"No scratch database can be made on this server: {first_line(error)}; --scratch-url names another server for that."

@@ -9,6 +9,8 @@ import click
 from cloud_api.commands.site import Options, Site, database_options, json_option, open_site, show
 from cloud_api.schema import demand_schema
 from cloud_api.schools import School, list_schools, server_epoch
+from migrations.files import shipped_files
+from migrations.waiting import waiting_on_stderr
 
 
 @click.command(
@@ -30,9 +32,11 @@ def serve(options: Options, host: str | None, port: int | None, workers: int | N
     with open_site(options) as site:
         site = _listening_on(site, host, port, workers)
         if not no_migrate:
-            from migrations.runner import upgrade_cloud  # before any thread or process is started
+            from migrations.runner import upgrade_cloud  # before any thread or process that serves is started
 
-            for applied in upgrade_cloud(site.url):
+            with waiting_on_stderr() as waiting:
+                steps = upgrade_cloud(site.url, activity=waiting)
+            for applied in steps:
                 click.echo(f"applied {applied.name}", err=True)
         with site.database():
             pass  # a wrong address or schema is said here, not by every worker
@@ -70,8 +74,16 @@ def status(options: Options, as_json: bool) -> None:
         schema = demand_schema(database)
         with database.transaction(snapshot=True) as cursor:
             epoch, schools = server_epoch(cursor), list_schools(cursor)
-    data = {"schema": schema, "server_epoch": epoch, "schools": schools}
-    show(data, as_json, [f"schema {schema}, up to date", *map(_line, schools)])
+    own = shipped_files("cloud")[-1].name
+    data = {"schema": schema, "schema_of_this_version": own, "server_epoch": epoch, "schools": schools}
+    show(data, as_json, [_schema_line(schema, own), *map(_line, schools)])
+
+
+def _schema_line(schema: str, own: str) -> str:
+    """What is said of a database that is served: `own` is the newest migration of this version."""
+    if schema == own:
+        return f"schema {schema}, up to date"
+    return f"schema {schema}, one step newer than this version ({own}), which can serve it: install the newer version here too"
 
 
 def _line(school: School) -> str:

@@ -362,8 +362,10 @@ CREATE TABLE tombstones (
     PRIMARY KEY (school_id, scope, table_name, row_id)
 );
 CREATE INDEX idx_tombstones_feed ON tombstones (school_id, scope, feed_no);
+CREATE INDEX idx_tombstones_row ON tombstones (school_id, table_name, row_id);
 
--- `payload` is json, not jsonb: a dead letter is kept to the letter, even one that jsonb cannot hold.
+-- `payload` and `base` are json, not jsonb: a dead letter is kept to the letter, even one that jsonb cannot hold. The clock's error is what the
+-- time of an attempt is corrected by.
 CREATE TABLE dead_letters (
     school_id uuid NOT NULL REFERENCES schools (id),
     id uuid NOT NULL,
@@ -376,13 +378,17 @@ CREATE TABLE dead_letters (
     schema_version integer NOT NULL,
     hlc bigint NOT NULL,
     wall_ms bigint NOT NULL,
+    clock_delta_ms bigint NOT NULL DEFAULT 0,
+    clock_doubtful boolean NOT NULL DEFAULT false,
     payload json NOT NULL,
+    base json,
     code text NOT NULL,
     message text NOT NULL,
     received_at_ms bigint NOT NULL,
     PRIMARY KEY (school_id, id)
 );
 CREATE INDEX idx_dead_letters_row ON dead_letters (school_id, row_id);
+CREATE INDEX idx_dead_letters_device ON dead_letters (school_id, device_id);
 
 -- Values that lost a merge. They travel down with the student's scope.
 CREATE TABLE sync_conflicts (
@@ -411,6 +417,15 @@ CREATE TABLE sync_conflicts (
 CREATE INDEX idx_sync_conflicts_row ON sync_conflicts (school_id, table_name, row_id);
 CREATE INDEX idx_sync_conflicts_feed ON sync_conflicts (school_id, student_id, feed_no);
 
+-- The field values that merges have dealt with, by a hash of where, when, by whom and what: one that is sent again is not merged again.
+CREATE TABLE settled_values (
+    school_id uuid NOT NULL REFERENCES schools (id),
+    key uuid NOT NULL,
+    settled_at_ms bigint NOT NULL,
+    PRIMARY KEY (school_id, key)
+);
+CREATE INDEX idx_settled_values_time ON settled_values (school_id, settled_at_ms);
+
 CREATE TABLE audit_log (
     school_id uuid NOT NULL REFERENCES schools (id),
     id uuid NOT NULL,
@@ -425,7 +440,7 @@ CREATE INDEX idx_audit_log_time ON audit_log (school_id, at_ms);
 """
 
 _TABLES_CHILDREN_FIRST = (
-    "audit_log, sync_conflicts, dead_letters, tombstones, enrolment_codes, membership_history, device_grants, device_incarnations, devices, "
+    "audit_log, settled_values, sync_conflicts, dead_letters, tombstones, enrolment_codes, membership_history, device_grants, device_incarnations, devices, "
     "study_plan_items, study_plans, mastery_folds, concept_mastery, question_attempts, questions, concepts, topic_prerequisites, topics, "
     "student_profiles, class_members, classes, users, schools, server_state"
 )

@@ -1,4 +1,4 @@
-"""`python init_db.py`: both databases straight from the models, for development."""
+"""`python init_db.py`, installed `python -m migrations.commands.init`: both databases straight from the models, for development."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ def _init(run: Run) -> None:
     from migrations.runner import open_migrations
     from migrations.schema.models import MODELS, load_models
 
-    with run.waiting.during(f"{run.kind}: filling"), open_migrations(run.kind, run.address) as migrations:
+    with run.during("filling"), open_migrations(run.kind, run.address) as migrations:
         migrations.init(load_models(MODELS[run.kind]))
         run.report["current"] = migrations.current()
     run.say(f"made from the models, stamped at {run.report['current']}")
+
+
+if __name__ == "__main__":
+    init_db()

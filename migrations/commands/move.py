@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from migrations.commands.report import Run, on_each
 
 if TYPE_CHECKING:
     from migrations.backup import Backup
-    from migrations.runner import Direction
+    from migrations.history import Direction
 
 sql_option = click.option("--sql", "as_sql", is_flag=True, help="Print the SQL that would run, and run nothing.")
 backup_option = click.option(
@@ -38,11 +39,29 @@ def upgrade(databases: Databases, target: str, as_sql: bool, dump_folder: Path |
 @click.argument("target", default="-1")
 @sql_option
 @backup_option
+@click.option("--yes", is_flag=True, help="Do not ask, on a terminal, before the first migration is taken back as well.")
 @as_json_option
 @click.pass_obj
-def downgrade(databases: Databases, target: str, as_sql: bool, dump_folder: Path | None, as_json: bool) -> None:
+def downgrade(databases: Databases, target: str, as_sql: bool, dump_folder: Path | None, yes: bool, as_json: bool) -> None:
     """Take migrations back, newest first, to TARGET: -N (by default -1), or the name of the migration to end at."""
-    on_each(databases.chosen, as_json, lambda run: _move(run, "down", target, as_sql, dump_folder))
+
+    def work(run: Run) -> None:
+        if not (yes or as_sql or as_json) and sys.stdin.isatty():
+            _ask_before_nothing_is_left(run, target)
+        _move(run, "down", target, as_sql, dump_folder)
+
+    on_each(databases.chosen, as_json, work)
+
+
+def _ask_before_nothing_is_left(run: Run, target: str) -> None:
+    """Raises OperatorError unless a person agrees, where the downgrade would drop all that there is."""
+    from migrations.runner import open_migrations
+
+    with open_migrations(run.kind, run.address) as migrations:
+        everything = len(migrations.downgrade_plan(target)) == len(migrations.applied()) > 0
+    question = f"{run.kind}: take back every migration? All tables go, with the rows in them"
+    if everything and not click.confirm(question, err=True):
+        raise OperatorError("Nothing was changed.")
 
 
 def _move(run: Run, direction: Direction, target: str, as_sql: bool, dump_folder: Path | None) -> None:
@@ -56,7 +75,7 @@ def _move(run: Run, direction: Direction, target: str, as_sql: bool, dump_folder
         run.say(f"backed up to {backup.path}")
 
     run.report["steps"] = []
-    with open_migrations(run.kind, run.address, dump_folder=dump_folder, tell_backup=tell_backup) as migrations:
+    with open_migrations(run.kind, run.address, dump_folder=dump_folder, tell_backup=tell_backup, activity=run) as migrations:
         if direction == "up":
             migrations.upgrade(target, run.progress)
         else:
@@ -69,7 +88,8 @@ def _move(run: Run, direction: Direction, target: str, as_sql: bool, dump_folder
 def _print_sql(run: Run, direction: Direction, target: str) -> None:
     from migrations.preview import sql_of
 
-    lines = list(sql_of(run.kind, run.address, direction=direction, target=target))
+    with run.during("working out the SQL"):
+        lines = list(sql_of(run.kind, run.address, direction=direction, target=target))
     if run.as_json:
         run.report["sql"] = lines
     else:

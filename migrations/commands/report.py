@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from domain.errors import CarrelError
-from migrations.commands.waiting import Waiting
 from migrations.files import Kind
+from migrations.waiting import Tell, Waiting, waiting_on_stderr
 
 if TYPE_CHECKING:
-    from migrations.runner import Applied, Progress
+    from migrations.execution import Applied, Progress
 
 # What a program reads with --json: an object for each database, beginning with {"db": kind}.
 Report = dict[str, Any]
@@ -30,7 +32,7 @@ class Run:
         self.kind = kind
         self._address = address
         self.as_json = as_json
-        self.waiting = waiting
+        self._waiting = waiting
         self.report: Report = {"db": kind}
         self.exit_code = 0
 
@@ -44,18 +46,23 @@ class Run:
         return self._address
 
     def say(self, line: str) -> None:
-        """A line for a person; nothing with --json."""
-        if not self.as_json:
+        """A line for a person; nothing with --json. That nobody reads it any more, as behind `| head`, ends no migration."""
+        if self.as_json:
+            return
+        try:
             click.echo(f"{self.kind}: {line}")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def during(self, what: str) -> AbstractContextManager[Tell]:
+        """As `Activity.during`: people hear of `what` if it takes long."""
+        return self._waiting.during(f"{self.kind}: {what}")
 
     def progress(self, progress: Progress) -> None:
-        """Collects what was done, so that it is told even when a later file fails, and says what is going on meanwhile."""
-        if progress.done is None:
-            self.waiting.on(f"{self.kind}: {progress.name} ({progress.position} of {progress.total})")
-            return
-        self.waiting.off()
-        self.report["steps"].append(asdict(progress.done))
-        self.say(_step_line(progress.done))
+        """Collects what was done, so that it is told even when a later file fails."""
+        if progress.done is not None:
+            self.report["steps"].append(asdict(progress.done))
+            self.say(_step_line(progress.done))
 
 
 Work = Callable[[Run], None]
@@ -69,7 +76,7 @@ def on_each(databases: Sequence[tuple[Kind, str | None]] | Callable[[], Sequence
     reports: list[Report] = []
     exit_code = 0
     try:
-        with Waiting(lambda line: None if as_json else click.echo(line, err=True)) as waiting:
+        with waiting_on_stderr(silent=as_json) as waiting:
             for kind, address in databases() if callable(databases) else databases:
                 run = Run(kind, address, as_json, waiting)
                 reports.append(run.report)

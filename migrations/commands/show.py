@@ -81,7 +81,7 @@ def _check(run: Run, models: str | None, scratch_url: str | None) -> None:
     from migrations.scratch import scratch_for
 
     with (
-        run.waiting.during(f"{run.kind}: comparing"),
+        run.during("comparing"),
         open_migrations(run.kind, run.address) as migrations,
         scratch_for(run.kind, scratch_url or run.address) as scratch,
     ):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from domain.errors import OperatorError
 from migrations.commands.databases import Databases, as_json_option, models_option, scratch_option
 from migrations.commands.report import Run, on_each
+from migrations.files import Kind
 
 
 @click.command()
@@ -29,13 +31,25 @@ def create(
     """
 
     def work(run: Run) -> None:
-        place = folder or Path(__file__).parents[1] / run.kind
+        place = folder or _folder_in_clone(run.kind)
         if auto:
             _auto(run, place, text, models, scratch_url or run.address_or_none)
         else:
             _empty(run, place, text)
 
     on_each(lambda: [(kind, databases.address(kind)) for kind in databases.kinds()], as_json, work)
+
+
+def _folder_in_clone(kind: Kind) -> Path:
+    """Where the files of a kind lie. Raises OperatorError in an installation: a file added there would be gone with its next upgrade, and a
+    database that had it applied would then be refused.
+    """
+    packages = Path(__file__).parents[2]
+    if not (packages / "pyproject.toml").is_file():
+        raise OperatorError(
+            "This Carrel is installed, its files are not to be added to: give --folder, or work in a clone of the repository."
+        )
+    return packages / "migrations" / kind
 
 
 def _empty(run: Run, folder: Path, text: str) -> None:
@@ -51,7 +65,7 @@ def _auto(run: Run, folder: Path, text: str, models: str | None, server_url: str
     from migrations.schema.models import MODELS, load_models
     from migrations.scratch import scratch_for
 
-    with run.waiting.during(f"{run.kind}: drafting and trying out"), scratch_for(run.kind, server_url) as scratch:
+    with run.during("drafting and trying out"), scratch_for(run.kind, server_url) as scratch:
         created = create_auto(run.kind, folder, text, load_models(models or MODELS[run.kind]), scratch)
     run.report |= {"path": created.path and str(created.path), "statements": created.statements, "warnings": created.warnings}
     if created.path is None:

@@ -1,7 +1,8 @@
 """Schemas as values, and what differs between two of them. Pure.
 
 The order of columns is not part of a schema: a column that was added later stands last, wherever a model names it. Neither are
-comments, privileges, rows, sequences, and whether a table is partitioned (its partitions are left out).
+comments, privileges and owners, rows, sequences, types and extensions, statistics, rules, publications, and whether a table is
+partitioned (its partitions are left out). Row-level security is: whether a table has it, and its policies.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from migrations.schema.sqltext import quoted
 # Runs SQL with parameters and gives a cursor.
 Execute = Callable[..., Any]
 
-Part = Literal["table", "column", "constraint", "index", "trigger", "options", "routine"]
+Part = Literal["table", "column", "constraint", "index", "trigger", "policy", "options", "routine"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Table:
     """One table.
 
     `constraints`: name -> definition (`CHECK (…)`, `FOREIGN KEY …`); SQLite does not tell their names, there the definition is the name as
-    well. `indexes`, `triggers`: name -> CREATE statement; an index that only serves a constraint is left out. `options`: what follows the
-    bracket of CREATE TABLE. `unknown`: clauses in its SQL that this description has no place for.
+    well. `indexes`, `triggers`, `policies`: name -> CREATE statement; an index that only serves a constraint is left out. `options`: what
+    follows the bracket of CREATE TABLE. `unknown`: what else is particular about it, and has no place in `definition`.
     """
 
     name: str
@@ -50,12 +51,13 @@ class Table:
     constraints: Mapping[str, str] = field(default_factory=dict)
     indexes: Mapping[str, str] = field(default_factory=dict)
     triggers: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, str] = field(default_factory=dict)
     options: str = ""
     unknown: str = ""
 
     @property
     def definition(self) -> str:
-        """CREATE TABLE, a line for each column and constraint; without its indexes and triggers."""
+        """CREATE TABLE, a line for each column and constraint; without its indexes, triggers and policies."""
         lines = [column.definition for column in self.columns.values()]
         lines += [text if name == text else f"CONSTRAINT {quoted(name)} {text}" for name, text in self.constraints.items()]
         body = "".join(f"    {line},\n" for line in lines).removesuffix(",\n")
@@ -121,6 +123,7 @@ def _in_table(want: Table, have: Table) -> Iterator[Difference]:
     yield from _among("constraint", want.name, want.constraints, have.constraints)
     yield from _among("index", want.name, want.indexes, have.indexes)
     yield from _among("trigger", want.name, want.triggers, have.triggers)
+    yield from _among("policy", want.name, want.policies, have.policies)
     options = [" ".join(filter(None, (table.options, table.unknown))) for table in (want, have)]
     if options[0] != options[1]:
         yield Difference("options", want.name, "options", options[0], options[1])

@@ -15,7 +15,10 @@ from migrations.schema.description import Column, Execute, Schema, Table
 _OURS = "c.relnamespace = current_schema()::regnamespace AND NOT c.relispartition AND c.relname <> %s"
 
 _TABLES = f"""
-SELECT c.relname, coalesce(array_to_string(c.reloptions, ', '), ''), c.relpersistence = 'u'
+SELECT c.relname, coalesce(array_to_string(c.reloptions, ', '), ''),
+       concat_ws(', ', CASE WHEN c.relpersistence = 'u' THEN 'UNLOGGED' END,
+                       CASE WHEN c.relrowsecurity THEN 'ROW LEVEL SECURITY' END,
+                       CASE WHEN c.relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END)
   FROM pg_class c WHERE c.relkind IN ('r', 'p') AND {_OURS} ORDER BY c.oid
 """
 _COLUMNS = f"""
@@ -45,6 +48,18 @@ _TRIGGERS = f"""
 SELECT c.relname, t.tgname, pg_get_triggerdef(t.oid, true), t.tgenabled <> 'D'
   FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
  WHERE NOT t.tgisinternal AND {_OURS} ORDER BY t.tgname
+"""
+# No function of the server's tells a policy as SQL.
+_POLICIES = f"""
+SELECT c.relname, p.polname,
+       concat_ws(' ', 'CREATE POLICY', quote_ident(p.polname), 'ON', quote_ident(c.relname),
+                 CASE WHEN p.polpermissive THEN 'AS PERMISSIVE' ELSE 'AS RESTRICTIVE' END,
+                 CASE p.polcmd WHEN 'r' THEN 'FOR SELECT' WHEN 'a' THEN 'FOR INSERT' WHEN 'w' THEN 'FOR UPDATE' WHEN 'd' THEN 'FOR DELETE' ELSE 'FOR ALL' END,
+                 'TO ' || (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ' ORDER BY r) FROM unnest(p.polroles) r),
+                 'USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+                 'WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+  FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+ WHERE {_OURS} ORDER BY p.polname
 """
 # What an extension brought belongs to the extension.
 _ROUTINES = """
@@ -76,6 +91,9 @@ def read_schema(execute: Execute) -> Schema:
     triggers: dict[str, dict[str, str]] = defaultdict(dict)
     for table, name, text, enabled in _rows(execute, _TRIGGERS):
         triggers[table][name] = text + ("" if enabled else " (DISABLED)")
+    policies: dict[str, dict[str, str]] = defaultdict(dict)
+    for table, name, text in _rows(execute, _POLICIES):
+        policies[table][name] = text
     tables = {
         name: Table(
             name,
@@ -83,10 +101,11 @@ def read_schema(execute: Execute) -> Schema:
             constraints[name],
             indexes[name],
             triggers[name],
+            policies[name],
             f"WITH ({options})" if options else "",
-            _unlogged(unlogged),
+            unknown,
         )
-        for name, options, unlogged in _rows(execute, _TABLES)
+        for name, options, unknown in _rows(execute, _TABLES)
     }
     routines = {name: text.replace(f" {schema}.", " ", 1) if schema else text for name, text, schema in execute(_ROUTINES).fetchall()}
     return Schema(tables, routines)
@@ -95,10 +114,6 @@ def read_schema(execute: Execute) -> Schema:
 def _rows(execute: Execute, sql: str) -> list[Any]:
     rows: list[Any] = execute(sql, (HISTORY_TABLE,)).fetchall()
     return rows
-
-
-def _unlogged(unlogged: bool) -> str:
-    return "UNLOGGED" if unlogged else ""
 
 
 def _column(name: str, kind: str, nullable: bool, expression: str | None, identity: str, generated: str, collation: str | None) -> Column:

@@ -37,7 +37,7 @@ def _table(execute: Execute, name: str, sql: str, indexes: dict[str, str], trigg
     columns = {column.name: column for column in _columns(execute, name, items, strict="STRICT" in options)}
     constraints = [*_keys(execute, name, body), *_foreign_keys(execute, name), *_checks(items)]
     unknown = " ".join(word for word in body if word in _UNKNOWN)
-    return Table(name, columns, {text: text for text in constraints}, indexes, triggers, _ordered(options), unknown)
+    return Table(name, columns, {text: text for text in constraints}, indexes, triggers, options=_ordered(options), unknown=unknown)
 
 
 def _ordered(options: str) -> str:

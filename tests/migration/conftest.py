@@ -55,8 +55,8 @@ class Target:
     folder: Folder
     limits: Limits = field(default_factory=Limits)
 
-    def open(self) -> AbstractContextManager[Migrations]:
-        return open_migrations(self.kind, self.url, folder=self.folder.path, limits=self.limits)
+    def open(self, **options: Any) -> AbstractContextManager[Migrations]:
+        return open_migrations(self.kind, self.url, folder=self.folder.path, limits=self.limits, **options)
 
     def upgrade(self, target: str = "head") -> list[str]:
         with self.open() as migrations:

@@ -18,6 +18,7 @@ from domain.clock import SystemClock
 from domain.errors import OperatorError, SchemaError
 from migrations import backup, dump
 from migrations.engines import Limits, PostgresEngine
+from migrations.protection import Protection
 from tests.migration.conftest import Target
 from tests.migration.scripts import picture
 
@@ -180,7 +181,7 @@ def engine(cloud: Target) -> Any:
 
 def test_a_dump_asked_for_is_complete_private_and_can_be_restored(cloud: Target, engine: PostgresEngine, tmp_path: Path) -> None:
     told: list[backup.Backup] = []
-    with backup.protected(engine, "0001_table_1", dump_folder=tmp_path, tell=told.append):
+    with Protection(engine, dump_folder=tmp_path, tell=told.append).around(["0001_table_1"], "up"):
         cloud.sql("DROP TABLE table_1")
     (made,) = told
     assert made.path.name.endswith(".dump")
@@ -195,20 +196,20 @@ def test_a_dump_asked_for_is_complete_private_and_can_be_restored(cloud: Target,
 
 def test_without_being_asked_no_dump_is_made(engine: PostgresEngine, tmp_path: Path) -> None:
     told: list[backup.Backup] = []
-    with backup.protected(engine, "0001_table_1", tell=told.append):
+    with Protection(engine, tell=told.append).around(["0001_table_1"], "up"):
         pass
     assert told == []
 
 
 def test_the_password_is_not_in_the_command_line(engine: PostgresEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    run = subprocess.run
+    start = subprocess.Popen
 
     def watching(command: Any, **options: Any) -> Any:
         seen.extend(map(str, command))
-        return run(command, **options)
+        return start(command, **options)
 
-    monkeypatch.setattr(subprocess, "run", watching)
+    monkeypatch.setattr(subprocess, "Popen", watching)
     dump.dump_database(engine, tmp_path, None, SystemClock())
     connection: Any = engine.database.connection()  # type: ignore[no-untyped-call]
     assert any("pg_dump" in word for word in seen)
@@ -262,6 +263,6 @@ def test_a_dump_that_fails_leaves_no_file_and_stops_the_migration(
     target = tmp_path / "dumps"
     target.mkdir()
     refused = pytest.raises(OperatorError, match="not dumped, so it is not migrated: pg_dump: error: no way")
-    with refused, backup.protected(engine, None, dump_folder=target):
+    with refused, Protection(engine, dump_folder=target).around([], "up"):
         pytest.fail("the migration ran")
     assert list(target.iterdir()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -12,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from migrations import cli, preview, runner
-from migrations.commands import waiting
+from domain.errors import OperatorError
+from migrations import cli, preview, runner, waiting
 from migrations.files import Kind, files_in
 from tests.migration.conftest import Folder, Target
 
@@ -78,6 +80,57 @@ def test_downgrade_takes_back_one_by_default_and_n_when_told(shipped: Folder, tm
     assert invoke(*at, "downgrade", "-2").stdout.endswith("device: at nothing\n")
 
 
+def test_on_a_terminal_nobody_takes_back_everything_by_mistake(shipped: Folder, tmp_path: Path) -> None:
+    """With a real terminal, at which somebody types n, and then y."""
+    shipped.add_tables(1, 2)
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade")
+    assert on_terminal(shipped, *at, "downgrade", typed="") == 0  # one of two: nobody is asked
+    assert on_terminal(shipped, *at, "downgrade", typed="n\n") == OperatorError.exit_code
+    assert json.loads(invoke(*at, "current", "--json").stdout)[0]["current"] == "0001_table_1"
+    assert on_terminal(shipped, *at, "downgrade", typed="y\n") == 0
+    invoke(*at, "upgrade", "+1")
+    assert on_terminal(shipped, *at, "downgrade", "--yes", typed="") == 0
+    assert json.loads(invoke(*at, "current", "--json").stdout)[0]["current"] is None
+
+
+ON_FILES = (
+    "import pathlib, sys; from migrations import cli, files, runner\n"
+    "folder = pathlib.Path(sys.argv.pop(1))\n"
+    "runner.shipped_files = lambda kind: files.files_in(folder)\n"
+    "cli.main()"
+)
+
+
+def on_terminal(files: Folder, *arguments: str, typed: str) -> int:
+    """The exit code of the command at a terminal of its own."""
+    ours, its = pty.openpty()
+    try:
+        os.write(ours, typed.encode())
+        command = [sys.executable, "-c", ON_FILES, str(files.path), *arguments]
+        return subprocess.run(command, cwd=ROOT, stdin=its, capture_output=True, check=False, timeout=60).returncode
+    finally:
+        os.close(ours)
+        os.close(its)
+
+
+def test_an_upgrade_goes_on_when_nobody_reads_what_it_says(shipped: Folder, tmp_path: Path) -> None:
+    """As behind `| head -1`: a device's file would be put back otherwise, and a server's left between two files."""
+    shipped.add("0001_row", ["CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)"])
+    at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
+    invoke(*at, "upgrade")
+    shipped.add_tables(2, 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-c", ON_FILES, str(shipped.path), *at, "upgrade"]
+        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(invoke(*at, "current", "--json").stdout)[0]["current"] == "0003_table_3"
+
+
 def test_history_and_current_as_json(shipped: Folder, tmp_path: Path) -> None:
     shipped.add_tables(1, 2)
     at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
@@ -119,10 +172,11 @@ def test_a_migration_that_takes_long_says_that_it_goes_on_and_a_quick_one_does_n
     count = "SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600000) SELECT i FROM n)"
     shipped.add("0001_long", [count])
     at = ("--db", "device", "--sqlite", str(tmp_path / "d.db"))
-    assert invoke(*at, "upgrade", "--json").stderr == ""
+    monkeypatch.setattr(waiting.Waiting.__init__, "__kwdefaults__", {"first_s": 60, "clock": None})  # quick, however slow this machine is
+    assert invoke(*at, "upgrade").stderr == ""
     invoke(*at, "downgrade")
-    monkeypatch.setattr(waiting.Waiting.__init__, "__kwdefaults__", {"first_s": 0.001, "every_s": 0.01})
-    assert re.match(r"device: 0001_long \(1 of 1\) … \d+ s\n", invoke(*at, "upgrade").stderr)
+    monkeypatch.setattr(waiting.Waiting.__init__, "__kwdefaults__", {"first_s": 0.001, "clock": None})
+    assert re.search(r"^device: 0001_long \(1 of 1\) … \d+ s$", invoke(*at, "upgrade").stderr, re.MULTILINE)
     invoke(*at, "downgrade")
     assert invoke(*at, "upgrade", "--json").stderr == ""
 

@@ -23,6 +23,7 @@ from tests.migration.drafts import Col, Idx, Tab, models
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS = Tab({"name": Col("text", default=True)}, {"idx_users_name": Idx(("name",))})
+USERS_WITHOUT_INDEX = Tab({"name": Col("text", default=True)}, {})
 
 
 def auto(target: Target, tables: dict[str, Tab], *after_tables: str, text: str = "a change") -> Created:
@@ -235,6 +236,15 @@ def test_what_cannot_be_drafted_is_named_and_nothing_is_written(target: Target, 
     assert message.startswith("This has to be written by hand")
     assert re.search(sentence, message)
     assert re.search(r"The rest would be:\n  CREATE TABLE( IF NOT EXISTS)? other \(", message)
+
+
+def test_who_may_see_which_rows_is_left_to_a_person(cloud: Target) -> None:
+    begin(cloud, {"users": USERS})
+    message = refused(cloud, {"users": USERS}, "ALTER TABLE users ENABLE ROW LEVEL SECURITY", "CREATE POLICY own ON users USING (true)")
+    assert "users: options differs: expected ROW LEVEL SECURITY, found none" in message
+    assert "users: policy own is missing: CREATE POLICY own ON users" in message
+    message = refused(cloud, {"users": USERS, "notes": USERS_WITHOUT_INDEX}, "CREATE POLICY own ON notes USING (true)")
+    assert "table notes is missing; its policy own must be written by hand" in message
 
 
 def test_on_a_device_a_constraint_of_an_old_column_is_left_to_a_person(device: Target) -> None:

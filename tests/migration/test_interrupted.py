@@ -75,6 +75,16 @@ def test_killed_before_every_statement_fsync_and_rename_the_next_start_finishes(
         assert end["rows"][table] == rows_of(upgrading[0], table) != []
 
 
+def test_killed_at_any_point_of_an_upgrade_that_fails_the_file_goes_back_to_before_its_first_file(upgrading: tuple[Path, Folder]) -> None:
+    _, folder = upgrading
+    for name in ("0902_rebuild", "0903_counts"):
+        (folder.path / f"{name}.py").unlink()
+    folder.add("0902_fails", ["DELETE FROM question_attempts", "NOT SQL"])
+    report = sweep(upgrading, "failing")
+    assert report["deaths"] > 40
+    assert report["ends"] == [report["begin"]]
+
+
 def test_killed_at_random_moments_the_next_start_finishes(upgrading: tuple[Path, Folder]) -> None:
     report = sweep(upgrading, "times", "25", "7")
     assert report["deaths"] > 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from domain.errors import SchemaError, Unavailable
 from migrations.engines import Limits, PostgresEngine
-from migrations.partitioning import Partitioning, first_id, main, month_after
+from migrations.partitioning import Month, Partitioning, main
 from migrations.runner import upgrade_cloud
 from tests.support.device import ManualClock
 
@@ -23,6 +25,10 @@ DECEMBER_MS = int(datetime(2026, 12, 5, tzinfo=UTC).timestamp() * 1000)
 YEAR_2099_MS = int(datetime(2099, 1, 1, tzinfo=UTC).timestamp() * 1000)
 SCHOOL, STUDENT, TOPIC, QUESTION, DEVICE = (str(uuid.UUID(int=(0x0190 << 112) + number)) for number in range(1, 6))
 MONTHS = ["question_attempts_2026_12", "question_attempts_2027_01", "question_attempts_2027_02"]
+
+IN_THIS_DATABASE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+WAIT_MAX_S = 10.0
+LOOK_EVERY_S = 0.005
 
 
 def id_at(ms: int, number: int) -> str:
@@ -51,6 +57,15 @@ class School:
 
     def ids(self, table: str = "question_attempts") -> set[str]:
         return {row for (row,) in self.sql(f"SELECT id::text FROM {table}")}
+
+
+def await_that(condition: Callable[[], bool]) -> None:
+    """Raises TimeoutError when it does not come true within WAIT_MAX_S."""
+    deadline_s = time.monotonic() + WAIT_MAX_S
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError
+        time.sleep(LOOK_EVERY_S)
 
 
 def insert(connection: Any, ms: int, number: int, question: str = QUESTION) -> None:
@@ -152,16 +167,107 @@ def test_a_school_that_writes_all_the_while_loses_nothing(school: School, partit
     threads = [threading.Thread(target=write, args=(10_000 * place, ms)) for place, ms in enumerate((NOW_MS, DECEMBER_MS), 1)]
     for thread in threads:
         thread.start()
-    while len(written) < 10 and not failures:
-        threading.Event().wait(0.005)
-    assert partitioning.run(months_ahead=6)[0] == MONTHS[0]
-    stop.set()
-    for thread in threads:
-        thread.join(30)
+    try:
+        await_that(lambda: len(written) >= 10 or bool(failures))
+        added = partitioning.run(months_ahead=6)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert added[:3] == MONTHS
     assert failures == []
     assert school.ids() == before | set(written)
     assert len(set(written)) == len(written)
     assert school.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'hold%'") == [(0,)]
+
+
+def test_whoever_has_read_attempts_writes_them_without_waiting_for_the_month_that_waits_for_him(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a push does: it looks at rows, then writes some. Each would wait for the other if the month were attached holding half a lock."""
+    validate = Partitioning._validate
+    with (
+        closing(psycopg2.connect(school.url)) as push,
+        push.cursor() as cursor,
+        ThreadPoolExecutor(1) as pool,
+        closing(PostgresEngine(school.url, Limits(table_lock_s=WAIT_MAX_S))) as engine,
+    ):
+
+        def validate_and_read(self: Partitioning) -> bool:
+            is_clear = validate(self)
+            cursor.execute("SET lock_timeout = '500ms'")  # PostgreSQL breaks a deadlock after a second
+            cursor.execute("SELECT count(*) FROM question_attempts")
+            return is_clear
+
+        monkeypatch.setattr(Partitioning, "_validate", validate_and_read)
+        added = pool.submit(Partitioning(engine, clock=ManualClock(NOW_MS)).run, 1)
+        await_that(lambda: bool(school.sql(f"SELECT 1 FROM pg_locks WHERE NOT granted AND {IN_THIS_DATABASE}")))
+        insert(push, NOW_MS, 7_000)
+        assert not added.done()
+        push.commit()
+        assert added.result(WAIT_MAX_S) == MONTHS[:1]
+    assert id_at(NOW_MS, 7_000) in school.ids()
+
+
+def test_changes_of_a_month_are_told_to_try_again_while_it_is_added(
+    school: School, partitioning: Partitioning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were one of them to pass, it would be lost or come back with the row that is moved; were it refused, it would be refused for good."""
+    school.attempt(DECEMBER_MS, 1)
+    validate = Partitioning._validate
+    ahead = id_at(DECEMBER_MS, 1)
+
+    def validate_meanwhile(self: Partitioning) -> bool:
+        with pytest.raises(psycopg2.errors.SerializationFailure):
+            school.attempt(DECEMBER_MS, 2)
+        for change in ("UPDATE question_attempts SET confidence = 1 WHERE id = %s", "DELETE FROM question_attempts WHERE id = %s"):
+            with pytest.raises(psycopg2.errors.SerializationFailure):
+                school.sql(change, ahead)
+        school.attempt(NOW_MS, 8_000)
+        school.sql("UPDATE question_attempts SET confidence = 1 WHERE id = %s", id_at(NOW_MS, 8_000))
+        return validate(self)
+
+    monkeypatch.setattr(Partitioning, "_validate", validate_meanwhile)
+    assert partitioning.run(months_ahead=1) == MONTHS[:1]
+    assert school.ids(MONTHS[0]) == {ahead}
+    school.sql("DELETE FROM question_attempts WHERE id = %s", ahead)
+    assert ahead not in school.ids()
+
+
+def test_grants_row_level_security_and_triggers_are_as_they_were(school: School, partitioning: Partitioning) -> None:
+    school.sql("GRANT SELECT ON question_attempts TO PUBLIC")
+    school.sql("GRANT UPDATE (confidence) ON question_attempts TO pg_monitor WITH GRANT OPTION")
+    school.sql("ALTER TABLE question_attempts ENABLE ROW LEVEL SECURITY")
+    school.sql("ALTER TABLE question_attempts FORCE ROW LEVEL SECURITY")
+    school.sql("CREATE POLICY own ON question_attempts AS RESTRICTIVE FOR UPDATE USING (confidence < 4) WITH CHECK (feed_no > 0)")
+    school.sql("CREATE POLICY read ON question_attempts FOR SELECT USING (true)")
+    school.sql("CREATE FUNCTION round_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.active_ms = 1000; RETURN NEW; END $$")
+    school.sql("CREATE TRIGGER rounds BEFORE INSERT ON question_attempts FOR EACH ROW EXECUTE FUNCTION round_up()")
+    looks = (
+        "SELECT relacl, relrowsecurity, relforcerowsecurity, relowner FROM pg_class WHERE relname = 'question_attempts'",
+        "SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'question_attempts'::regclass AND attacl IS NOT NULL",
+        "SELECT * FROM pg_policies WHERE tablename = 'question_attempts' ORDER BY policyname",
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'question_attempts'::regclass ORDER BY 1",
+    )
+    before = [school.sql(look) for look in looks]
+    partitioning.run(months_ahead=1)
+    assert [school.sql(look) for look in looks] == before
+    [(secured, forced)] = school.sql(f"SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE relname = '{MONTHS[0]}'")
+    assert secured
+    assert forced
+    for ms in (NOW_MS, DECEMBER_MS):
+        school.attempt(ms, 9_000)
+        assert school.sql("SELECT active_ms FROM question_attempts WHERE id = %s", id_at(ms, 9_000)) == [(1000,)]
+
+
+def test_a_table_that_others_refer_to_is_refused_and_stays(school: School, partitioning: Partitioning) -> None:
+    school.sql(
+        "CREATE TABLE remarks (school_id uuid, attempt_id uuid,"
+        " CONSTRAINT remarks_on_attempts FOREIGN KEY (school_id, attempt_id) REFERENCES question_attempts (school_id, id))"
+    )
+    with pytest.raises(SchemaError, match=r"foreign keys.*remarks_on_attempts"):
+        partitioning.run()
+    assert school.sql("SELECT relkind FROM pg_class WHERE relname = 'question_attempts'") == [("r",)]
 
 
 def test_the_default_partition_is_not_scanned_under_the_exclusive_lock(school: School, partitioning: Partitioning) -> None:
@@ -179,7 +285,7 @@ def test_a_run_that_was_broken_off_is_finished_by_the_next_and_nobody_is_held_ba
     school: School, partitioning: Partitioning
 ) -> None:
     partitioning.run(months_ahead=1)
-    low, high = first_id(2027, 1), first_id(2027, 2)
+    low, high = Month(2027, 1).first_id, Month(2027, 2).first_id
     school.sql(
         "CREATE FUNCTION hold_attempts_of_a_month() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE serialization_failure; END $$"
     )
@@ -214,7 +320,7 @@ def test_the_command_tells_what_it_added(school: School, capsys: pytest.CaptureF
 
 
 def test_months_and_their_first_ids() -> None:
-    assert month_after(2026, 11, 1) == (2026, 12)
-    assert month_after(2026, 11, 2) == (2027, 1)
-    assert month_after(2026, 12, 12) == (2027, 12)
-    assert uuid.UUID(first_id(2026, 12)).int >> 80 == int(datetime(2026, 12, 1, tzinfo=UTC).timestamp() * 1000)
+    november = Month(2026, 11)
+    assert [november.after(months) for months in (1, 2, 14)] == [Month(2026, 12), Month(2027, 1), Month(2028, 1)]
+    first_ms = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp() * 1000)
+    assert uuid.UUID(november.after(1).first_id).int >> 80 == first_ms

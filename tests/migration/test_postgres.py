@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg2
 import pytest
 
-from domain.errors import SchemaError, Unavailable
+from domain.errors import PostgresUnavailable, SchemaError, Unavailable
 from migrations.engines import Limits
 from tests.migration.conftest import Target
 
@@ -101,3 +101,30 @@ def waiting_transactions(cloud: Target) -> set[int]:
         " WHERE application_name = 'carrel-migrate' AND wait_event_type = 'Lock' AND datname = current_database()"
     )
     return {start for (start,) in cloud.sql(query)}
+
+
+def test_a_connection_that_broke_leaves_the_question_open_and_the_sentence_says_how_to_answer_it(cloud: Target) -> None:
+    cloud.folder.add("0001_breaks", ["CREATE TABLE t (id INTEGER)", "SELECT pg_terminate_backend(pg_backend_pid())"])
+    with pytest.raises(
+        PostgresUnavailable, match=r"^The connection was lost during 0001_breaks; `current` tells whether it was applied\.$"
+    ):
+        cloud.upgrade()
+    assert cloud.current() is None
+    cloud.folder.add("0001_breaks", ["CREATE TABLE t (id INTEGER)"])
+    assert cloud.upgrade() == ["0001_breaks"]
+
+
+def test_what_a_database_has_been_given_against_hanging_requests_does_not_end_a_migration(cloud: Target) -> None:
+    name = cloud.url.rpartition("/")[2]
+    for setting in ("statement_timeout = '20ms'", "idle_in_transaction_session_timeout = '20ms'"):
+        cloud.sql(f'ALTER DATABASE "{name}" SET {setting}')
+    # In Python the transaction is idle, in SQL the statement runs: each longer than it might.
+    cloud.folder.write(
+        "0001_long",
+        "import threading\n"
+        "def migrate(migrator, database, *, fake=False):\n"
+        "    migrator.sql('CREATE TABLE t (id INTEGER)')\n"
+        "    migrator.run(threading.Event().wait, 0.2)\n"
+        "    migrator.sql('SELECT pg_sleep(0.1)')\n",
+    )
+    assert cloud.upgrade() == ["0001_long"]

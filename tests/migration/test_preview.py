@@ -9,8 +9,8 @@ import pytest
 
 from cloud_api.embedded import DatabaseServer
 from domain.errors import SchemaError
+from migrations.history import Direction
 from migrations.preview import sql_of
-from migrations.runner import Direction
 from tests.migration.conftest import Target
 from tests.migration.scripts import database_name, picture, run_script, sqlite_copy
 from tests.support.postgres import temporary_database
