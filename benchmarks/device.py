@@ -20,6 +20,7 @@ from daemon.records import LocalRecords, NewAttempt
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pusher
 from daemon.sync.round import RoundResult, SyncRound
+from daemon.sync.server_time import ServerTime
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.errors import OperatorError
 from domain.ids import Id, IdSource
@@ -66,11 +67,11 @@ class OpenDevice:
 
     def pusher(self, limits: Limits) -> Pusher:
         """One that begins with these limits; the server's answers change them."""
-        return Pusher(self.database, self.identity, self.clock, limits)
+        return Pusher(self.database, self.identity, self.clock, ServerTime(self.clock), limits)
 
     def puller(self, page_rows: int) -> Puller:
         """One that asks for pages of so many rows."""
-        return Puller(self.database, self.identity, self.clock, page_rows)
+        return Puller(self.database, self.identity, self.clock, ServerTime(self.clock), page_rows)
 
     def students(self) -> list[Id]:
         """The students whose scopes this device follows."""

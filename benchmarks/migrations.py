@@ -1,149 +1,196 @@
-"""Migrations: how long each shipped file takes with `effort.rows` attempts there, and how long a write has to wait meanwhile; the same for the
-device's backup, and for making partitions of question_attempts.
+"""Migrations: how long each shipped file takes with `effort.rows` attempts there, and how long a write was held up meanwhile; the same for
+what is done to a large table otherwise, and for the kinds of change that the next files will bring (benchmarks/rehearsal).
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import psycopg2
 
+from benchmarks.probing import Probe, Write, postgres_writes, sqlite_writes
+from benchmarks.rehearsal import shipped_and_rehearsed
 from benchmarks.report import Bound, Check, Result
 from benchmarks.stage import FILLED, Stage
 from benchmarks.timing import seconds
 from daemon.config import DATABASE_NAME
 from domain.clock import SystemClock
+from domain.errors import SchemaError
 from migrations.backup import back_up_file
 from migrations.engines import Limits, PostgresEngine
+from migrations.execution import Progress
 from migrations.files import Kind, shipped_files
-from migrations.partitioning import Partitioning
-from migrations.runner import open_migrations
+from migrations.indexes import ATTEMPT_INDEXES, ensure_indexes
+from migrations.partitioning import Month, Partitioning
+from migrations.runner import Migrations, open_migrations
 
 # A write that waits longer is felt as an interruption; what a waiting ALTER may stop others for is Limits.table_lock_s.
 WAIT_MAX_MS = 1_000.0
-# Between two writes that are timed, so that they leave the migration some of the machine.
-PAUSE_S = 0.002
-_WRITE = (
-    "UPDATE question_attempts SET confidence = confidence WHERE (school_id, id) = (SELECT school_id, id FROM question_attempts LIMIT 1)"
-)
+# So many writes show what they take when nothing else is done.
+IDLE_WRITES = 100
+# In the middle of a month, whichever it is.
+_MIDDLE_DAY = 15
+
+Writes = Callable[[], AbstractContextManager[Write]]
 
 
-class Waits:
-    """The longest time that one of many small writes took, in ms."""
+class Account:
+    """What was done, how long it took and how long a write was held up by it, ms."""
 
-    longest_ms = 0.0
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.longest_ms = 0.0
 
-    def note(self, work: Callable[[], None]) -> None:
-        self.longest_ms = max(self.longest_ms, 1000 * seconds(work))
+    def note(self, what: str, took_ms: float, held_up_ms: float) -> None:
+        self.figures |= {f"{what}, ms": took_ms, f"{what}, a write held up, ms": held_up_ms}
+        self.longest_ms = max(self.longest_ms, held_up_ms)
+
+    def measure(self, what: str, writes: Writes, work: Callable[[], object]) -> None:
+        """Does `work` with a writer beside it."""
+        with writes() as write:
+            probe = Probe(write)
+            with probe.writing():
+                took_ms = 1000 * seconds(work)
+        self.note(what, took_ms, probe.longest_ms)
 
 
 def measure(stage: Stage) -> Result:
-    """A file of the cloud is applied to a copy of the filled database, taken back to the file before, with a writer at work; a file of the
-    device to a copy of its file, alone, as at a daemon's start. The first file of each makes its schema in an empty database.
+    """The first file of each engine makes its schema in an empty database. The others are taken back on a copy of the filled one, as far as
+    they can be, and applied again; then the rehearsed ones; then, on another copy, indexes and partitions.
+
+    The limit is for a school's database. A device's file is migrated before its daemon serves, when nobody is there to be held up: its
+    figures say how long a start takes.
     """
-    figures: dict[str, float] = {}
-    waits = Waits()
-    for file in shipped_files("device"):
-        figures[f"device {file.name}, ms"] = _device_ms(stage, file.name)
-    figures["device backup, ms"] = _backup_ms(stage)
-    for file in shipped_files("cloud"):
-        figures[f"cloud {file.name}, ms"] = _cloud_ms(stage, file.name, waits)
-    with stage.database(FILLED) as url, _writing(url, waits):
-        figures["partitions, ms"] = 1000 * seconds(lambda: _partition(url))
+    device, cloud = Account(), Account()
+    _first_files(stage, device, cloud)
+    _device_files(stage, device)
+    _cloud_files(stage, cloud)
+    _large_table(stage, cloud)
     rows = stage.effort.rows
-    figures["attempts"] = rows
+    what = f"longest that a write was held up while a school with {rows:,} attempts is migrated and partitioned"
     return Result(
         "migrations",
-        [
-            Check(
-                f"longest wait of a write while {rows:,} attempts are migrated and partitioned",
-                waits.longest_ms,
-                "ms",
-                Bound.AT_MOST,
-                WAIT_MAX_MS,
-            )
-        ],
-        figures,
+        [Check(what, cloud.longest_ms, "ms", Bound.AT_MOST, WAIT_MAX_MS)],
+        {"attempts": rows, "device backup, ms": _backup_ms(stage), **device.figures, **cloud.figures},
     )
 
 
-def _device_ms(stage: Stage, name: str) -> float:
-    first = name == shipped_files("device")[0].name
-    folder = stage.copy(stage.writer if first else stage.pushed)
-    path = folder / DATABASE_NAME
-    if first:
-        path.unlink()
+def _first_files(stage: Stage, device: Account, cloud: Account) -> None:
+    with TemporaryDirectory(prefix="carrel-bench-") as folder:
+        path = Path(folder) / DATABASE_NAME
+        _first_file("device", f"sqlite:///{path}", lambda: sqlite_writes(str(path)), device)
+    url = stage.postgres.create_database("empty")
     try:
-        return _step_ms("device", f"sqlite:///{path}", name)
+        _first_file("cloud", url, lambda: postgres_writes(url), cloud)
+    finally:
+        stage.postgres.drop_database("empty")
+
+
+def _first_file(kind: Kind, url: str, writes: Writes, account: Account) -> None:
+    name = shipped_files(kind)[0].name
+    with open_migrations(kind, url) as migrations:
+        account.measure(f"{kind} {name}, empty", writes, lambda: migrations.upgrade("+1"))
+
+
+def _device_files(stage: Stage, account: Account) -> None:
+    folder = stage.copy(stage.pushed)
+    path = folder / DATABASE_NAME
+    try:
+        _later_files("device", f"sqlite:///{path}", lambda: sqlite_writes(str(path)), account)
     finally:
         stage.forget(folder)
 
 
+def _cloud_files(stage: Stage, account: Account) -> None:
+    with stage.database(FILLED) as url:
+        _later_files("cloud", url, lambda: postgres_writes(url), account)
+
+
+def _later_files(kind: Kind, url: str, writes: Writes, account: Account) -> None:
+    """All files but those that cannot be taken back or come before such a one, shipped and rehearsed, each with a writer beside it."""
+    with shipped_and_rehearsed(kind) as folder, open_migrations(kind, url, folder=folder) as migrations:
+        _take_back_all_but_first(migrations)
+        for name in migrations.pending():
+            _one_file(migrations, f"{kind} {name}", writes, account)
+
+
+def _one_file(migrations: Migrations, what: str, writes: Writes, account: Account) -> None:
+    """The writer writes while the file runs, and not while a device's database is backed up before."""
+    with writes() as write, ExitStack() as block:
+        probe = Probe(write)
+
+        def follow(progress: Progress) -> None:
+            if progress.done is None:
+                block.enter_context(probe.writing())
+            else:
+                block.close()
+                account.note(what, progress.done.duration_ms, probe.longest_ms)
+
+        migrations.upgrade("+1", follow)
+
+
+def _take_back_all_but_first(migrations: Migrations) -> None:
+    """As far as files have a way back."""
+    while len(migrations.applied()) > 1:
+        try:
+            migrations.downgrade("-1")
+        except SchemaError:  # it has no way back
+            return
+
+
+def _large_table(stage: Stage, account: Account) -> None:
+    """Each step with a writer beside it whose attempts are of now; the last also with one whose clock is ahead, in the very month that is added."""
+    with stage.database(FILLED) as url:
+        account.figures["a write while nothing else is done, at most, ms"] = _idle_ms(url)
+        _execute(url, f"DROP INDEX {ATTEMPT_INDEXES[0].name}")
+        account.measure("index made anew", lambda: postgres_writes(url), lambda: _with_engine(url, ensure_indexes))
+        account.measure("table made a partition", lambda: postgres_writes(url), lambda: _add_months(url, 0))
+        account.measure("month added", lambda: postgres_writes(url), lambda: _add_months(url, 1))
+        with postgres_writes(url, _month_after_next_ms) as write:
+            ahead = Probe(write)
+            with ahead.writing():
+                account.measure("month added that has rows", lambda: postgres_writes(url), lambda: _add_months(url, 2))
+        account.figures["month added that has rows, a write of that month held up, ms"] = ahead.longest_ms
+
+
+def _idle_ms(url: str) -> float:
+    with postgres_writes(url) as write:
+        return max(1000 * seconds(write) for _ in range(IDLE_WRITES))
+
+
+def _add_months(url: str, months: int) -> None:
+    _with_engine(url, lambda engine: Partitioning(engine).run(months))
+
+
+def _month_after_next_ms() -> int:
+    now = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC)
+    month = Month(now.year, now.month).after(2)
+    return int(datetime(month.year, month.month, _MIDDLE_DAY, tzinfo=UTC).timestamp() * 1000)
+
+
+def _with_engine(url: str, work: Callable[[PostgresEngine], object]) -> None:
+    with closing(PostgresEngine(url, Limits())) as engine:
+        work(engine)
+
+
 def _backup_ms(stage: Stage) -> float:
     folder = stage.copy(stage.pushed)
-    path: Path = folder / DATABASE_NAME
-    with closing(sqlite3.connect(path)) as connection:
-        taken_ms = 1000 * seconds(lambda: back_up_file(path, connection, None, SystemClock()))
-    stage.forget(folder)
-    return taken_ms
-
-
-def _cloud_ms(stage: Stage, name: str, waits: Waits) -> float:
-    if name == shipped_files("cloud")[0].name:
-        url = stage.postgres.create_database("empty")
-        try:
-            return _step_ms("cloud", url, name)
-        finally:
-            stage.postgres.drop_database("empty")
-    with stage.database(FILLED) as url:
-        return _step_ms("cloud", url, name, lambda: _writing(url, waits))
-
-
-def _step_ms(kind: Kind, url: str, name: str, meanwhile: Callable[[], Any] | None = None) -> float:
-    """Goes back behind the file, if need be, and applies it."""
-    names = [file.name for file in shipped_files(kind)]
-    place = names.index(name)
-    with open_migrations(kind, url) as migrations:
-        if place:
-            migrations.downgrade(names[place - 1])
-        if meanwhile is None:
-            return 1000 * seconds(lambda: migrations.upgrade(name))
-        with meanwhile():
-            return 1000 * seconds(lambda: migrations.upgrade(name))
-
-
-def _partition(url: str) -> None:
-    limits = Limits()
-    engine = PostgresEngine(url, limits)
+    path = folder / DATABASE_NAME
     try:
-        Partitioning(engine, limits).run()
+        # As the runner opens it, without transactions that begin by themselves.
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return 1000 * seconds(lambda: back_up_file(path, connection, None, SystemClock()))
     finally:
-        engine.close()
+        stage.forget(folder)
 
 
-@contextmanager
-def _writing(url: str, waits: Waits) -> Iterator[None]:
-    """Small writes in another thread, one after the other, as long as the block."""
-    stop = threading.Event()
+def _execute(url: str, statement: str) -> None:
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
-        cursor = connection.cursor()
-
-        def write() -> None:
-            while not stop.is_set():
-                waits.note(lambda: cursor.execute(_WRITE))
-                time.sleep(PAUSE_S)
-
-        thread = threading.Thread(target=write, name="migrations-writer")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        with connection.cursor() as cursor:
+            cursor.execute(statement)

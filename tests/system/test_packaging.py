@@ -6,26 +6,29 @@ import configparser
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.migration.conftest import Folder, Target
+from tests.migration.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("domain", "daemon", "cloud_api", "migrations")
 COMMAND_TIMEOUT_S = 100
 
 
-def run(*command: str | Path, cwd: Path, **settings: str) -> str:
-    """Run a command as a stranger to this repository would; its output. A failure shows all it said."""
+def run(*command: str | Path, cwd: Path, exit_code: int = 0, **settings: str) -> str:
+    """Run a command as a stranger to this repository would; its output. Another end than `exit_code` shows all it said."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "LC_ALL": "C.UTF-8"} | settings
     result = subprocess.run(command, check=False, cwd=cwd, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    assert result.returncode == exit_code, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
 
@@ -94,20 +97,96 @@ def test_every_command_answers_help(installed: Path, tmp_path: Path, command: st
     assert "Usage" in run(installed / command, "--help", cwd=tmp_path)
 
 
-def test_the_device_database_is_migrated_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    file = tmp_path / "device.sqlite3"
-    url = f"sqlite:///{file}"
-    run(installed / "carrel-migrate", "--db", "device", "upgrade", "head", cwd=tmp_path, SQLITE_DATABASE_URL=url)
-    with closing(sqlite3.connect(file)) as database:
-        assert database.execute("SELECT count(*) FROM question_attempts").fetchone() == (0,)
-    [report] = json.loads(run(installed / "carrel-migrate", "--db", "device", "current", "--json", cwd=tmp_path, SQLITE_DATABASE_URL=url))
-    assert report["pending"] == []
+@dataclass(frozen=True)
+class Database:
+    """An empty database, and the installed commands to migrate it with."""
+
+    target: Target
+    bin: Path
+    cwd: Path
+
+    def migrate(self, *arguments: str, exit_code: int = 0) -> str:
+        """What `carrel-migrate` says."""
+        return self._run(self.bin / "carrel-migrate", "--db", self.target.kind, *arguments, exit_code=exit_code)
+
+    def report(self, *arguments: str) -> dict[str, Any]:
+        [report] = json.loads(self.migrate(*arguments, "--json"))
+        assert isinstance(report, dict)
+        return report
+
+    def init(self) -> None:
+        self._run(self.bin / "python", "-m", "migrations.commands.init", "--db", self.target.kind)
+
+    def installed_files(self) -> list[Path]:
+        return sorted(self.bin.parent.rglob("migrations/*/[0-9]*.py"))
+
+    def _run(self, *command: str | Path, exit_code: int = 0) -> str:
+        variable = "DATABASE_URL" if self.target.kind == "cloud" else "SQLITE_DATABASE_URL"
+        return run(*command, cwd=self.cwd, exit_code=exit_code, **{variable: self.target.url})
 
 
-def test_the_cloud_database_is_migrated_from_the_wheel(installed: Path, tmp_path: Path, fresh_database: str) -> None:
-    run(installed / "carrel-migrate", "--db", "cloud", "upgrade", "head", cwd=tmp_path, DATABASE_URL=fresh_database)
-    [report] = json.loads(
-        run(installed / "carrel-migrate", "--db", "cloud", "current", "--json", cwd=tmp_path, DATABASE_URL=fresh_database)
-    )
-    assert report["current"]
-    assert report["pending"] == []
+@pytest.fixture(params=["device", "cloud"])
+def database(request: pytest.FixtureRequest, installed: Path, tmp_path: Path) -> Database:
+    url = request.getfixturevalue("fresh_database") if request.param == "cloud" else f"sqlite:///{tmp_path / 'device.sqlite3'}"
+    return Database(Target(request.param, url, Folder(tmp_path)), installed, tmp_path)
+
+
+def test_upgrade_and_downgrade_and_what_they_left_are_told_from_the_wheel(database: Database) -> None:
+    names = [step["name"] for step in database.report("upgrade", "head")["steps"]]
+    assert names
+    assert database.report("current")["current"] == names[-1]
+    assert [(entry["name"], entry["state"]) for entry in database.report("history")["migrations"]] == [(name, "applied") for name in names]
+    assert database.target.sql("SELECT count(*) FROM question_attempts") == [(0,)]
+    assert database.report("check")["differences"] == []
+    taken_back = database.report("downgrade", f"-{len(names)}")
+    assert [step["name"] for step in taken_back["steps"]] == names[::-1]
+    assert database.report("current") == {"db": database.target.kind, "current": None, "applied": None, "pending": names}
+
+
+def test_the_printed_sql_of_the_wheel_does_what_its_commands_do(database: Database) -> None:
+    up = database.migrate("upgrade", "head", "--sql")
+    assert database.report("current")["current"] is None
+    run_script(database.target, up.splitlines())
+    assert database.report("current")["pending"] == []
+    assert database.report("check")["differences"] == []
+    down = database.migrate("downgrade", f"-{len(database.report('history')['migrations'])}", "--sql")
+    assert database.report("current")["pending"] == []
+    run_script(database.target, down.splitlines())
+    assert database.report("current")["current"] is None
+
+
+def test_a_database_is_made_from_the_models_stamped_and_checked_from_the_wheel(database: Database) -> None:
+    database.init()
+    head = database.report("current")["current"]
+    assert head
+    database.target.sql("DELETE FROM migration_history")
+    assert database.report("current")["current"] is None
+    assert database.report("stamp", "head")["recorded"][-1] == head
+    assert database.report("check")["differences"] == []
+    database.target.sql("DROP INDEX idx_attempts_student_timestamp")
+    assert "idx_attempts_student_timestamp is missing" in database.migrate("check", exit_code=1)
+
+
+def test_new_files_are_made_in_a_folder_of_ones_own_and_never_among_those_installed(database: Database) -> None:
+    folder = database.cwd / "files"
+    folder.mkdir()
+    before = database.installed_files()
+    database.migrate("create", "a change", exit_code=1)
+    assert database.installed_files() == before
+    drafted = Path(database.report("create", "all of it", "--auto", "--folder", str(folder))["path"])
+    empty = Path(database.report("create", "a change", "--folder", str(folder))["path"])
+    assert [drafted, empty] == [folder / "0001_all_of_it.py", folder / "0002_a_change.py"]
+    assert "CREATE TABLE" in drafted.read_text("utf-8")
+    assert "def migrate" in empty.read_text("utf-8")
+
+
+def test_the_repository_is_out_of_sight_of_what_is_installed(installed: Path, tmp_path: Path) -> None:
+    searched = json.loads(run(installed / "python", "-c", "import json, sys; print(json.dumps(sys.path))", cwd=tmp_path))
+    assert str(ROOT) not in searched
+
+
+def test_the_commands_for_a_large_table_run_from_the_wheel(installed: Path, tmp_path: Path, fresh_database: str) -> None:
+    run(installed / "carrel-migrate", "--db", "cloud", "upgrade", cwd=tmp_path, DATABASE_URL=fresh_database)
+    assert run(installed / "python", "-m", "migrations.indexes", cwd=tmp_path, DATABASE_URL=fresh_database) == ""
+    added = run(installed / "python", "-m", "migrations.partitioning", "--months", "1", cwd=tmp_path, DATABASE_URL=fresh_database)
+    assert added.startswith("added question_attempts_")
