@@ -7,15 +7,17 @@ READY := $(VENV)/.complete
 JOBS ?= 2
 # device, cloud or all
 DB ?= all
-# More arguments for the command behind `test`, `run`, `demo` and `bench`, for instance ARGS="-k outbox".
+# More arguments for the command behind `test`, `run`, `demo`, `bench`, `chaos` and `fleet`, for instance ARGS="-k outbox".
 ARGS ?=
 # Seeds for `sim`, FIRST-LAST.
 SEEDS ?= 1-200
+# After so many minutes `chaos` begins no further round.
+CHAOS_MINUTES ?= 10
 STATE := $(or $(CARREL_STATE_DIR),.state)
 PACKAGES := domain daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test sim check format migrate bench build reset clean
+.PHONY: help run demo test sim sim-teeth chaos fleet check format migrate bench build reset clean
 
 # An environment whose Python has gone, or that was made in another folder, is made again.
 ifneq ($(shell $(PY) -c 'pass' 2>/dev/null && cat $(READY) 2>/dev/null),$(CURDIR))
@@ -26,7 +28,7 @@ $(READY): setup.cfg constraints.txt devstack/bootstrap.sh
 	@sh devstack/bootstrap.sh $(VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## a school server and a device on this machine, with a real course; Ctrl-C stops both
 	@$(PY) -m devstack run $(ARGS)
@@ -38,7 +40,16 @@ test: $(READY) ## the whole test suite, quick tests first
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 sim: $(READY) ## the simulator alone, for seeds of your choice: SEEDS=1000-1999
-	@CARREL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) tests/simulation
+	@$(PY) -m tests.simulation.campaign $(SEEDS) --jobs $(JOBS)
+
+sim-teeth: $(READY) ## plants bug after bug, and prints what finds each
+	@$(PY) -m tests.simulation.teeth
+
+chaos: $(READY) ## kill, cut and confuse the real processes, round after round: CHAOS_MINUTES=10; goes on where the last one ended
+	@$(PY) -m tests.chaos --minutes $(CHAOS_MINUTES) $(ARGS)
+
+fleet: $(READY) ## up to a thousand devices at once against one server, and how long they wait
+	@$(PY) -m benchmarks.fleet $(ARGS)
 
 check: $(READY) ## the gate before a commit: format, lint, types, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import http.client
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.processes import control_of
+from daemon.state_folder import read_app_token
 from domain.errors import OperatorError
 from domain.ids import Id, parse_id
 
 REQUEST_TIMEOUT_S = 30.0
+PIN = "2468"
 
 
 class AppClient:
     """Not for several threads. `acknowledged` are the attempts answered with 201."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, state_dir: Path) -> None:
+        self._state_dir = state_dir
         target = urlsplit(url)
         self._connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=REQUEST_TIMEOUT_S)
         self._headers = {"Content-Type": "application/json"}
@@ -24,7 +29,9 @@ class AppClient:
 
     def sign_in(self, student_id: Id) -> None:
         """Starts a session; what is sent from now on is this student's."""
-        answer = self._post("/v1/sessions", json.dumps({"student_id": student_id}).encode())
+        control_of(self._state_dir).post(f"/v1/students/{student_id}/pin", {"pin": PIN})
+        self._speak_for_account()
+        answer = self._post("/v1/sessions", json.dumps({"student_id": student_id, "pin": PIN}).encode())
         self._headers["Authorization"] = f"Bearer {answer['token']}"
 
     def record(self, attempt: bytes) -> None:
@@ -33,6 +40,7 @@ class AppClient:
 
     def students(self) -> list[Id]:
         """The students on the device."""
+        self._speak_for_account()
         return [parse_id(student["id"]) for student in json.loads(self.ask("/v1/students"))["items"]]
 
     def ask(self, path: str) -> bytes:
@@ -42,6 +50,9 @@ class AppClient:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _speak_for_account(self) -> None:
+        self._headers["Authorization"] = f"Bearer {read_app_token(self._state_dir)}"
 
     def _post(self, path: str, body: bytes) -> dict[str, Any]:
         self._connection.request("POST", path, body, self._headers)

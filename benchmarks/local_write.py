@@ -96,7 +96,7 @@ def measure(stage: Stage) -> Result:
     attempt = {"question_id": dashed(question.id), "correct": True, "answer": "7", "active_ms": 5_000, "purpose": "free"}
     with running_daemon(folder) as daemon, ExitStack() as parts:
         conn = parts.enter_context(closing(open_file(bare_folder)))
-        apps = [parts.enter_context(closing(AppClient(daemon.url))) for _ in range(WRITERS)]
+        apps = [parts.enter_context(closing(AppClient(daemon.url, folder))) for _ in range(WRITERS)]
         for app in apps:
             app.sign_in(student)
         scene = Scene(apps, json.dumps(attempt).encode(), BareWriter(conn, student, question.id, json.dumps(attempt)))

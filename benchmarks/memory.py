@@ -55,15 +55,15 @@ def _peaks(stage: Stage, device: Path, template: str) -> tuple[float, float, lis
         folder = stage.copy(device, cloud.url)
         with running_daemon(folder) as daemon:
             await_synced(folder)
-            _fold(daemon)
+            _fold(daemon, folder)
             peaks = peak_resident_mb(daemon.pid), peak_resident_mb(cloud.pid), _workers_mb(cloud)
     stage.forget(folder)
     return peaks
 
 
-def _fold(daemon: Running) -> None:
+def _fold(daemon: Running, folder: Path) -> None:
     """Asks for every student's mastery, so that it is computed now and not some seconds later."""
-    with closing(AppClient(daemon.url)) as app:
+    with closing(AppClient(daemon.url, folder)) as app:
         for student in app.students():
             app.sign_in(student)
             app.ask("/v1/mastery")

@@ -44,9 +44,9 @@ class Running:
 
 
 @contextmanager
-def serving_cloud(database_url: str) -> Iterator[Running]:
-    """`carrel-cloud serve` with its defaults over a migrated database; `pid` is gunicorn's master."""
-    environ = _environ({"DATABASE_URL": database_url})
+def serving_cloud(database_url: str, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """`carrel-cloud serve` over a migrated database, with its defaults but for these variables; `pid` is gunicorn's master."""
+    environ = _environ({"DATABASE_URL": database_url, **(settings or {})})
     with _listening(["cloud_api.cli", "serve", "--no-migrate", "--host", HOST, "--port", "0"], environ) as running:
         yield running
 

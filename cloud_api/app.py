@@ -51,7 +51,7 @@ def create_app(config: CloudConfig, database: CloudDatabase, clock: Clock | None
     app.register_blueprint(openapi_blueprint())
     for blueprint in (
         devices_blueprint(database, clock, ids),
-        sync_blueprint(database, clock, poll_after_s=config.server.poll_after_s),
+        sync_blueprint(database, clock, config.server),
     ):
         blueprint.before_request(guard.demand)
         app.register_blueprint(blueprint)

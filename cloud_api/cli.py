@@ -7,10 +7,16 @@ from typing import Any
 
 import click
 
+from cloud_api.commands.backup import backup
+from cloud_api.commands.bundle import bundle
+from cloud_api.commands.conflicts import conflicts
 from cloud_api.commands.content import content, import_
+from cloud_api.commands.dead_letters import dead_letters
 from cloud_api.commands.mastery import mastery
+from cloud_api.commands.restore import restore_backup
 from cloud_api.commands.schools import device, enrol_code, school, user
 from cloud_api.commands.serving import serve, status
+from cloud_api.commands.tidy import tidy_server
 from domain.errors import CarrelError, InvalidInput
 
 
@@ -42,7 +48,10 @@ def main() -> None:
     """
 
 
-for command in (serve, status, school, user, enrol_code, device, import_, content, mastery):
+for command in (
+    *(serve, status, school, user, enrol_code, device, import_, content, mastery),
+    *(backup, restore_backup, tidy_server, dead_letters, conflicts, bundle),
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -31,7 +31,12 @@ class Server:
         60.0, "How long a request may take to arrive; the slowest link must get a batch through in it.", unit="s", minimum=1, maximum=3600
     )
     graceful_stop_s: int = setting(30, "How long requests in flight may take to finish at a stop.", unit="s", minimum=1, maximum=600)
-    poll_after_s: float = setting(30.0, "How often devices are asked to poll.", unit="s", minimum=1, maximum=3600)
+    poll_after_s: float = setting(30.0, "How often devices are asked to poll while they are few.", unit="s", minimum=1, maximum=3600)
+    polls_per_s: float = setting(
+        20.0, "Polls that all devices together shall make a second: with more devices each is asked to poll less often.",
+        unit="1/s", minimum=0.1, maximum=10_000,
+    )  # fmt: skip
+    first_syncs_max: int = setting(8, "Devices that may fetch everything for the first time at the same time.", minimum=1, maximum=1_000)
     trusted_hosts: tuple[str, ...] = setting(
         ("127.0.0.1", "localhost", "[::1]"), "Host names under which the server answers; a name with a leading dot includes its subdomains."
     )
@@ -57,11 +62,25 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long what `carrel-cloud tidy` lets go of is kept."""
+
+    tombstones_days: int = setting(
+        180, "How long deletions are remembered; a device that was away for longer fetches everything again.",
+        unit="days", minimum=90, maximum=36_500,
+    )  # fmt: skip
+    codes_days: int = setting(30, "How long an enrolment code is kept after it has expired.", unit="days", minimum=0, maximum=36_500)
+    incarnations_kept: int = setting(20, "Lives of its log that are kept of each device.", minimum=2, maximum=10_000)
+    devices_silent_days: int = setting(730, "A device that was not seen for so long is revoked.", unit="days", minimum=30, maximum=36_500)
+
+
+@dataclass(frozen=True)
 class CloudConfig:
     """Everything that can be set on the server."""
 
     server: Server = field(default_factory=Server)
     database: Database = field(default_factory=Database)
+    retention: Retention = field(default_factory=Retention)
     embedded_dir: str = setting("", "Folder of the embedded PostgreSQL's data for --embedded; empty: the user's data folder.")
     log_level: str = setting("info", "How much is logged.", choices=("debug", "info", "warning", "error"))
 

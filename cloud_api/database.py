@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import peewee
@@ -20,6 +20,7 @@ from psycopg2 import errors as postgres_errors
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import new_array_type, new_type, register_type
 
+from cloud_api.commit_watch import CommitWatch
 from cloud_api.config import Database as DatabaseSettings
 from domain.errors import InvalidConfig, Problem, StorageFull, Unavailable
 
@@ -36,6 +37,9 @@ RETRY_PAUSE_S = 0.02
 DOWN_PAUSE_S = 1.0
 # A peer that vanished without a word is noticed after idle + interval × count seconds, and after this long when data is under way.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+# What a session may be told during COMMIT when its client_min_messages asks for it. PostgreSQL translates the names of all other levels.
+_CHATTER = ("DEBUG", "LOG")
+_BEGIN_WRITING = "BEGIN"
 _SCHEMES = ("postgresql://", "postgres://")
 # serialization_failure, deadlock_detected: PostgreSQL rolled the transaction back and says to run it again.
 _LOST_TO_ANOTHER = (postgres_errors.SerializationFailure, postgres_errors.DeadlockDetected)
@@ -94,6 +98,7 @@ class CloudDatabase:
         self._pool = OverflowPool(dsn, max_connections=max_connections, timeout=settings.wait_s, **_session(settings))
         self._pool.keep_idle = keep_idle
         self._down_until_s = 0.0
+        self._commits = CommitWatch(settings.statement_timeout_s)
 
     @classmethod
     def configured(cls, url: str, settings: DatabaseSettings) -> CloudDatabase:
@@ -140,6 +145,7 @@ class CloudDatabase:
 
     def close(self) -> None:
         """Close every connection; those in use by other threads break."""
+        self._commits.close()
         self._pool.close_all()
 
     @contextmanager
@@ -149,7 +155,8 @@ class CloudDatabase:
                 cursor.execute(begin)
                 yield cursor
             # COMMIT only here: an error of the block has left through _translated, and the pool rolls back at check-in.
-            _commit(connection)
+            with self._commits.over(connection) if begin == _BEGIN_WRITING else nullcontext():
+                _commit(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -184,7 +191,7 @@ def _session(settings: DatabaseSettings) -> dict[str, Any]:
 def _begin(read_only: bool, snapshot: bool) -> str:
     if snapshot:
         return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    return "BEGIN READ ONLY" if read_only else "BEGIN"
+    return "BEGIN READ ONLY" if read_only else _BEGIN_WRITING
 
 
 @contextmanager
@@ -204,6 +211,7 @@ def _translated(connection: Any) -> Iterator[None]:
 
 
 def _commit(connection: Any) -> None:
+    del connection.notices[:]
     try:
         with connection.cursor() as cursor:
             cursor.execute("COMMIT")
@@ -216,6 +224,10 @@ def _commit(connection: Any) -> None:
         raise Unavailable("The connection to the database was lost while the change was being made permanent.") from error
     if status != "COMMIT":  # PostgreSQL answers ROLLBACK when a statement had failed
         raise RuntimeError("a statement failed and its error was swallowed inside the transaction")
+    if any(not notice.startswith(_CHATTER) for notice in connection.notices):
+        # The only warning of COMMIT: it was called off, by CommitWatch or a person, while it waited for a synchronous standby. The primary
+        # has committed; if it fails now, nobody else has.
+        raise Unavailable("The database could not make the change safe on its standby.")
 
 
 def _first_line(error: BaseException) -> str:

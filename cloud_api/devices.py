@@ -43,8 +43,8 @@ def list_devices(cursor: Cursor, school_id: str) -> list[DeviceSummary]:
     ]
 
 
-def revoke(cursor: Cursor, ids: IdSource, school_id: str, device_id: str, now_ms: int) -> None:
-    """Ends a device's access and its grants, at once and for good; again changes nothing. Raises NotFound.
+def revoke(cursor: Cursor, ids: IdSource, school_id: str, device_id: str, now_ms: int, reason: str | None = None) -> None:
+    """Ends a device's access and its grants, at once and for good; again changes nothing. `reason` goes into the audit log. Raises NotFound.
 
     The row stays: what the device wrote before keeps its origin.
     """
@@ -58,4 +58,4 @@ def revoke(cursor: Cursor, ids: IdSource, school_id: str, device_id: str, now_ms
         "UPDATE device_grants SET ended_at_ms = %s WHERE school_id = %s AND device_id = %s AND ended_at_ms IS NULL",
         (now_ms, school_id, device_id),
     )
-    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "device.revoked", device_id)
+    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "device.revoked", device_id, {"reason": reason} if reason else None)

@@ -7,6 +7,7 @@ devices that type a single-use code at the same moment exactly one is enrolled. 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cloud_api.auth import HASH_BYTES, new_token, token_hash
 from cloud_api.database import Cursor
 from domain.errors import Forbidden, InvalidInput, Problem
 from domain.ids import Id, IdSource
+from domain.sealing import KEY_BYTES, PublicKeys
 
 # Crockford's base32: no I, L, O or U, so that nothing is misread and no word appears (crockford.com/base32.html).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -30,6 +32,7 @@ EXPIRES_H_MAX = 24.0 * 366
 DEVICE_NAME_LENGTH_MAX = 200
 APP_VERSION_LENGTH_MAX = 40
 _HOUR_MS = 3_600_000
+_KEY = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 # What people write for digits that they misread.
 _MISREAD = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
 
@@ -97,8 +100,10 @@ RETURNING school_id, id, grants
 """
 
 
-def redeem(cursor: Cursor, ids: IdSource, code: str, device_name: str, app_version: str, now_ms: int) -> EnrolledDevice:
-    """Uses a code up by one and adds the device with its grants, all in the caller's transaction.
+def redeem(
+    cursor: Cursor, ids: IdSource, code: str, device_name: str, app_version: str, now_ms: int, keys: PublicKeys | None = None
+) -> EnrolledDevice:
+    """Uses a code up by one and adds the device with its grants, all in the caller's transaction. Without `keys` it can write no bundles.
 
     Raises Forbidden (`enrolment_refused`) for a wrong, expired or used code without saying which, InvalidInput for names too long.
     """
@@ -109,8 +114,17 @@ def redeem(cursor: Cursor, ids: IdSource, code: str, device_name: str, app_versi
     school_id, code_id, grants = row
     device = EnrolledDevice(ids.new(), school_id, _school_name(cursor, school_id), new_token())
     cursor.execute(
-        "INSERT INTO devices (school_id, id, name, token_hash, app_version, enrolled_at_ms) VALUES (%s, %s, %s, %s, %s, %s)",
-        (school_id, device.id, device_name.strip() or f"device {device.id[-6:]}", token_hash(device.token), app_version, now_ms),
+        "INSERT INTO devices (school_id, id, name, token_hash, app_version, enrolled_at_ms, verify_key, seal_key)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            school_id,
+            device.id,
+            device_name.strip() or f"device {device.id[-6:]}",
+            token_hash(device.token),
+            app_version,
+            now_ms,
+            *(keys or (None, None)),
+        ),
     )
     execute_values(
         cursor,
@@ -119,6 +133,20 @@ def redeem(cursor: Cursor, ids: IdSource, code: str, device_name: str, app_versi
     )
     audit.record(cursor, school_id, ids.new(), now_ms, f"device:{device.id}", "device.enrolled", device.id, {"code_id": code_id})
     return device
+
+
+def read_keys(verify_key: str, seal_key: str) -> PublicKeys | None:
+    """The public halves as a device sends them, in hex; None where it has none. Raises InvalidInput for anything else."""
+    if not verify_key and not seal_key:
+        return None
+    problems = [
+        Problem(f"$.{name}", "invalid_value", f"{name} must be {KEY_BYTES} bytes in lowercase hex digits.")
+        for name, text in (("verify_key", verify_key), ("seal_key", seal_key))
+        if not _KEY.fullmatch(text)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    return PublicKeys(bytes.fromhex(verify_key), bytes.fromhex(seal_key))
 
 
 def _check_names(device_name: str, app_version: str) -> None:

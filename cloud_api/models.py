@@ -445,6 +445,7 @@ class Tombstone(Model):
 
 
 _index(Tombstone, "idx_tombstones_feed", Tombstone.school_id, Tombstone.scope, Tombstone.feed_no)
+_index(Tombstone, "idx_tombstones_row", Tombstone.school_id, Tombstone.table, Tombstone.row_id)
 
 
 class DeadLetter(Row):
@@ -457,7 +458,10 @@ class DeadLetter(Row):
     schema_version = IntegerField()
     hlc = BigIntegerField()
     wall_ms = BigIntegerField()
+    clock_delta_ms = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    clock_doubtful = BooleanField(constraints=[SQL("DEFAULT false")])
     payload = JSONTextField()
+    base = JSONTextField(null=True)
     code = TextField()
     message = TextField()
     received_at_ms = BigIntegerField()
@@ -468,6 +472,7 @@ class DeadLetter(Row):
 
 
 _index(DeadLetter, "idx_dead_letters_row", DeadLetter.school_id, DeadLetter.row_id)
+_index(DeadLetter, "idx_dead_letters_device", DeadLetter.school_id, DeadLetter.device_id)
 
 
 class SyncConflict(SyncedRow):
@@ -494,6 +499,20 @@ class SyncConflict(SyncedRow):
 
 _index(SyncConflict, "idx_sync_conflicts_row", SyncConflict.school_id, SyncConflict.table, SyncConflict.row_id)
 _index(SyncConflict, "idx_sync_conflicts_feed", SyncConflict.school_id, SyncConflict.student_id, SyncConflict.feed_no)
+
+
+class SettledValue(Model):
+    school_id = UUIDField()
+    key = UUIDField()
+    settled_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "settled_values"
+        constraints = (_references("schools", "school_id"),)
+        primary_key = CompositeKey("school_id", "key")
+
+
+_index(SettledValue, "idx_settled_values_time", SettledValue.school_id, SettledValue.settled_at_ms)
 
 
 class AuditLog(Row):
@@ -536,6 +555,7 @@ MODELS: tuple[type[Model], ...] = (
     Tombstone,
     DeadLetter,
     SyncConflict,
+    SettledValue,
     AuditLog,
 )
 

@@ -12,9 +12,10 @@ import flask
 import msgspec
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from daemon import problems, sessions
+from daemon import problems
+from daemon.callers import caller
 from daemon.endpoints import Answer, Call, Device, Endpoint
-from daemon.guards import Guard, has_body
+from daemon.guards import Guard, foreign_origin, has_body
 from daemon.intake import json_reader, query_reader
 from daemon.openapi import path_of
 from daemon.routes import NOUNS
@@ -31,7 +32,7 @@ def create_app(device: Device) -> flask.Flask:
     app.config["MAX_CONTENT_LENGTH"] = device.settings.body_bytes_max
     app.url_map.merge_slashes = False  # no redirects: an address is right or it is not there
     app.url_map.redirect_defaults = False
-    Guard(device.settings.allowed_origins).register(app)
+    Guard(device.access.apps.origins).register(app)
     problems.register(app)
     described = with_document([endpoint for endpoints in NOUNS.values() for endpoint in endpoints])
     for name, endpoints in (*NOUNS.items(), ("document", described[-1:])):
@@ -55,8 +56,8 @@ def _view(endpoint: Endpoint, device: Device) -> Callable[..., flask.Response]:
 
     def view(**args: str) -> flask.Response:
         request = flask.request
-        student = sessions.caller(device, endpoint.access, request.environ.get("HTTP_AUTHORIZATION"))
-        call = Call(device, student, args=args)
+        who = caller(device.access, endpoint.access, request.environ.get("HTTP_AUTHORIZATION"), foreign_origin())
+        call = Call(device, who.student, who.app, args=args)
         call.query = read_query(request.args.to_dict(flat=False) if request.query_string else {})
         _demand_own(call)
         if read_body is not None:

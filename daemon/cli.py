@@ -9,51 +9,46 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon import sentences
+from daemon.commands.app import app, pin
+from daemon.commands.bundle import bundle
+from daemon.commands.conflicts import conflicts
+from daemon.commands.prepare_image import prepare_image
+from daemon.commands.queue import queue
+from daemon.commands.site import (
+    EXIT_DIFFERS,
+    EXIT_NOT_RUNNING,
+    EXIT_REJECTED,
+    EXIT_WAITING,
+    NOT_RUNNING,
+    Settings,
+    as_json,
+    find_daemon,
+    leave_out_postgres,
+    tell,
+)
+from daemon.commands.verify import verify
 from domain.clock import SystemClock
 from domain.errors import CarrelError, InvalidConfig, NotEnrolled, Problem
 from domain.ids import dashed
 
 if TYPE_CHECKING:
     from daemon.config import DeviceConfig
-    from daemon.control import Control
 
-# Exit codes besides those of domain/errors.py: nothing is running; sync does not get through; the school refused something.
-EXIT_NOT_RUNNING = 7
-EXIT_WAITING = 8
-EXIT_REJECTED = 9
 # A look at a daemon that hangs must not hang itself.
 STATUS_TIMEOUT_S = 10.0
-# Longer than the daemon lets a request wait for a sync round, or for the school's server.
-COMMAND_TIMEOUT_S = 90.0
-_NOT_RUNNING = "The daemon is not running: start it with `carrel run`."
 # What `carrel status` ends with: 0 for all that needs nobody (synced, pending, unknown).
-_STATE_EXIT_CODES: dict[str, int] = {"not_enrolled": NotEnrolled.exit_code, "waiting": EXIT_WAITING, "rejected": EXIT_REJECTED}
-
-
-class Settings:
-    """Which configuration the command works with; read when first needed, so that `--help` never fails on a bad file."""
-
-    def __init__(self, named: Path | None, environ: Mapping[str, str]) -> None:
-        self._named = named
-        self.environ = environ
-
-    @property
-    def path(self) -> Path | None:
-        from daemon.config import find_config
-
-        return self._named or find_config(self.environ)
-
-    def load(self) -> DeviceConfig:
-        from daemon.config import load_config
-
-        return load_config(self.path, self.environ)
+_STATE_EXIT_CODES: dict[str, int] = {
+    "not_enrolled": NotEnrolled.exit_code,
+    "waiting": EXIT_WAITING,
+    "rejected": EXIT_REJECTED,
+    "differs": EXIT_DIFFERS,
+}
 
 
 class _Group(click.Group):
@@ -76,14 +71,11 @@ def main(context: click.Context, config_path: Path | None) -> None:
     context.obj = Settings(config_path, os.environ)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
 @main.command()
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Run the daemon in the foreground until it is told to stop (SIGTERM, Ctrl-C)."""
-    _leave_out_postgres()
+    leave_out_postgres()
     from daemon import service
 
     sys.exit(service.run(settings.path, settings.environ, click.echo))
@@ -94,14 +86,14 @@ def run(settings: Settings) -> None:
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
     """Say whether the daemon runs, and whether everything is at school."""
-    control = _find(settings, STATUS_TIMEOUT_S)
+    control = find_daemon(settings, STATUS_TIMEOUT_S)
     if control is None:
-        _show({"running": False}, as_json, lambda _: _NOT_RUNNING)
+        tell({"running": False}, as_json, lambda _: NOT_RUNNING)
         sys.exit(EXIT_NOT_RUNNING)
     running = control.running
     about = {"running": True, "address": running.url, "pid": running.pid}
     answer = about | control.get("/v1/status")
-    _show(answer, as_json, lambda a: sentences.status_lines(a, SystemClock().now_ms()))
+    tell(answer, as_json, lambda a: sentences.status_lines(a, SystemClock().now_ms()))
     sys.exit(_STATE_EXIT_CODES.get(str(answer["state"]), 0))
 
 
@@ -110,12 +102,12 @@ def status(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def sync(settings: Settings, as_json: bool) -> None:
     """Have the daemon sync now, without waiting for its schedule, and say how it went."""
-    control = _find(settings)
+    control = find_daemon(settings)
     if control is None:
-        click.echo(f"carrel: {_NOT_RUNNING}", err=True)
+        click.echo(f"carrel: {NOT_RUNNING}", err=True)
         sys.exit(EXIT_NOT_RUNNING)
     answer = control.post("/v1/sync")
-    _show(answer, as_json, sentences.round_sentence)
+    tell(answer, as_json, sentences.round_sentence)
     good = not answer["finished"] or answer["outcome"] == "done"
     sys.exit(0 if good else _STATE_EXIT_CODES.get(str(answer["outcome"]), EXIT_WAITING))
 
@@ -135,12 +127,12 @@ def enrol(settings: Settings, url_or_code: str, code: str | None, name: str, as_
     url, code = (url_or_code, code) if code else (config.cloud_url, url_or_code)
     if not url:
         raise InvalidConfig("The command", [Problem("URL", "missing", "give the address of the school's server before the code")])
-    control = _find(settings)
+    control = find_daemon(settings)
     if control is not None:
         answer = control.post("/v1/enrol", {"cloud_url": url, "code": code, "name": name})
     else:
         answer = _enrol_here(config, url, code, name)
-    _show(answer, as_json, lambda a: f"This is now a device of {a['school_name']}.")
+    tell(answer, as_json, lambda a: f"This is now a device of {a['school_name']}.")
 
 
 @main.group()
@@ -167,43 +159,16 @@ def show(settings: Settings, as_json: bool) -> None:
         "file": str(loaded.source) if loaded.source else None,
         "settings": {path: {"value": value, "from": origins[path]} for path, value in values.items()},
     }
-    _show(shown, as_json, _config_lines)
-
-
-# --- reaching the daemon
-
-
-def _find(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
-    """The running daemon. A configuration with a fault is said on stderr and does not hide it: the daemon may run with the one before."""
-    from daemon import config, control
-
-    try:
-        state_dir = settings.load().state_dir
-    except InvalidConfig as error:
-        click.echo(f"carrel: {error.message}", err=True)
-        state_dir = config.find_state_dir(settings.path, settings.environ)
-    return control.find(state_dir, timeout_s)
+    tell(shown, as_json, _config_lines)
 
 
 def _enrol_here(config: DeviceConfig, url: str, code: str, name: str) -> dict[str, Any]:
     """Enrols without a daemon: this process works in the state folder meanwhile."""
-    _leave_out_postgres()
+    leave_out_postgres()
     from daemon import service
 
     identity = service.enrol(config, url, code, name)
     return {"device_id": dashed(identity.device_id), "school_id": dashed(identity.school_id), "school_name": identity.school_name}
-
-
-def _leave_out_postgres() -> None:
-    """peewee imports psycopg2 where it finds it: 5 MB that no device needs. For processes that are a daemon and nothing else."""
-    sys.modules.setdefault("psycopg2", None)  # type: ignore[arg-type]  # None makes `import psycopg2` an ImportError
-
-
-# --- saying it
-
-
-def _show(answer: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]], str]) -> None:
-    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else in_words(answer))
 
 
 def _config_lines(shown: dict[str, Any]) -> str:
@@ -211,6 +176,9 @@ def _config_lines(shown: dict[str, Any]) -> str:
     lines += [f"{path} = {json.dumps(entry['value'], ensure_ascii=False)}  ({entry['from']})" for path, entry in shown["settings"].items()]
     return "\n".join(lines)
 
+
+for command in (app, pin, bundle, queue, conflicts, verify, prepare_image):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -68,7 +68,20 @@ class ApiSettings:
     body_bytes_max: int = setting(
         2 * 1024 * 1024, "The largest request body that is read.", unit="bytes", minimum=4096, maximum=64 * 1024 * 1024
     )
-    allowed_origins: tuple[str, ...] = setting((), "Web pages of these origins may call the API.", check=_origins_problem)
+    allowed_origins: tuple[str, ...] = setting(
+        (),
+        "Web pages of these origins may call the API for this account; others are registered by `carrel app add`.",
+        check=_origins_problem,
+    )
+
+
+@dataclass(frozen=True)
+class SignInSettings:
+    """[device.sign_in]"""
+
+    idle_min: int = setting(15, "A student's session ends when it was not used for so long.", unit="min", minimum=10, maximum=20)
+    pin_days: int = setting(30, "How long a PIN is valid after it was set.", unit="days", minimum=1, maximum=90)
+    single_student_without_pin: bool = setting(False, "The only student of a device may sign in without a PIN while none is set.")
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,7 @@ class DeviceSettings:
     inbox_dir: str = setting("", "Content files (*.carrel-content) dropped here are loaded; empty: inbox in the state folder.")
     cloud_url: str = setting("", "The school's server, for `carrel enrol` without an address.", check=_address_problem)
     api: ApiSettings = field(default_factory=ApiSettings)
+    sign_in: SignInSettings = field(default_factory=SignInSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
@@ -154,6 +168,10 @@ class DeviceConfig:
     @property
     def api(self) -> ApiSettings:
         return self.settings.api
+
+    @property
+    def sign_in(self) -> SignInSettings:
+        return self.settings.sign_in
 
     @property
     def sync(self) -> SyncSettings:

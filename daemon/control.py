@@ -32,6 +32,10 @@ class Control:
         """The answer to a JSON object sent to a path of the API. Raises as `get`."""
         return self._ask("POST", path, body)
 
+    def delete(self, path: str) -> None:
+        """Deletes what is at a path of the API. Raises as `get`."""
+        self._ask("DELETE", path, None)
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         if body is not None:

@@ -4,6 +4,9 @@ All writes go through one thread with one connection. Requests that wait at the 
 its own, so that one fsync pays for all of them; a 2xx means that this fsync has returned (WAL, synchronous=FULL). Only the writer writes
 and checkpoints, and it closes last: two connections doing so at once can corrupt a WAL database in the SQLite versions in use
 (docs/decisions/0003). Nothing but SQLite may open the file, its -wal or its -shm in this process.
+
+Beside the file lie a journal of what is unsent (daemon/journal.py), for the day on which the file is damaged, and a ballast for the one on
+which the disk is full (daemon/ballast.py).
 """
 
 from __future__ import annotations
@@ -12,18 +15,22 @@ import logging
 import os
 import queue
 import sqlite3
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
 
-from domain.errors import CarrelError, OperatorError, StorageFull, Unavailable
+from daemon.ballast import Ballast
+from daemon.journal import Journal
+from daemon.sqlite_errors import concerns_all, is_damage, may_be_full, translate
+from domain.errors import OperatorError, StorageFull, Unavailable
+from migrations.pragmas import SAFE, durable
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +48,16 @@ JOURNAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 WRITER_CACHE_KIB = 2_000
 # There is a reader for every thread that answers requests.
 READER_CACHE_KIB = 512
+_FAILED = "The database failed; nothing is written until the daemon has started again."
 
-_COMMON_PRAGMAS = {
-    "foreign_keys": 1,
-    "busy_timeout": BUSY_TIMEOUT_MS,
-    "cell_size_check": 1,
-    "trusted_schema": 0,
-    "mmap_size": 0,
-}
+_COMMON_PRAGMAS = {**SAFE, "busy_timeout": BUSY_TIMEOUT_MS}
 _WRITER_PRAGMAS = {
     "cache_size": -WRITER_CACHE_KIB,
     "journal_mode": "wal",
-    "synchronous": "full",
+    **durable(),
     "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES,
 }
 _READER_PRAGMAS = {"cache_size": -READER_CACHE_KIB, "wal_autocheckpoint": 0, "query_only": 1}
-if sys.platform == "darwin":  # fsync alone does not reach the platter there
-    _WRITER_PRAGMAS |= {"fullfsync": 1, "checkpoint_fullfsync": 1}
 
 
 class _Reader(sqlite3.Connection):
@@ -95,13 +95,26 @@ class _Connections(peewee.SqliteDatabase):
                 reader.close()
 
 
-class DeviceDatabase:
-    """Opens the migrated file at `path`; `write` and `read` may be called from any thread between `open` and `close`."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A write that waits. `done` gets its result once the commit is durable."""
 
-    def __init__(self, path: Path) -> None:
+    work: Work
+    done: Future[Any]
+    finishing: bool
+
+
+class DeviceDatabase:
+    """Opens the migrated file at `path`; `write` and `read` may be called from any thread between `open` and `close`.
+
+    `journal` gets every operation that is committed, before its caller hears of it; `ballast` is the room kept for a full disk.
+    """
+
+    def __init__(self, path: Path, *, journal: Journal | None = None, ballast: Ballast | None = None) -> None:
         self.path = path
         self.connections = _Connections(path)
-        self._queue: queue.Queue[tuple[Work, Future[Any]] | None] = queue.Queue(WRITE_QUEUE_MAX)
+        self._journal, self._ballast = journal, ballast
+        self._queue: queue.Queue[_Request | None] = queue.Queue(WRITE_QUEUE_MAX)
         self._writer = threading.Thread(target=self._run_writer, name="sqlite-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._closing = False
@@ -120,7 +133,10 @@ class DeviceDatabase:
             ) from error
         self.connections.bind(list(models), bind_refs=False, bind_backrefs=False)
         self._writer.start()
-        self._opened.result(timeout=WRITE_WAIT_MAX_S)
+        try:
+            self._opened.result(timeout=WRITE_WAIT_MAX_S)
+        except (sqlite3.Error, peewee.DatabaseError) as error:
+            raise OperatorError(f"{self.path} cannot be opened: {error}.") from error
 
     def close(self) -> None:
         """Waits for the writes that are under way, closes every reader, and the writer last. Calling it again does nothing."""
@@ -130,19 +146,23 @@ class DeviceDatabase:
             self._closing = True
         self._queue.put(None)
         self._writer.join(WRITE_WAIT_MAX_S)
+        if self._journal is not None:
+            self._journal.close()
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, work: Callable[[sqlite3.Connection], T], *, finishing: bool = False) -> T:
         """Runs `work(connection)` in a transaction on the writer thread and returns its result once the commit is durable.
 
         `work` must be short, must not wait for anything, and must not call `write` again. What it raises undoes its own changes and is
-        raised here. Raises Unavailable when the queue is full, the wait too long or the database has failed, StorageFull when the disk is full.
+        raised here. A write that is `finishing`, because it settles what was accepted before, may use the room kept for a full disk; with
+        nothing else left it may run twice, the first time in vain. Raises Unavailable when the queue is full, the wait too long or the
+        database has failed, StorageFull when the disk is full.
         """
         done: Future[T] = Future()
         with self._entry:
             if self._closing:
                 raise Unavailable("The daemon is stopping.")
             try:
-                self._queue.put_nowait((work, done))
+                self._queue.put_nowait(_Request(work, done, finishing))
             except queue.Full:
                 raise Unavailable("Too many writes are waiting.") from None
         try:
@@ -164,11 +184,23 @@ class DeviceDatabase:
         if conn.in_transaction:
             yield conn
             return
-        conn.execute("BEGIN")
         try:
-            yield conn
-        finally:
-            conn.execute("ROLLBACK")
+            conn.execute("BEGIN")
+            try:
+                yield conn
+            finally:
+                conn.execute("ROLLBACK")
+        except (sqlite3.DatabaseError, peewee.DatabaseError) as error:
+            self._note_damage(error)
+            raise
+
+    def look_through(self) -> None:
+        """Reads every page, some 4 ms a megabyte, while everything else goes on. Raises Unavailable, with `failure` set, when one is damaged."""
+        with self.read() as conn:
+            found = str(conn.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        if found != "ok":
+            self._fail(sqlite3.DatabaseError(found.splitlines()[-1]))
+            raise Unavailable(_FAILED)
 
     def _connection(self) -> sqlite3.Connection:
         conn: sqlite3.Connection = self.connections.connection()  # type: ignore[no-untyped-call]  # peewee is not typed
@@ -179,6 +211,7 @@ class DeviceDatabase:
         try:
             self.connections.connect()
             conn = self._connection()
+            self._follow(conn)
             self._opened.set_result(None)
         except Exception as error:  # noqa: BLE001  # handed to the thread that opens
             self._opened.set_exception(error)
@@ -188,7 +221,7 @@ class DeviceDatabase:
         self.connections.close_readers()
         self.connections.close()
 
-    def _groups(self) -> Iterator[list[tuple[Work, Future[Any]]]]:
+    def _groups(self) -> Iterator[list[_Request]]:
         """Waits for requests and gives those that wait at the moment, at least one, until the request to close, which is the last."""
         item = self._queue.get()
         while item is not None:
@@ -204,37 +237,79 @@ class DeviceDatabase:
             yield group
             item = item and self._queue.get()
 
-    def _commit_group(self, conn: sqlite3.Connection, group: list[tuple[Work, Future[Any]]]) -> None:
-        started = [(work, done) for work, done in group if done.set_running_or_notify_cancel()]
-        settled: list[Callable[[], None]] = []
+    def _commit_group(self, conn: sqlite3.Connection, group: list[_Request]) -> None:
+        started = [request for request in group if request.done.set_running_or_notify_cancel()]
         if self.failure is not None:
-            for _, done in started:
-                done.set_exception(Unavailable("The database failed; nothing is written until the daemon has started again."))
+            _refuse(started, Unavailable(_FAILED))
             return
+        if self._ballast is not None and not self._ballast.restore():
+            _refuse([request for request in started if not request.finishing], StorageFull())
+            started = [request for request in started if request.finishing]
+        if started:
+            self._commit(conn, started)
+
+    def _commit(self, conn: sqlite3.Connection, started: list[_Request]) -> None:
+        settled: list[Callable[[], None]] = []
+        changes = conn.total_changes
         try:
             conn.execute("BEGIN IMMEDIATE")
-            for work, done in started:
-                settled.append(_run_in_savepoint(conn, work, done))
+            for request in started:
+                settled.append(_run_in_savepoint(conn, request.work, request.done))
             conn.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
-            self._abandon(conn, error, [done for _, done in started])
+            self._abandon(conn, error, started)
             return
+        if conn.total_changes != changes:
+            self._follow(conn)
         for settle in settled:
             settle()
 
-    def _abandon(self, conn: sqlite3.Connection, error: BaseException, waiting: list[Future[Any]]) -> None:
-        """Nothing of the group was committed: says so to everyone who waits."""
+    def _follow(self, conn: sqlite3.Connection) -> None:
+        """Has the journal take over what was committed. The commit holds whatever becomes of that."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.follow(conn)
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def _abandon(self, conn: sqlite3.Connection, error: BaseException, waiting: list[_Request]) -> None:
+        """Nothing of the group was committed: says so to everyone who waits, or tries again with the room that the ballast leaves."""
         try:
             if conn.in_transaction:
                 conn.execute("ROLLBACK")
         except sqlite3.Error:
             log.exception("rollback failed")
         known = translate(error)
+        if may_be_full(error) and self._ballast is not None and not self._ballast.has_room():
+            known = StorageFull()
+        if isinstance(known, StorageFull) and self._ballast is not None and self._ballast.release():
+            _refuse([request for request in waiting if not request.finishing], known)
+            if finishing := [request for request in waiting if request.finishing]:
+                self._commit(conn, finishing)
+            return
         if isinstance(error, sqlite3.Error) and known is error:
-            self.failure = type(error).__name__
-            log.error("the database failed: %s", error)
-        for done in waiting:
-            done.set_exception(known)
+            self._fail(error)
+            known = Unavailable(_FAILED)
+        if known is not error:
+            known.__cause__ = error
+        _refuse(waiting, known)
+
+    def _note_damage(self, error: BaseException) -> None:
+        """A reader that meets a damaged page: `failure` ends the process, and the next one sets the file aside (daemon/recovery.py)."""
+        for found in (error, error.__cause__, error.__context__):
+            if isinstance(found, sqlite3.Error) and is_damage(found):
+                self._fail(found)
+                raise Unavailable(_FAILED) from error
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        self.failure = f"{type(error).__name__}: {error}"
+        log.error("the database failed: %s", error)
+
+
+def _refuse(requests: Sequence[_Request], error: BaseException) -> None:
+    for request in requests:
+        request.done.set_exception(error)
 
 
 def _run_in_savepoint(conn: sqlite3.Connection, work: Work, done: Future[Any]) -> Callable[[], None]:
@@ -243,36 +318,11 @@ def _run_in_savepoint(conn: sqlite3.Connection, work: Work, done: Future[Any]) -
     try:
         result = work(conn)
     except BaseException as error:  # whatever it is, it concerns this caller and no other
-        if isinstance(error, sqlite3.Error) and (not conn.in_transaction or _primary_code(error) in _BROKEN):
-            raise  # SQLite itself rolled everything back (disk full, I/O error), or nothing that follows can be trusted
+        if isinstance(error, sqlite3.Error) and (not conn.in_transaction or concerns_all(error)):
+            raise  # SQLite itself rolled everything back, there is no room for anybody, or nothing that follows can be trusted
         conn.execute("ROLLBACK TO request")
         conn.execute("RELEASE request")
         failed = translate(error)
         return lambda: done.set_exception(failed)
     conn.execute("RELEASE request")
     return lambda: done.set_result(result)
-
-
-def translate(error: BaseException) -> BaseException:
-    """SQLite's errors in our words; anything else unchanged."""
-    if isinstance(error, CarrelError) or not isinstance(error, sqlite3.Error):
-        return error
-    known = _TRANSLATED.get(_primary_code(error))
-    if known is None:
-        return error
-    translated = known()
-    translated.__cause__ = error
-    return translated
-
-
-# A file that another process holds for longer than the busy time-out is no broken file.
-_TRANSLATED: dict[int, Callable[[], CarrelError]] = {
-    sqlite3.SQLITE_FULL: StorageFull,
-    sqlite3.SQLITE_BUSY: lambda: Unavailable("Another program is using the database."),
-}
-_BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code without what its extended codes add (sqlite.org/rescode.html); 0 for an error of the Python module."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -13,10 +13,14 @@ from typing import Any, Protocol
 
 import msgspec
 
+from daemon.apps import App
+from daemon.bundle_spool import SpooledBundles
 from daemon.database import DeviceDatabase
 from daemon.identity import DeviceIdentity
+from daemon.local_access import LocalAccess
 from daemon.records import LocalRecords
-from daemon.sync.round import SyncStatus
+from daemon.sync.round import RoundResult, SyncStatus
+from daemon.sync.verify import Verified
 from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import Clock
 from domain.errors import CarrelError, NotFound, NotSignedIn
@@ -28,9 +32,6 @@ class ApiSettings(Protocol):
 
     @property
     def body_bytes_max(self) -> int: ...
-
-    @property
-    def allowed_origins(self) -> tuple[str, ...]: ...
 
 
 class Enrolment(Protocol):
@@ -48,7 +49,8 @@ class Enrolment(Protocol):
 class Device:
     """What the API works with, made by whoever starts the daemon. `sync_state` and `notices` must be cheap: every `GET status` asks them.
 
-    `notices` gives sentences for the person who looks after the machine.
+    `notices` gives sentences for the person who looks after the machine. `verify` compares this device with its school, contents as well if
+    asked; None when that takes longer than a request waits. `bundles` are those whose bodies lie in the state folder.
     """
 
     database: DeviceDatabase
@@ -56,19 +58,36 @@ class Device:
     identity: Enrolment
     sync_state: Callable[[], SyncStatus]
     notices: Callable[[], Sequence[str]]
-    sync: SyncOnDemand
+    sync: SyncOnDemand[RoundResult]
+    verify: Callable[[bool], Verified | None]
+    bundles: SpooledBundles
     settings: ApiSettings
     clock: Clock
-    control_token: str
+    access: LocalAccess
+
+
+_WANTED = {"app": "the token of an app", "student": "a student's session", "control": "the control token of the daemon"}
 
 
 class Access(Enum):
-    """Who may call an endpoint. Students come with a session's token, the command line with the control token."""
+    """Who may call an endpoint. Apps come with a token of their own, students with a session's, the command line with the control token."""
 
     OPEN = "open"
+    APP = "app"
     STUDENT = "student"
     CONTROL = "control"
+    APP_OR_CONTROL = "app_or_control"
     STUDENT_OR_CONTROL = "student_or_control"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of token that are taken: `app`, `student`, `control`."""
+        return () if self is Access.OPEN else tuple(self.value.split("_or_"))
+
+    @property
+    def wanted(self) -> str:
+        """The same in words, for a refusal."""
+        return " or ".join(_WANTED[kind] for kind in self.kinds)
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,9 +104,15 @@ class Call:
 
     device: Device
     student: Id | None = None
+    app: App | None = None
     query: Any = None
     body: Any = None
     args: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def access(self) -> LocalAccess:
+        """Who may use the API, for the endpoints that manage it."""
+        return self.device.access
 
     @property
     def student_id(self) -> Id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from daemon.device_keys import make_keys
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, Problem
@@ -39,8 +40,9 @@ class Enrolment:
         except InvalidConfig as error:
             problems = [Problem(f"$.{p.path}", p.code, f"The server's address {p.message}.") for p in error.problems]
             raise InvalidInput(problems) from error
-        answer = _redeem(gateway, EnrolRequest(code=code.strip(), device_name=name, app_version=_app_version()))
-        identity = self._identity.adopt(answer, cloud_url)
+        keys = make_keys()
+        asked = EnrolRequest(code.strip(), name, _app_version(), keys.public_verify, keys.public_seal)
+        identity = self._identity.adopt(_redeem(gateway, asked), cloud_url, keys)
         self._on_enrolled()
         return identity
 

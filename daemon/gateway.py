@@ -18,9 +18,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
-from domain.errors import BodyTooLarge, CloudUnreachable, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
+from domain.errors import BodyTooLarge, CloudUnreachable, FirstSyncsBusy, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
 from domain.wire import (
     BODY_BYTES_MAX,
+    POLL_AFTER_HEADER,
     EnrolAnswer,
     EnrolRequest,
     HeadAnswer,
@@ -44,7 +45,12 @@ Answer = TypeVar("Answer")
 
 
 class CloudGateway(Protocol):
-    """What a sync round needs of the cloud API. Every method raises CloudUnreachable when there is no usable answer."""
+    """What a sync round needs of the cloud API. Every method raises CloudUnreachable when there is no usable answer.
+
+    `poll_after_s` is the pace that the server asked for with its last answer to `head`, also with one that said "nothing new".
+    """
+
+    poll_after_s: float | None
 
     def push(self, token: str, request: PushRequest) -> PushAnswer: ...
 
@@ -74,6 +80,7 @@ class HttpGateway:
         timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
         self._pool = pool(parts.hostname or "", parts.port, timeout=timeout, retries=False, maxsize=1)
         self._pool.tracked = self._open
+        self.poll_after_s: float | None = None
 
     def push(self, token: str, request: PushRequest) -> PushAnswer:
         return self._read(self._send("POST", "/v1/sync/push", token, to_json(request)), PushAnswer)
@@ -88,8 +95,11 @@ class HttpGateway:
         response = self._send("GET", "/v1/sync/head", token, None, {"If-None-Match": etag} if etag else {})
         if response.status == 304:
             _whole_body(response)
+            self.poll_after_s = _seconds(response, POLL_AFTER_HEADER) or self.poll_after_s
             return None
-        return self._read(response, HeadAnswer), response.headers.get("ETag", "")
+        answer = self._read(response, HeadAnswer)
+        self.poll_after_s = answer.poll_after_s
+        return answer, response.headers.get("ETag", "")
 
     def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         return self._read(self._send("POST", "/v1/devices/enrol", None, to_json(request)), EnrolAnswer)
@@ -200,11 +210,15 @@ def _refuse(response: urllib3.BaseHTTPResponse, data: bytes) -> NoReturn:
     if response.headers.get("Content-Type", "").startswith("application/problem+json"):
         with contextlib.suppress(MalformedJson, BodyTooLarge):
             problem = from_json(decompress(data, response.headers.get("Content-Encoding", ""), 64 * 1024), dict)
+        if problem.get("code") == FirstSyncsBusy.code:
+            reason = "busy"
     elif status < 500:
         reason = "not_carrel"
     if problem.get("code") == UnsupportedProtocol.code:
         reason = "other_version"
-    raise CloudUnreachable(reason, _sentence(problem, status), status, _retry_after_s(response), str(problem.get("code", ""))[:100])
+    raise CloudUnreachable(
+        reason, _sentence(problem, status), status, _seconds(response, "Retry-After"), str(problem.get("code", ""))[:100]
+    )
 
 
 def _sentence(problem: dict[str, Any], status: int) -> str:
@@ -214,9 +228,10 @@ def _sentence(problem: dict[str, Any], status: int) -> str:
     return f"The school's server refused: {detail[:300]}" if isinstance(detail, str) else f"The school's server answered {status}."
 
 
-def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), RETRY_AFTER_MAX_S) if text.isdigit() else None
+def _seconds(response: urllib3.BaseHTTPResponse, header: str) -> float | None:
+    """A header that holds whole seconds; None when it is not there, or holds something else."""
+    text = response.headers.get(header, "")
+    return min(float(text), RETRY_AFTER_MAX_S) if text.isascii() and text.isdigit() else None
 
 
 class _Tracked:

@@ -7,6 +7,8 @@ without asking (text/plain, forms) is refused. There are no cookies, so a page h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flask
 
 from domain.errors import Forbidden, UnsupportedMediaType
@@ -34,10 +36,13 @@ _PREFLIGHT_HEADERS = {
 
 
 class Guard:
-    """The checks before routing and the headers after it. `allowed_origins` are origins such as `http://localhost:3000`."""
+    """The checks before routing and the headers after it. `origins` gives those of all apps, such as `http://localhost:3000`.
 
-    def __init__(self, allowed_origins: tuple[str, ...]) -> None:
-        self._allowed_origins = frozenset(allowed_origins)
+    That a page belongs to the app whose token it holds is looked at after routing (daemon/callers.py).
+    """
+
+    def __init__(self, origins: Callable[[], frozenset[str]]) -> None:
+        self._origins = origins
 
     def register(self, app: flask.Flask) -> None:
         app.before_request(self.check)
@@ -48,7 +53,7 @@ class Guard:
         environ = flask.request.environ
         _check_host(environ.get("HTTP_HOST", ""), environ.get("SERVER_PORT", ""))
         origin = environ.get("HTTP_ORIGIN")
-        listed = origin in self._allowed_origins
+        listed = origin in self._origins()
         if not listed:
             _check_origin(origin, environ.get("HTTP_HOST", ""), environ.get("HTTP_SEC_FETCH_SITE"))
         if environ["REQUEST_METHOD"] == "OPTIONS" and listed and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
@@ -62,13 +67,20 @@ class Guard:
         headers = response.headers
         for name, value in _SECURITY_HEADERS:
             headers.setdefault(name, value)
-        if self._allowed_origins:
+        if origins := self._origins():
             headers["Vary"] = "Origin"
             origin = flask.request.environ.get("HTTP_ORIGIN")
-            if origin in self._allowed_origins:
+            if origin in origins:
                 headers["Access-Control-Allow-Origin"] = origin
                 headers["Access-Control-Expose-Headers"] = "Retry-After"
         return response
+
+
+def foreign_origin() -> str | None:
+    """The origin of the page that asks; None for a program, and for a page of this daemon's own address."""
+    environ = flask.request.environ
+    origin: str | None = environ.get("HTTP_ORIGIN")
+    return None if origin == f"http://{environ.get('HTTP_HOST', '')}" else origin
 
 
 def has_body() -> bool:
@@ -92,7 +104,7 @@ def _check_host(host: str, port: str) -> None:
 def _check_origin(origin: str | None, host: str, site: str | None) -> None:
     own = origin is None or origin == f"http://{host}"
     if not own or site not in (None, *OWN_SITE):
-        raise Forbidden("Web pages of this origin may not call the daemon (allowed_origins in config.toml).", "origin_not_allowed")
+        raise Forbidden("Web pages of this origin may not call the daemon: add it with `carrel app add`.", "origin_not_allowed")
 
 
 def _preflight(from_public_network: bool) -> flask.Response:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon import inbox, outbox
+from daemon.adoption import Adoption, Adoptions
 from daemon.database import DeviceDatabase
+from daemon.device_keys import DeviceKeys, ServerKeys, keep_keys
+from daemon.instance import keep_copy
 from domain.clock import Clock
 from domain.errors import Conflict, NotEnrolled
 from domain.ids import Id, IdSource
@@ -38,6 +41,7 @@ class Identity:
 
     def __init__(self, database: DeviceDatabase, state_dir: Path, clock: Clock, ids: IdSource) -> None:
         self._database, self._token_path, self._clock, self._ids = database, state_dir / TOKEN_FILE, clock, ids
+        self._adoptions = Adoptions(state_dir)
         self._current: DeviceIdentity | None = None
         self._reading = threading.Lock()  # nobody keeps what was read before a change, after it
         # How often everything was to be pulled anew since the start: what was known of the server's state before does not count any more.
@@ -71,18 +75,37 @@ class Identity:
                 raise NotEnrolled(f"The token of this device is missing ({self._token_path}): enrol it again.") from error
         return self._token
 
-    def adopt(self, answer: EnrolAnswer, cloud_url: str) -> DeviceIdentity:
+    def adopt(self, answer: EnrolAnswer, cloud_url: str, keys: DeviceKeys | None = None) -> DeviceIdentity:
         """Becomes the device that an enrolment has made. Everything queued stays and is sent under the new name.
 
         Raises Conflict for a device that holds data of another school: nothing may carry one school's answers into another.
         """
-        identity = DeviceIdentity(Id(answer.device_id), Id(answer.school_id), answer.school_name, cloud_url, answer.server_epoch)
+        identity = _identity_of(answer, cloud_url)
         before = self.current()
         if before and before.school_id != identity.school_id:
             raise Conflict("This device holds data of another school: back it up and reset it before enrolling it here.")
+        self._adoptions.begin(Adoption(answer, cloud_url, keys))
+        return self._become(identity, answer, keys)
+
+    def finish_adoption(self) -> None:
+        """Ends an enrolment that the end of a process broke off; to be called at every start, before anything asks who this device is."""
+        if (begun := self._adoptions.begun()) is None:
+            return
+        identity, before = _identity_of(begun.answer, begun.cloud_url), self.current()
+        if before is None or before.school_id == identity.school_id:
+            self._become(identity, begun.answer, begun.keys)
+        self._adoptions.end()
+
+    def _become(self, identity: DeviceIdentity, answer: EnrolAnswer, keys: DeviceKeys | None) -> DeviceIdentity:
+        before = self.current()
+        if before is None or before.device_id != identity.device_id:
+            server_keys = ServerKeys(answer.verify_key or None, answer.seal_key or None)
+            self._database.write(lambda conn: _store(conn, identity, server_keys, self._ids.new(), self._clock.now_ms()))
+        keep_keys(self._token_path.parent, keys)
         _write_secret(self._token_path, answer.token)
-        self._database.write(lambda conn: _store(conn, identity, self._ids.new(), self._clock.now_ms()))
         self.pulls_begun += 1
+        keep_copy(self._database, self._token_path.parent)
+        self._adoptions.end()
         with self._reading:
             self._current, self._token = identity, answer.token
         return identity
@@ -103,18 +126,40 @@ class Identity:
             inbox.start_over(conn)
             self.pulls_begun += 1
 
+    def fetch_everything_again(self, conn: sqlite3.Connection) -> None:
+        """This device was away for longer than the server remembers deletions: everything is pulled again, inside the caller's write.
+
+        Under a new incarnation, so that what it wrote itself comes too; the server has it all, and nothing is sent again.
+        """
+        outbox.start_incarnation(conn, self._ids.new(), resend_all=False)
+        inbox.start_over(conn, server_lost_something=False)
+        self.pulls_begun += 1
+
     def forget_cached(self) -> None:
         """Reads the identity again at the next use; to be called after a write that changed it has committed."""
         with self._reading:
             self._current = None
 
 
-def _store(conn: sqlite3.Connection, identity: DeviceIdentity, incarnation: Id, now_ms: int) -> None:
+def _identity_of(answer: EnrolAnswer, cloud_url: str) -> DeviceIdentity:
+    return DeviceIdentity(Id(answer.device_id), Id(answer.school_id), answer.school_name, cloud_url, answer.server_epoch)
+
+
+def _store(conn: sqlite3.Connection, identity: DeviceIdentity, server_keys: ServerKeys, incarnation: Id, now_ms: int) -> None:
     conn.execute("DELETE FROM identity")
     conn.execute(
-        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, instance, enrolled_at_ms)"
-        " VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
-        (identity.device_id, identity.school_id, identity.school_name, identity.cloud_url, identity.server_epoch, incarnation, now_ms),
+        "INSERT INTO identity (one, device_id, school_id, school_name, cloud_url, server_epoch, instance, server_verify_key, server_seal_key,"
+        " enrolled_at_ms) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            identity.device_id,
+            identity.school_id,
+            identity.school_name,
+            identity.cloud_url,
+            identity.server_epoch,
+            incarnation,
+            *server_keys,
+            now_ms,
+        ),
     )
     outbox.start_incarnation(conn, incarnation, resend_all=True)
     inbox.start_over(conn)  # the server may be another than before

@@ -14,19 +14,56 @@ from typing import Any
 import msgspec
 
 from daemon import outbox
+from daemon.accepted_later import settle_accepted
 from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
+# Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; it was gained
+# and has not been here whole yet.
+_LEFTOVER, _FILLING = "leftover:", "filling:"
+# After so long without a page, what was begun to be pulled from 0 is begun again: deletions of what came first may be forgotten.
+FILLING_MAX_MS = 30 * 24 * 3600 * 1000
+
 
 def read_cursors(conn: sqlite3.Connection) -> dict[str, int]:
     """The cursor of every scope that this device follows."""
-    return dict(conn.execute("SELECT scope, cursor FROM cursors"))
+    return dict(conn.execute("SELECT scope, cursor FROM cursors WHERE scope = 'school' OR scope LIKE 'class:%' OR scope LIKE 'student:%'"))
+
+
+def read_filling(conn: sqlite3.Connection) -> list[str]:
+    """The scopes that were gained and are on their way."""
+    return _noted(conn, _FILLING)
+
+
+def _noted(conn: sqlite3.Connection, note: str) -> list[str]:
+    found = conn.execute("SELECT scope FROM cursors WHERE scope LIKE ? || '%' ORDER BY scope", (note,))
+    return [scope.removeprefix(note) for (scope,) in found]
+
+
+def is_filling_stale(conn: sqlite3.Connection, now_ms: int) -> bool:
+    """Whether something that was begun to be pulled from 0 has waited for too long. A clock that is wrong costs a fetch, and nothing else."""
+    row = conn.execute("SELECT last_pull_ms FROM sync_progress").fetchone()
+    waited = row is not None and row[0] is not None and abs(now_ms - row[0]) > FILLING_MAX_MS
+    return waited and (is_rebaselining(conn) or bool(read_filling(conn)))
+
+
+def forget_stale_filling(conn: sqlite3.Connection) -> bool:
+    """Begins again what `is_filling_stale` found; gained scopes are left to the server, which says whether it still knows their deletions.
+
+    Whether everything begins again: then this device's own rows have lost their numbers too, and its log needs a new incarnation to get them.
+    """
+    conn.execute("DELETE FROM cursors WHERE scope LIKE ? || '%'", (_FILLING,))
+    (mode,) = conn.execute("SELECT rebaselining FROM sync_progress").fetchone()
+    if mode != "no":
+        start_over(conn, server_lost_something=mode == "server_rows")
+    return bool(mode != "no")
 
 
 def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
     """Applies one pulled page with its cursors; returns the number of rows. Raises BlockError for a page that cannot be read."""
     rows = apply_tables(conn, page.tables)
+    settle_accepted(conn, page.tables)
     for tombstone in page.tombstones:
         _bury(conn, tombstone)
     for scope in page.lost:
@@ -35,32 +72,57 @@ def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
         "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = excluded.cursor",
         page.cursors.items(),
     )
-    if not page.has_more:
+    if page.has_more:
+        conn.executemany("INSERT OR IGNORE INTO cursors (scope, cursor) VALUES (?, 0)", [(_FILLING + scope,) for scope in page.gained])
+    else:
+        conn.execute("DELETE FROM cursors WHERE scope LIKE ? || '%'", (_FILLING,))
         _finish_rebaselining(conn)
     conn.execute("UPDATE sync_progress SET last_pull_ms = ?", (now_ms,))
     return rows
 
 
-def start_over(conn: sqlite3.Connection) -> None:
-    """Forgets how far this device had come, because the server's numbers are not those that it knew: everything is pulled again from 0.
+def start_over(conn: sqlite3.Connection, *, server_lost_something: bool = True) -> None:
+    """Forgets how far this device had come: everything is pulled again from 0.
 
-    Cursors stay by name, so that the server can say which scopes were lost. Rows lose their number, so that whatever comes replaces them.
+    Cursors stay by name, so that the server can say which scopes were lost. Rows lose their number, so that whatever comes replaces them. Rows
+    that do not come go in the end: only the server's own words when it has lost something, for then this device may have the last copy of a
+    student's row; students' rows as well when the server has everything and this device was away for too long to hear of deletions.
     """
     conn.execute("UPDATE cursors SET cursor = 0")
     for table in TABLES:
         conn.execute(f"UPDATE {table} SET feed_no = 0 WHERE feed_no <> 0")
     conn.execute("UPDATE shadows SET data = json_set(data, '$.feed_no', 0)")
-    conn.execute("UPDATE sync_progress SET rebaselining = 'server_rows'")
+    # Once the server has lost something, a second start does not make it safe to let go.
+    conn.execute(
+        "UPDATE sync_progress SET rebaselining = CASE WHEN ? OR rebaselining = 'server_rows' THEN 'server_rows' ELSE 'all_rows' END",
+        (server_lost_something,),
+    )
+
+
+def is_rebaselining(conn: sqlite3.Connection) -> bool:
+    """Whether everything is being pulled from 0."""
+    return bool(conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining <> 'no'").fetchone())
 
 
 def _finish_rebaselining(conn: sqlite3.Connection) -> None:
-    """Everything was pulled again: a row that is the server's word alone, and was not among it, is no more. Students' rows are never removed so."""
-    if not conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining <> 'no'").fetchone():
+    """Everything was pulled again: a row that was not among it is no more (`start_over` says which). What is not settled stays in any case."""
+    (mode,) = conn.execute("SELECT rebaselining FROM sync_progress").fetchone() or ("no",)
+    if mode == "no":
         return
     for table in TABLES.values():
         if table.policy is Policy.SERVER:
             conn.execute(f"DELETE FROM {table.name} WHERE feed_no = 0")
+        elif mode == "all_rows":
+            _forget_unnumbered(conn, table)
     conn.execute("UPDATE sync_progress SET rebaselining = 'no'")
+
+
+def _forget_unnumbered(conn: sqlite3.Connection, table: Table) -> None:
+    """Deletes students' rows without a number, but for those whose own operation is queued or was rejected: the server never had them."""
+    gone = f"feed_no = 0 AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state <> 'synced' AND o.row_id = {table.name}.id)"
+    if table.name == "question_attempts":
+        conn.execute(f"INSERT OR IGNORE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts WHERE {gone}")
+    conn.execute(f"DELETE FROM {table.name} WHERE {gone}")
 
 
 def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> int:
@@ -165,8 +227,9 @@ def _bury(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
 
 
 def _evict(conn: sqlite3.Connection, scope: str) -> None:
-    """Forgets a scope that this device may no longer hold. That is no deletion; queued operations stay until they are settled."""
+    """Forgets a scope that this device may no longer hold. That is no deletion; rows with queued changes stay until those are settled."""
     kind, _, subject = scope.partition(":")
+    left = 0
     for table in tables_in(ScopeKind(kind)) if kind in set(ScopeKind) else ():
         where, parameters = (f"{table.scope_column} = ?", [subject]) if table.scope_column else ("1", [])
         conn.execute(
@@ -174,7 +237,19 @@ def _evict(conn: sqlite3.Connection, scope: str) -> None:
             f" WHERE o.state = 'pending' AND o.row_id = {table.name}.id)",
             parameters,
         )
+        left += conn.execute(f"SELECT EXISTS (SELECT 1 FROM {table.name} WHERE {where})", parameters).fetchone()[0]
     if kind == ScopeKind.STUDENT:
-        for derived in ("concept_mastery", "mastery_stale", "student_sessions"):
+        for derived in ("concept_mastery", "mastery_stale", "student_sessions", "student_pins", "sign_in_tries"):
             conn.execute(f"DELETE FROM {derived} WHERE student_id = ?", (subject,))
-    conn.execute("DELETE FROM cursors WHERE scope = ?", (scope,))
+    conn.execute("DELETE FROM cursors WHERE scope IN (?, ?, ?)", (scope, _LEFTOVER + scope, _FILLING + scope))
+    if left:
+        conn.execute("INSERT INTO cursors (scope, cursor) VALUES (?, 0)", (_LEFTOVER + scope,))
+
+
+def evict_leftovers(conn: sqlite3.Connection) -> None:
+    """Once a push is settled: what is left of lost scopes goes, as far as nothing of it is queued any more."""
+    for scope in _noted(conn, _LEFTOVER):
+        if conn.execute("SELECT 1 FROM cursors WHERE scope = ?", (scope,)).fetchone():
+            conn.execute("DELETE FROM cursors WHERE scope = ?", (_LEFTOVER + scope,))  # it came back
+        else:
+            _evict(conn, scope)

@@ -321,7 +321,9 @@ class SyncProgress(pw.Model):
     acked_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     chain = pw.TextField()
     durable_op_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
-    rebaselining = pw.TextField(default="no", constraints=[pw.SQL("DEFAULT 'no' CHECK (rebaselining IN ('no', 'server_rows', 'all_rows'))")])
+    rebaselining = pw.TextField(
+        default="no", constraints=[pw.SQL("DEFAULT 'no' CHECK (rebaselining IN ('no', 'server_rows', 'all_rows'))")]
+    )
     last_contact_ms = pw.BigIntegerField(null=True)
     last_push_ms = pw.BigIntegerField(null=True)
     last_pull_ms = pw.BigIntegerField(null=True)
@@ -400,11 +402,27 @@ class Shadow(pw.Model):
         strict_tables = True
 
 
+class App(pw.Model):
+    """A learning app that may use the localhost API; of its token only the hash is kept. `origins` is a JSON array."""
+
+    id = pw.TextField(primary_key=True)
+    name = pw.TextField(constraints=[pw.SQL("UNIQUE")])
+    token_hash = pw.TextField(constraints=[pw.SQL("UNIQUE")])
+    origins = pw.TextField(default="[]", constraints=[pw.SQL("DEFAULT '[]'")])
+    created_at_ms = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "apps"
+        without_rowid = True
+        strict_tables = True
+
+
 class StudentSession(pw.Model):
     """A student signed in to a learning app; of the token only its hash is kept."""
 
     token_hash = pw.TextField(primary_key=True)
     student_id = pw.TextField()
+    app_id = pw.TextField()
     created_at_ms = pw.BigIntegerField()
     used_at_ms = pw.BigIntegerField()
 
@@ -414,7 +432,36 @@ class StudentSession(pw.Model):
         strict_tables = True
 
 
+class StudentPin(pw.Model):
+    """What a student's PIN is checked with on this device, and under which key it was made."""
+
+    student_id = pw.TextField(primary_key=True)
+    verifier = pw.TextField()
+    key_id = pw.TextField()
+    set_at_ms = pw.BigIntegerField()
+
+    class Meta:
+        table_name = "student_pins"
+        without_rowid = True
+        strict_tables = True
+
+
+class SignInTries(pw.Model):
+    """Wrong tries of a student since the last right one; the time is that of the boot's monotonic clock."""
+
+    student_id = pw.TextField(primary_key=True)
+    failures = pw.BigIntegerField()
+    failed_at_mono_ms = pw.BigIntegerField()
+    boot_id = pw.TextField()
+
+    class Meta:
+        table_name = "sign_in_tries"
+        without_rowid = True
+        strict_tables = True
+
+
 MODELS: tuple[type[pw.Model], ...] = (
     User, Class, ClassMember, Topic, TopicPrerequisite, Concept, Question, StudentProfile, QuestionAttempt, ConceptMastery, MasteryStale,
-    StudyPlan, StudyPlanItem, SyncConflict, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, StudentSession,
+    StudyPlan, StudyPlanItem, SyncConflict, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, App,
+    StudentSession, StudentPin, SignInTries,
 )  # fmt: skip

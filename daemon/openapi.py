@@ -41,11 +41,18 @@ with 400, 408, 413, 414, 501 or 505; a method that an address does not take with
 
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.OPEN: [],
+    Access.APP: [{"app": []}],
     Access.STUDENT: [{"session": []}],
     Access.CONTROL: [{"control": []}],
+    Access.APP_OR_CONTROL: [{"app": []}, {"control": []}],
     Access.STUDENT_OR_CONTROL: [{"session": []}, {"control": []}],
 }
 _SECURITY_SCHEMES = {
+    "app": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token of a registered app, a page's from POST /v1/launches/redeem, or the content of app.token in the daemon's state folder.",
+    },
     "session": {"type": "http", "scheme": "bearer", "description": "The token of POST /v1/sessions."},
     "control": {"type": "http", "scheme": "bearer", "description": "The control token in the daemon's state folder, for the command line."},
 }

@@ -17,12 +17,15 @@ from daemon.boot import boot_id
 from domain.clock import Clock
 from domain.device_clock import Correction, corrected_ms
 from domain.ids import Id
+from domain.merge import Base, QueuedChange
 from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Rejection, Verdict
 from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
 from domain.wire import PushAnswer
 
 # How long settled operations stay when the server has never said that its backup holds them.
 KEEP_SYNCED_MS = 60 * 24 * 3600 * 1000
+# And when it has: a backup that turns out to be unreadable is not the only one, and the one before it is not a week old.
+KEEP_DURABLE_MS = 7 * 24 * 3600 * 1000
 # Operations removed by one call of `prune`, so that no write transaction gets long.
 PRUNE_MAX = 5_000
 # The code of an operation that is sent as a void, and of its rejection.
@@ -31,7 +34,7 @@ SET_ASIDE = Rejection.SET_ASIDE.value
 
 @dataclass(frozen=True, slots=True)
 class NewOperation:
-    """A change to append: `payload` maps column names to JSON values, in registry order."""
+    """A change to append: `payload` maps column names to JSON values, in registry order; `base` is what an update has replaced."""
 
     table: str
     row_id: Id
@@ -39,6 +42,7 @@ class NewOperation:
     payload: Mapping[str, Any]
     hlc: int = 0
     op_id: Id | None = None  # an insert's operation goes by its row's id
+    base: Base | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class Outbox:
         wall_ms, mono_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         boot_no = self._boot_no(conn)
         conn.executemany(
-            "INSERT INTO sync_operations (op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_no, payload)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sync_operations (op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_no, payload,"
+            " base) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     op.op_id or op.row_id,
@@ -77,6 +81,7 @@ class Outbox:
                     mono_ms,
                     boot_no,
                     msgspec.json.encode(op.payload).decode(),
+                    None if op.base is None else msgspec.json.encode(op.base).decode(),
                 )
                 for op in operations
             ],
@@ -99,13 +104,13 @@ def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, byt
     """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
     rows = conn.execute(
         "SELECT op_no - ?, op_id, table_name, row_id, iif(code IS ?, 'void', kind), schema_version, hlc, wall_ms, mono_ms, boot_id,"
-        " iif(code IS ?, '{}', payload) FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
-        (place.seq_base, SET_ASIDE, SET_ASIDE, place.acked_op_no, ops_max),
+        " iif(code IS ?, '{}', payload), iif(code IS ?, NULL, base) FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
+        (place.seq_base, SET_ASIDE, SET_ASIDE, SET_ASIDE, place.acked_op_no, ops_max),
     )
     batch: list[Operation] = []
     used = 0
     for operation in map(Operation._make, rows):
-        used += len(operation.payload)
+        used += len(operation.payload) + len(operation.base or "")
         if batch and used > bytes_max:
             break
         batch.append(operation)
@@ -137,6 +142,7 @@ def settle(conn: sqlite3.Connection, place: Progress, after: Progress, answer: P
     ).rowcount
     if not moved:
         return None
+    note_durable(conn, answer.durable_through)
     settled_ms = answer.server_time_ms
     rejected = [v for v in answer.verdicts if v.verdict == Verdict.REJECTED]
     # Whatever an earlier life of the log was told of them.
@@ -199,6 +205,8 @@ def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: 
         " SET incarnation = excluded.incarnation, seq_base = excluded.seq_base, acked_op_no = excluded.acked_op_no, chain = excluded.chain",
         (incarnation, base, base, CHAIN_START.hex()),
     )
+    if resend_all:  # what was in a backup of that server is not in one of this
+        conn.execute("UPDATE sync_progress SET durable_op_no = 0")
 
 
 def last_hlc(conn: sqlite3.Connection) -> int:
@@ -245,27 +253,43 @@ def note_contact(conn: sqlite3.Connection, now_ms: int) -> None:
     conn.execute("UPDATE sync_progress SET last_contact_ms = ?", (now_ms,))
 
 
-def pending_fields(conn: sqlite3.Connection, table: str, row_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """For those of the rows that have queued changes: the changed fields of each queued operation, oldest first."""
+def queued_changes(conn: sqlite3.Connection, table: str, row_ids: Sequence[str]) -> dict[str, list[QueuedChange]]:
+    """For those of the rows that have queued changes: each of them, oldest first."""
     rows = conn.execute(
-        "SELECT row_id, payload FROM sync_operations WHERE state = 'pending' AND table_name = ? AND row_id IN (SELECT value FROM json_each(?))"
+        "SELECT row_id, payload, hlc FROM sync_operations WHERE state = 'pending' AND table_name = ? AND row_id IN (SELECT value FROM json_each(?))"
         " ORDER BY op_no",
         (table, msgspec.json.encode(row_ids).decode()),
     )
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row_id, payload in rows:
-        found.setdefault(row_id, []).append(msgspec.json.decode(payload))
+    found: dict[str, list[QueuedChange]] = {}
+    for row_id, payload, hlc in rows:
+        found.setdefault(row_id, []).append(QueuedChange(msgspec.json.decode(payload), hlc))
     return found
 
 
-def prune(conn: sqlite3.Connection, durable_op_no: int, now_ms: int) -> int:
-    """Removes settled operations that the server's backup holds, or that are older than 60 days; at most PRUNE_MAX. Returns how many.
+def note_durable(conn: sqlite3.Connection, seq: int | None) -> None:
+    """A backup of the server's holds this incarnation's operations up to `seq`; None tells nothing. In the caller's write, which has checked that
+    the incarnation is the one that was asked for.
+    """
+    if seq is not None:
+        conn.execute("UPDATE sync_progress SET durable_op_no = max(durable_op_no, min(seq_base + ?, acked_op_no))", (seq,))
 
-    `now_ms` is the server's time. Only from the beginning of the log: a gap, as a wrong clock would make, could never be sent again. Rejected operations stay.
+
+def durable_op_no(conn: sqlite3.Connection) -> int:
+    """The last operation that is known to be in a backup of the server's; 0 if none."""
+    row = conn.execute("SELECT durable_op_no FROM sync_progress").fetchone()
+    return int(row[0]) if row else 0
+
+
+def prune(conn: sqlite3.Connection, durable_op_no: int, now_ms: int) -> int:
+    """Removes settled operations that the server's backup has held for a week, or that are older than 60 days; at most PRUNE_MAX. Returns how
+    many.
+
+    `now_ms` is the server's time. Only from the beginning of the log: a gap, as a wrong clock would make, could never be sent again. Rejected
+    operations stay.
     """
     return conn.execute(
         "DELETE FROM sync_operations WHERE op_no IN (SELECT op_no FROM sync_operations WHERE state = 'synced'"
         " AND op_no <= (SELECT acked_op_no FROM sync_progress) AND op_no < coalesce((SELECT op_no FROM sync_operations"
-        " WHERE state = 'synced' AND op_no > ? AND settled_at_ms >= ? ORDER BY op_no LIMIT 1), 9223372036854775807) ORDER BY op_no LIMIT ?)",
-        (durable_op_no, now_ms - KEEP_SYNCED_MS, PRUNE_MAX),
+        " WHERE state = 'synced' AND settled_at_ms >= iif(op_no > ?, ?, ?) ORDER BY op_no LIMIT 1), 9223372036854775807) ORDER BY op_no LIMIT ?)",
+        (durable_op_no, now_ms - KEEP_SYNCED_MS, now_ms - KEEP_DURABLE_MS, PRUNE_MAX),
     ).rowcount

@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 
-from daemon import outbox
+from daemon import shown_rows
 from daemon.database import DeviceDatabase
 from daemon.outbox import NewOperation, Outbox
 from domain.clock import Clock, HybridClock
 from domain.errors import ImmutableRow, InvalidInput, NotFound, Problem
 from domain.ids import Id, IdSource
+from domain.merge import Seen
 from domain.operations import OperationKind
-from domain.registry import TABLES, TIME_MAX_MS, TIME_MIN_MS, Kind, Table
+from domain.registry import TABLES, TIME_MAX_MS, TIME_MIN_MS, Kind, Policy, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,17 @@ class LocalRecords:
         if not rows:
             return
         names = [c.name for c in table.columns if not c.set_by_server]
+        payload_names = names[1:]
+        hlc = 0
+        if table.policy is Policy.LAST_WRITER:
+            hlc = self._hlc.tick()
+            clocks = dict.fromkeys(sorted(table.updatable), (hlc, self._device_id()))
+            names, rows = [*names, "clocks"], [{**row, "clocks": clocks} for row in rows]
         json_names = {c.name for c in table.columns if c.kind is Kind.JSON}
         conn.executemany(
             f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
             [[_stored(row[n], n in json_names) for n in names] for row in rows],
         )
-        hlc = 0 if not table.updatable else self._hlc.tick()
-        payload_names = names[1:]
         self._outbox.append(
             conn, [NewOperation(table.name, row["id"], OperationKind.INSERT, {n: row[n] for n in payload_names}, hlc) for row in rows]
         )
@@ -189,19 +194,15 @@ class LocalRecords:
     def _update(self, conn: sqlite3.Connection, table: Table, row_id: Id, fields: Mapping[str, Any]) -> None:
         """Changes fields of one row and queues the change. `fields` are updatable columns of the table."""
         ordered = {c.name: fields[c.name] for c in table.columns if c.name in fields}
-        assignments = ", ".join(f"{name} = ?" for name in ordered)
-        values = [_stored(value, table.column(name).kind is Kind.JSON) for name, value in ordered.items()]
-        _keep_shadow(conn, table, row_id)
-        self._see_clocks(conn, table, row_id)
-        conn.execute(f"UPDATE {table.name} SET {assignments} WHERE id = ?", (*values, row_id))
-        operation = NewOperation(table.name, row_id, OperationKind.UPDATE, ordered, self._hlc.tick(), self._ids.new())
-        self._outbox.append(conn, [operation])
-
-    def _see_clocks(self, conn: sqlite3.Connection, table: Table, row_id: Id) -> None:
-        """A change made in sight of a value sorts behind it, however wrong this machine's clock is."""
-        row = conn.execute(f"SELECT clocks FROM {table.name} WHERE id = ?", (row_id,)).fetchone()
-        for value, _writer in (msgspec.json.decode(row[0]) if row else {}).values():
+        shown_rows.keep_shadow(conn, table, row_id)
+        shown, clocks = shown_rows.shown_fields(conn, table, row_id, ordered)
+        # A change made in sight of a value sorts behind it, however wrong this machine's clock is.
+        for value, _writer in clocks.values():
             self._hlc.observe(value)
+        hlc = self._hlc.tick()
+        shown_rows.show_fields(conn, table, row_id, ordered, clocks | dict.fromkeys(ordered, (hlc, self._device_id())))
+        base = {name: Seen(value, clocks.get(name)) for name, value in shown.items()}
+        self._outbox.append(conn, [NewOperation(table.name, row_id, OperationKind.UPDATE, ordered, hlc, self._ids.new(), base)])
 
 
 def _stored(value: Any, is_json: bool) -> Any:
@@ -246,13 +247,3 @@ def _unknown_rows(
         elif any(stored[n] != row[n] for n in _COMPARED if n != "answered_at_ms" or attempt.answered_at_ms is not None):
             raise ImmutableRow(attempt.path)
     return list(new.values())
-
-
-def _keep_shadow(conn: sqlite3.Connection, table: Table, row_id: Id) -> None:
-    """Before the first queued change of a row: sets the server's version aside, so that what comes down later is laid under our change."""
-    names = ("feed_no", *table.column_names[1:])
-    row = conn.execute(f"SELECT {', '.join(names)} FROM {table.name} WHERE id = ?", (row_id,)).fetchone()
-    if row is None or outbox.pending_fields(conn, table.name, [row_id]):
-        return
-    data = msgspec.json.encode(dict(zip(names, row, strict=True))).decode()
-    conn.execute("INSERT OR IGNORE INTO shadows (table_name, row_id, data) VALUES (?, ?, ?)", (table.name, row_id, data))

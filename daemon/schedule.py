@@ -1,6 +1,8 @@
 """What the daemon does by itself, and when: which job follows from which event.
 
 sync      every poll interval; soon after a local change; when a backoff ends; when the clock jumped
+verify    looked at every quarter of an hour or two, done once a day when all is synced
+integrity asked about once a day; the file is looked through when that was not done for a week
 mastery   every few seconds, for the students whose attempts changed
 inbox     when a file event says so, and every minute; again soon while a file is still being written
 config    when a file event says so, and every minute
@@ -32,6 +34,11 @@ CONFIG_PAUSE_MS = 400
 BUSY_RETRY_S = 1.0
 # The server may ask for a slower pace, up to this.
 POLL_MAX_S = 3600.0
+# How often it is looked whether a comparison with the school is due. Half of that is chance, so that a school's devices do not compare all at once.
+VERIFY_LOOK_S = 900.0
+VERIFY_LOOK_JITTER = 1.0
+# The file itself says when it was looked through last (daemon/integrity.py).
+INTEGRITY_LOOK_S = 24 * 3600.0
 # How long each of the schedule's own threads may take to end.
 THREAD_STOP_S = 0.2
 
@@ -55,6 +62,8 @@ class Tasks:
     refresh_mastery: Callable[[], object]
     look_into_inbox: Callable[[], bool]
     reload_config: Callable[[], object]
+    verify_if_due: Callable[[], object] = lambda: None
+    look_through_if_due: Callable[[], object] = lambda: None
 
 
 class Schedule:
@@ -75,6 +84,8 @@ class Schedule:
                 Job("mastery", tasks.refresh_mastery, config.jobs.mastery_s, at_start=True),
                 Job("inbox", self._look_into_inbox, rescan_s, at_start=True),
                 Job("config", tasks.reload_config, rescan_s),
+                Job("verify", tasks.verify_if_due, VERIFY_LOOK_S, VERIFY_LOOK_JITTER),
+                Job("integrity", tasks.look_through_if_due, INTEGRITY_LOOK_S),
                 Job("watches", self._watcher.check, config.jobs.heartbeat_s),
             ],
             clock,

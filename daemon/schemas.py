@@ -9,7 +9,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from daemon.endpoints import Input
 from daemon.limits import Day, RowId, limited, one_of
+from daemon.pins import PIN_LENGTH_MAX, PIN_LENGTH_MIN
 from daemon.plans import HORIZON_DAYS_DEFAULT
+from daemon.requeue import RETRY_MAX
 from domain.operations import OperationState
 from domain.planner import HORIZON_DAYS_MAX, MINUTES_A_DAY_MAX
 
@@ -21,6 +23,9 @@ ATTEMPTS_MAX = 500
 URL_LENGTH_MAX = 2_000
 DAYS_OFF_MAX = 400
 EXCLUDED_MAX = 1_000
+ORIGINS_MAX = 20
+# As browsers write them: lower case, no path, a port only where it is not the usual one.
+ORIGIN_PATTERN = r"^https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?$"
 
 # --- requests
 
@@ -60,11 +65,37 @@ class OperationsQuery(PageQuery, frozen=True):
     state: Annotated[str | None, one_of(*OperationState)] = None
 
 
+Pin = Annotated[str, Meta(min_length=PIN_LENGTH_MIN, max_length=PIN_LENGTH_MAX, description="Digits, or any other text.")]
+Origin = Annotated[str, Meta(pattern=ORIGIN_PATTERN, max_length=URL_LENGTH_MAX, description="Such as http://localhost:3000.")]
+
+
 class NewSession(Input, frozen=True):
-    """Who signs in: by one of the two, or without either when only one student is on the device."""
+    """Who signs in: by one of the two, or without either when only one student is on the device. `pin` where GET /students says `set`."""
 
     student_id: RowId | None = None
     username: Annotated[str | None, limited("users", "username")] = None
+    pin: Annotated[str, Meta(max_length=PIN_LENGTH_MAX)] | None = None
+
+
+class NewPin(Input, frozen=True):
+    pin: Pin
+
+
+class NewApp(Input, frozen=True):
+    """A name for people, and the origins that the app's web pages come from, if it has any."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    origins: Annotated[list[Origin], Meta(max_length=ORIGINS_MAX)] = msgspec.field(default_factory=list)
+
+
+class NewLaunch(Input, frozen=True):
+    """Which app, for the command line; without one the account's own. An app launches itself."""
+
+    app_id: RowId | None = None
+
+
+class Redemption(Input, frozen=True):
+    code: Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class NewAttempt(Input, frozen=True):
@@ -118,6 +149,21 @@ class PlanItemChange(Input, frozen=True):
     moved_to: Annotated[str | None, limited("study_plan_items", "moved_to")] = None
 
 
+OperationIds = Annotated[list[RowId], Meta(min_length=1, max_length=RETRY_MAX)]
+
+
+class Verify(Input, frozen=True):
+    """`content` compares what stands in the rows as well as their versions; it costs more."""
+
+    content: bool = False
+
+
+class Retry(Input, frozen=True):
+    """The rejected operations to send again; without `ids` all of them, the oldest first, at most 500 a request."""
+
+    ids: OperationIds | None = None
+
+
 class NewEnrolment(Input, frozen=True):
     """The school's server, a one-time code from it, and a name for this device."""
 
@@ -138,8 +184,8 @@ class Health(Output, frozen=True):
 
 
 class Status(Output, frozen=True):
-    """The truth about sync. `state`: not_enrolled, unknown, waiting, pending, rejected, or synced, which is only said when everything written
-    here is at school. `pending` and `rejected` count operations, `answers_pending` answers among the first. `notices` are sentences for the
+    """The truth about sync. `state`: not_enrolled, unknown, waiting, pending, rejected, differs, or synced, which is only said when everything
+    written here is at school. `last_verify_result`: match, repaired, mismatch or inconclusive, of the last comparison with the school's rows. `pending` and `rejected` count operations, `answers_pending` answers among the first. `notices` are sentences for the
     person who looks after the machine: settings that are not used, a content file that was refused."""
 
     state: str
@@ -153,6 +199,8 @@ class Status(Output, frozen=True):
     last_push_ms: int | None
     last_pull_ms: int | None
     next_attempt_in_s: float | None
+    last_verify_ms: int | None
+    last_verify_result: str | None
     notices: list[str]
 
 
@@ -162,8 +210,48 @@ class Student(Output, frozen=True):
     display_name: str
 
 
+class ListedStudent(Student, frozen=True):
+    """`pin` says what signing in takes: `set` a PIN, `not_needed` none; with `not_set` and `expired` a teacher must set one first."""
+
+    pin: str
+
+
 class Students(Output, frozen=True):
-    items: list[Student]
+    items: list[ListedStudent]
+
+
+class App(Output, frozen=True):
+    id: str
+    name: str
+    origins: list[str]
+    created_at_ms: int
+
+
+class Apps(Output, frozen=True):
+    items: list[App]
+
+
+class AddedApp(Output, frozen=True):
+    """`token` is shown only here."""
+
+    app: App
+    token: str
+
+
+class Launch(Output, frozen=True):
+    """`code` goes to a page of one of the origins, which exchanges it within a minute."""
+
+    code: str
+    origins: list[str]
+    expires_at_ms: int
+
+
+class PageToken(Output, frozen=True):
+    """`token` is for the page's memory, and ends with the daemon."""
+
+    token: str
+    app: str
+    expires_at_ms: int
 
 
 class Session(Output, frozen=True):
@@ -348,13 +436,30 @@ class SyncRound(Output, frozen=True):
     rejected: int
 
 
+class Verification(Output, frozen=True):
+    """How the comparison with the school went: `result` is match, repaired, mismatch or inconclusive, null while it is still going on. `places` are the
+    tables and scopes compared, `differed` those of them that differed at first, `repaired` the rows put right, `kept` those that the school lacks and
+    that stay here."""
+
+    finished: bool
+    result: str | None
+    message: str | None
+    places: int
+    differed: int
+    repaired: int
+    kept: int
+
+
 class SyncOperation(Output, frozen=True):
-    """One local change and what became of it. `code` and `message` say why it was rejected."""
+    """One local change and what became of it. `code` and `message` say why it was rejected. `student_id` is whose row it concerns, null
+    when that row has left this device."""
 
     op_no: int
     id: str
     table: str
     row_id: str
+    student_id: str | None
+    student_name: str | None
     kind: str
     state: str
     code: str | None
@@ -368,13 +473,76 @@ class SyncOperations(Output, frozen=True):
     next_cursor: str | None
 
 
-class SyncConflict(Output, frozen=True):
-    """A change of this device that lost a merge. The server keeps conflicts; devices are not told of them yet."""
+class SyncOperationWhole(SyncOperation, frozen=True):
+    """The same with what it holds: `payload` maps fields to values, `base` an update's fields to [what stood there, its clock]."""
 
+    payload: dict[str, Any]
+    base: dict[str, Any] | None
+    schema: int
+    hlc: int
+
+
+class UnsentOperations(Output, frozen=True):
+    items: list[SyncOperationWhole]
+    next_cursor: str | None
+
+
+class RetriedOperations(Output, frozen=True):
+    """`retried` operations are queued again, as the operations `op_nos`; `left` are rejected still."""
+
+    retried: int
+    op_nos: list[int]
+    left: int
+
+
+class BundleParties(Output, frozen=True):
+    """Between whom bundles travel: this device of its school, and the public halves of its server's keys (hex), null where it has none."""
+
+    device_id: str
+    school_id: str
+    server_verify_key: str | None
+    server_seal_key: str | None
+
+
+class BundleExport(Output, frozen=True):
+    """What lies in the state folder to be sealed: operations, how many of them are answers, and how many more did not fit."""
+
+    operations: int
+    answers: int
+    left: int
+
+
+class BundleImport(Output, frozen=True):
+    """What a bundle came to: operations settled and refused, rows applied, whether there are more at school; whether the log began anew, and
+    whether its rows were left out for being older than what is here."""
+
+    settled: int
+    rejected: int
+    rows: int
+    more: bool
+    anew: bool
+    older: bool
+
+
+class SyncConflict(Output, frozen=True):
+    """A value that lost a merge. `kept_by` and `lost_by` are `school`, `this_device`, `another_device`, or null where nobody had set the
+    field; `seen` is what the writer of the later value had before the eyes, where that is known. `restored_at_ms` is when the school took the
+    lost value after all."""
+
+    id: str
+    student_id: str
+    student_name: str | None
     table: str
     row_id: str
     field: str
+    kept: Any
+    kept_by: str | None
+    lost: Any
+    lost_by: str | None
+    seen: Any
+    rule: str
     noted_at_ms: int
+    restored_at_ms: int | None
 
 
 class SyncConflicts(Output, frozen=True):

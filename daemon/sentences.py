@@ -20,6 +20,8 @@ def status_lines(answer: Answer, now_ms: int) -> str:
         lines.append(f"The school's server was last reached {ago(now_ms - answer['last_contact_ms'])}.")
     if answer["state"] != "rejected" and answer.get("rejected"):
         lines.append(_rejected_sentence(answer["rejected"]))
+    if answer.get("last_verify_ms"):
+        lines.append(f"Both sides were last compared {ago(now_ms - answer['last_verify_ms'])}: {_VERIFIED[answer['last_verify_result']]}")
     lines += [f"Note: {notice}" for notice in answer["notices"]]
     return "\n".join(lines)
 
@@ -38,9 +40,39 @@ def state_sentence(answer: Answer) -> str:
             return "Nothing is waiting here; the school's server was not reached since the daemon started."
         case "rejected":
             return _rejected_sentence(answer["rejected"])
+        case "differs":
+            return (
+                "Everything was sent, but this device and the school hold different answers, and that could not be put right."
+                " Ask whoever looks after this machine."
+            )
         case "synced":
             return "Everything is at school, and everything from school is here."
     return f"State: {answer['state']}."
+
+
+# What a comparison came to (domain/agreement.py, Result).
+_VERIFIED = {
+    "match": "they agree.",
+    "repaired": "what differed was fetched again, and they agree.",
+    "mismatch": "they differ.",
+    "inconclusive": "something changed meanwhile, so nothing can be said.",
+}
+
+
+def verify_sentence(answer: Answer) -> str:
+    """`carrel verify`: what the comparison with the school came to (POST /v1/sync/verify)."""
+    if not answer["finished"]:
+        return "The comparison goes on in the background: ask `carrel status`."
+    counts = f"{answer['places']} tables and scopes compared"
+    match answer["result"]:
+        case "match":
+            return f"This device and the school agree: {counts}."
+        case "repaired":
+            return f"This device and the school agree again: {counts}, {answer['repaired']} rows put right."
+        case "mismatch":
+            kept = f" {answer['kept']} rows are here and not at school; they are kept." if answer["kept"] else ""
+            return f"This device and the school differ: {counts}, {answer['repaired']} rows put right.{kept} The report has both versions."
+    return f"Nothing can be said: {answer.get('message') or 'something changed meanwhile.'}"
 
 
 def round_sentence(answer: Answer) -> str:
@@ -53,6 +85,14 @@ def round_sentence(answer: Answer) -> str:
     if answer["outcome"] == "not_enrolled":
         return "Not enrolled yet: enrol with `carrel enrol URL CODE`."
     return f"Sync did not get through ({moved}): {answer.get('message') or answer['outcome']} Everything stays queued here."
+
+
+def image_sentence(answer: Answer) -> str:
+    """`carrel prepare-image`: what is left."""
+    return (
+        f"Ready for imaging: {answer['questions']} questions of the course stay, {answer['people_removed']} people and this device's identity"
+        " are gone. Enrol each copy with `carrel enrol URL CODE`."
+    )
 
 
 def span(seconds: float) -> str:
@@ -79,4 +119,4 @@ def _queued(pending: int) -> str:
 
 def _rejected_sentence(rejected: int) -> str:
     what = "one change" if rejected == 1 else f"{rejected} changes"
-    return f"The school refused {what}; nothing is lost, but a person must look (GET /v1/sync/operations?state=rejected)."
+    return f"The school refused {what}; nothing is lost, but a person must look: `carrel queue list` says what helps."

@@ -1,6 +1,7 @@
 """The running daemon: what is made of what, and in which order it starts and stops.
 
-    start   lock the state folder → migrate → database → identity, records, sync → schedule (jobs, watcher) → HTTP server → announce
+    start   lock the state folder → see that the database is sound (daemon/recovery.py) → migrate → database → identity, records, sync →
+            schedule (jobs, watcher) → HTTP server → announce
     stop    the other way round: nothing new is begun and a hanging network call is broken off; the server answers what it has begun;
             threads end; the writer closes the database last
 
@@ -20,8 +21,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from daemon import logs, mastery
+from daemon import instance, logs, mastery
 from daemon.app import create_app
+from daemon.ballast import Ballast
+from daemon.bundle_spool import SpooledBundles
+from daemon.bundles import DeviceBundles
 from daemon.config import DeviceConfig, load_config, prepare_folders
 from daemon.database import DeviceDatabase
 from daemon.endpoints import Device
@@ -29,19 +33,27 @@ from daemon.enrolment import Enrolment
 from daemon.gateway import CloudGateway, HttpGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.importer import ContentInbox, InboxStatus
+from daemon.integrity import Checkup
+from daemon.journal import Journal
+from daemon.journal_file import journal_path
 from daemon.live_config import ConfigStatus, LiveConfig
+from daemon.local_access import LocalAccess, make_access
 from daemon.logs import fields
 from daemon.models import MODELS
 from daemon.notify import notify
 from daemon.outbox import last_hlc
+from daemon.readiness import make_ready
 from daemon.records import LocalRecords
+from daemon.recovery_report import Notices
 from daemon.schedule import Schedule, Tasks
 from daemon.server import LocalServer
-from daemon.state_folder import RunningDaemon, announce, locked, new_token, withdraw
+from daemon.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
 from daemon.sync.round import SyncRound
+from daemon.sync.verify import Verified, Verifier
+from daemon.sync.verify_round import VerifyRound
 from daemon.sync_on_demand import SyncOnDemand
-from daemon.upgrade import upgrade_if_needed
 from domain.clock import Clock, HybridClock, SystemClock
+from domain.errors import CarrelError
 from domain.ids import IdSource
 from migrations.lock import owning
 
@@ -57,6 +69,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Exit codes besides those of domain/errors.py.
 EXIT_FAILED = 1
 EXIT_HURRIED = 130
+_DISK_FULL = "The disk is full: nothing new can be recorded until there is room. What was recorded is kept, and still goes to school; free some space."
 
 
 class Service:
@@ -68,12 +81,16 @@ class Service:
         environ: Mapping[str, str],
         clock: Clock | None = None,
         gateway_for: Callable[[str], CloudGateway] = HttpGateway,
+        ballast: Ballast | None = None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._clock = clock or SystemClock()
         self._gateway_for = gateway_for
         self._parts = ExitStack()
+        self._ballast = ballast or Ballast(config.database_path)
+        self._journal = Journal(journal_path(config.database_path))
+        self._recovered = Notices(config.database_path)
 
     def start(self) -> RunningDaemon:
         """Starts everything, or nothing: what was started is stopped again when a later part fails.
@@ -93,17 +110,30 @@ class Service:
         """Why the database cannot be trusted any more; only a new process that opens it again may go on."""
         return self._database.failure
 
+    def tend(self) -> None:
+        """What is to be done every few seconds: the journal on the disk; a look whether a full disk has room again."""
+        try:
+            self._journal.sync()
+        except CarrelError as error:
+            log.warning("the disk refuses", extra=fields(error=error.message))
+        if self._ballast.full and self._ballast.restore():
+            self._rounds.forgive()
+            self._schedule.sync_now()
+
     def _start_parts(self, parts: ExitStack) -> RunningDaemon:
         config, clock = self._config, self._clock
-        self._database = database = DeviceDatabase(config.database_path)
+        self._database = database = DeviceDatabase(config.database_path, journal=self._journal, ballast=self._ballast)
         database.open(MODELS)
         parts.callback(database.close)
         parts.callback(withdraw, config.state_dir)
 
         ids = IdSource(clock.now_ms)
         identity = Identity(database, config.state_dir, clock, ids)
-        rounds = SyncRound(database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s)
-        self._schedule = schedule = self._make_schedule(identity, rounds)
+        identity.finish_adoption()
+        instance.confirm(database, config.state_dir, lambda conn: identity.start_incarnation(conn, resend_all=False))
+        self._rounds = rounds = SyncRound(database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s)
+        verifying = VerifyRound(rounds, Verifier(database, identity, clock), database, clock)
+        self._schedule = schedule = self._make_schedule(identity, rounds, verifying)
         parts.callback(schedule.stop, JOBS_STOP_S)
 
         with database.read() as conn:
@@ -111,14 +141,22 @@ class Service:
         records = LocalRecords(database, clock, ids, hlc, identity.device_id, schedule.request_sync)
         enrolment = Enrolment(identity, self._gateway_for, schedule.sync_now)
         on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
-        token = new_token(config.state_dir)
-        app = create_app(Device(database, records, enrolment, rounds.status, self._notices, on_demand, config.api, clock, token))
+        by_version, by_content = SyncOnDemand(verifying.run), SyncOnDemand(lambda: verifying.run(content=True))
+
+        def verify(content: bool) -> Verified | None:
+            return (by_content if content else by_version).run()
+
+        access = self._make_access(ids)
+        bundles = SpooledBundles(DeviceBundles(database, identity, clock, rounds), config.state_dir)
+        device = Device(database, records, enrolment, rounds.status, self._notices, on_demand, verify, bundles, config.api, clock, access)
+        app = create_app(device)
         server = LocalServer(app, config.api.host, config.api.port, config.api.threads)
         server.start()
         parts.callback(server.stop, SERVER_STOP_S)
         # First of all at a stop, so that a request that waits for a sync round is answered too.
         parts.callback(rounds.abort)
-        parts.callback(on_demand.close)
+        for waited_for in (on_demand, by_version, by_content):
+            parts.callback(waited_for.close)
         parts.callback(schedule.stop_starting)
 
         running = RunningDaemon(os.getpid(), config.api.host, server.port, clock.now_ms())
@@ -126,15 +164,33 @@ class Service:
         schedule.start()
         return running
 
-    def _make_schedule(self, identity: Identity, rounds: SyncRound) -> Schedule:
+    def _make_access(self, ids: IdSource) -> LocalAccess:
+        config = self._config
+        tokens = {"control_token": new_token(config.state_dir), "app_token": new_token(config.state_dir, APP_TOKEN_NAME)}
+        return make_access(
+            self._database, config.state_dir, self._clock, ids, config.sign_in, own_origins=config.api.allowed_origins, **tokens
+        )
+
+    def _make_schedule(self, identity: Identity, rounds: SyncRound, verifying: VerifyRound) -> Schedule:
         config, clock, database = self._config, self._clock, self._database
         self._live = live = LiveConfig(config, self._environ, self._follow)
         self._inbox = ContentInbox(config.inbox_dir, database, lambda: _school_id(identity), clock, lambda: live.current.inbox.steady_ms)
-        tasks = Tasks(rounds, lambda: mastery.refresh_stale(database, clock), self._inbox.look, live.check)
+        checkup = Checkup(config.database_path, config.state_dir, clock)
+        tasks = Tasks(
+            rounds,
+            lambda: mastery.refresh_stale(database, clock),
+            self._inbox.look,
+            live.check,
+            verifying.run_if_due,
+            lambda: checkup.repeat_if_due(database.look_through),
+        )
         return Schedule(tasks, live, clock)
 
     def _notices(self) -> list[str]:
-        return list(_notices(self._live.status, self._inbox.status))
+        with self._database.read() as conn:
+            recovered = list(self._recovered.sentences(conn))
+        full = [_DISK_FULL] if self._ballast.full else []
+        return [*full, *recovered, *_notices(self._live.status, self._inbox.status)]
 
     def _follow(self, config: DeviceConfig) -> None:
         logs.set_level(config.log.level)
@@ -149,10 +205,12 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
     config = load_config(config_path, environ)
     logs.start(config.log.level, config.log.format)
     prepare_folders(config)
+    ballast = Ballast(config.database_path)
     with locked(config.state_dir), owning(config.database_path):
-        upgrade_if_needed(config.database_path)
-        service = Service(config, environ)
-        with _stop_signals() as wait_for_signal:
+        ballast.start()
+        checkup = make_ready(config)
+        service = Service(config, environ, ballast=ballast)
+        with _stop_signals() as wait_for_signal, checkup.in_use(lambda: service.failure() is None):
             running = service.start()
             log.info("started", extra=fields(pid=running.pid, address=running.url))
             say(f"Carrel listens on {running.url}")
@@ -183,6 +241,7 @@ def _wait(service: Service, wait_for_signal: Callable[[float], bool]) -> int:
         if failure := service.failure():
             log.error("stopping, because the database failed", extra=fields(error=failure))
             return EXIT_FAILED
+        service.tend()
         notify("WATCHDOG=1")
     return 0
 
@@ -237,12 +296,13 @@ def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceI
     """Enrols a device whose daemon is not running. Raises AlreadyRunning, OperatorError, and what `Enrolment.enrol` raises."""
     prepare_folders(config)
     with locked(config.state_dir), owning(config.database_path):
-        upgrade_if_needed(config.database_path)
+        make_ready(config)
         database = DeviceDatabase(config.database_path)
         database.open(MODELS)
         try:
             clock = SystemClock()
             identity = Identity(database, config.state_dir, clock, IdSource(clock.now_ms))
+            identity.finish_adoption()
             return Enrolment(identity, HttpGateway).enrol(cloud_url, code, name)
         finally:
             database.close()

@@ -3,6 +3,7 @@
     daemon.lock    held (flock) by the one process that works on this folder; names its pid
     daemon.json    where the running daemon listens: {"pid", "host", "port", "started_at_ms"}
     control.token  the secret with which the CLI may do what a student may not; new at every start
+    app.token      the secret with which programs of this account are an app; new at every start
 
 All are readable by the daemon's account alone, which is what makes the token a proof.
 """
@@ -23,6 +24,7 @@ from domain.errors import AlreadyRunning, OperatorError
 LOCK_NAME = "daemon.lock"
 ADDRESS_NAME = "daemon.json"
 TOKEN_NAME = "control.token"
+APP_TOKEN_NAME = "app.token"
 FILE_MODE = 0o600
 TOKEN_BYTES = 32
 # More than any of these files ever holds.
@@ -73,11 +75,19 @@ def _take(descriptor: int, folder: Path) -> None:
         raise AlreadyRunning(f"Another carrel{owner} is working in {folder}: stop it first, or give this one its own state_dir.") from error
 
 
-def new_token(folder: Path) -> str:
-    """Makes and stores the control token of this start."""
+def new_token(folder: Path, name: str = TOKEN_NAME) -> str:
+    """Makes and stores a token of this start: the control token, or the app token."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    write_private(folder / TOKEN_NAME, token)
+    write_private(folder / name, token)
     return token
+
+
+def read_app_token(folder: Path) -> str:
+    """The token with which a program of this account is an app. Raises OperatorError when no daemon runs, or the account may not read it."""
+    try:
+        return _read(folder / APP_TOKEN_NAME)
+    except OSError as error:
+        raise OperatorError(f"{folder / APP_TOKEN_NAME} cannot be read: {error.strerror}.") from error
 
 
 def announce(folder: Path, running: RunningDaemon) -> None:
@@ -87,7 +97,7 @@ def announce(folder: Path, running: RunningDaemon) -> None:
 
 def withdraw(folder: Path) -> None:
     """Takes back what `announce` and `new_token` wrote. Never raises: the process is on its way out."""
-    for name in (ADDRESS_NAME, TOKEN_NAME):
+    for name in (ADDRESS_NAME, TOKEN_NAME, APP_TOKEN_NAME):
         with suppress(OSError):
             (folder / name).unlink(missing_ok=True)
 

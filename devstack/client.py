@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import urllib3
 
+from daemon.state_folder import TOKEN_NAME as CONTROL_TOKEN_NAME
+from daemon.state_folder import read_app_token
 from domain.errors import OperatorError, Unavailable
 
 # Longer than the daemon lets a request wait for the disk.
@@ -24,9 +27,13 @@ PAGES_MAX = 1_000
 
 
 class DaemonClient:
-    """Calls the daemon at `url`. Every method raises OperatorError for a refusal, and Unavailable when no answer comes."""
+    """Calls the daemon at `url`, whose state folder holds the tokens of this account.
 
-    def __init__(self, url: str) -> None:
+    Every method raises OperatorError for a refusal, and Unavailable when no answer comes.
+    """
+
+    def __init__(self, url: str, state_dir: Path) -> None:
+        self._state_dir = state_dir
         retries = urllib3.Retry(TRIES_MAX, status_forcelist=BUSY, allowed_methods=None, backoff_factor=0.1, raise_on_status=False)
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
         self._pool = urllib3.connection_from_url(url, timeout=timeout, retries=retries, maxsize=1)
@@ -35,9 +42,25 @@ class DaemonClient:
         """GET /v1/status."""
         return self._call("GET", "/v1/status")
 
-    def sign_in(self, username: str) -> str:
-        """Opens a session for a student; its token."""
-        return str(self._call("POST", "/v1/sessions", body={"username": username})["token"])
+    def app_token(self) -> str:
+        """The token with which programs of this account are an app, as long as this daemon runs."""
+        return read_app_token(self._state_dir)
+
+    def set_pins(self, pin: str) -> None:
+        """Gives every student on the device this PIN."""
+        control = (self._state_dir / CONTROL_TOKEN_NAME).read_text()
+        for student in self._call("GET", "/v1/students", control)["items"]:
+            self._call("POST", f"/v1/students/{student['id']}/pin", control, {"pin": pin})
+
+    def add_app(self, name: str) -> str:
+        """Registers an app; its token."""
+        control = (self._state_dir / CONTROL_TOKEN_NAME).read_text()
+        return str(self._call("POST", "/v1/apps", control, {"name": name})["token"])
+
+    def sign_in(self, username: str, pin: str, app_token: str | None = None) -> str:
+        """Opens a session for a student, in the account's own app unless another is given; its token."""
+        body = {"username": username, "pin": pin}
+        return str(self._call("POST", "/v1/sessions", app_token or self.app_token(), body)["token"])
 
     def questions(self, token: str) -> Iterator[dict[str, Any]]:
         """Every question on the device, page after page."""
@@ -67,7 +90,7 @@ class DaemonClient:
             headers["Content-Type"] = "application/json"
         try:
             response = self._pool.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
-            answer: dict[str, Any] = response.json()
+            answer: dict[str, Any] = response.json() if response.data else {}
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable("The daemon does not answer.") from error
         except ValueError as error:

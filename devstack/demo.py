@@ -22,6 +22,7 @@ from devstack.display import Display
 from devstack.place import Place
 from devstack.processes import ROOT
 from devstack.replay import Request, read_reviews, requests_of
+from devstack.seeding import DEMO_PIN
 from devstack.stack import POSTGRES_FOLDER, Stack, running
 from domain.clock import SystemClock
 from domain.errors import OperatorError
@@ -104,7 +105,7 @@ class _Replay:
         third = (len(requests) + 2) // 3
         self._parts = [requests[:third], requests[third : 2 * third], requests[2 * third :]]
         self._stack, self._display = stack, display
-        self._tokens = [stack.client.sign_in(username) for username in stack.school.usernames[:STUDENTS_MAX]]
+        self._tokens = [_sign_in(stack, username) for username in stack.school.usernames[:STUDENTS_MAX]]
         self._sent: set[str] = set()
         self._acknowledged: set[str] = set()
 
@@ -180,10 +181,15 @@ class _Replay:
 # --- what is played, and where
 
 
+def _sign_in(stack: Stack, username: str) -> str:
+    """A session in an app of the student's own: in a shared one, the next student's would end it."""
+    return stack.client.sign_in(username, DEMO_PIN, stack.client.add_app(f"Desk of {username}"))
+
+
 def _requests(stack: Stack, options: Options) -> list[Request]:
     with gzip.open(REVIEWS, "rt", encoding="utf-8", newline="") as lines:
         reviews = read_reviews(lines)[: options.records]
-    token = stack.client.sign_in(stack.school.usernames[0])
+    token = stack.client.sign_in(stack.school.usernames[0], DEMO_PIN)
     questions = sorted(stack.client.questions(token), key=lambda q: (str(q["external_id"]), q["id"]))
     ids = IdSource(SystemClock().now_ms)
     return requests_of(reviews, [q["id"] for q in questions], options.students, lambda: dashed(ids.new()))

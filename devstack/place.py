@@ -18,6 +18,7 @@ from domain.errors import OperatorError
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # The folder must let through the account that runs PostgreSQL when root starts it; what is private in it is closed by its owner.
 STATE_FOLDER_MODE = 0o711
+DEVICE_FOLDER = "device"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Place:
         """
         own = {
             CONFIG_VARIABLE: str(config),
-            "CARREL_DEVICE_STATE_DIR": str(state_dir / "device"),
+            "CARREL_DEVICE_STATE_DIR": str(state_dir / DEVICE_FOLDER),
             "CARREL_DEVICE_DATABASE_PATH": "",
             "CARREL_DEVICE_INBOX_DIR": "",
         }
@@ -102,6 +103,11 @@ class Place:
         _make(state_dir)
         url = environ.get(DATABASE_URL_VARIABLE) or None
         return cls(state_dir, environ, cloud, device, device_config.database_path, url)
+
+    @property
+    def device_state_dir(self) -> Path:
+        """The device's state folder, with the tokens of this account."""
+        return self.state_dir / DEVICE_FOLDER
 
     def log(self, name: str) -> Path:
         """The file of a process's output."""

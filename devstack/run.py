@@ -16,7 +16,7 @@ from daemon.config import CONFIG_VARIABLE
 from devstack.display import Display
 from devstack.place import Place
 from devstack.processes import ROOT
-from devstack.seeding import COURSE_TITLE, SCHOOL_NAME
+from devstack.seeding import COURSE_TITLE, DEMO_PIN, SCHOOL_NAME
 from devstack.stack import POSTGRES_FOLDER, Stack, running
 from domain.errors import OperatorError
 
@@ -55,7 +55,7 @@ def _about(stack: Stack) -> str:
     return f"""
 Carrel is running; Ctrl-C stops it, and the next start finds the same data. `make reset` forgets it.
 
-  school       {SCHOOL_NAME}, class 8b, students {", ".join(stack.school.usernames)}
+  school       {SCHOOL_NAME}, class 8b, students {", ".join(stack.school.usernames)}, each with the PIN {DEMO_PIN}
   course       {COURSE_TITLE}
   cloud API    {place.cloud.url}
   daemon       {place.device.url}   {place.device.url}/v1/openapi.json describes its API
@@ -83,13 +83,13 @@ def curl_lines(stack: Stack) -> list[str]:
     if not stack.school.usernames:
         raise OperatorError(f"{SCHOOL_NAME} has no students: `make reset` begins anew.")
     client, url, username = stack.client, stack.place.device.url, stack.school.usernames[0]
-    token = client.sign_in(username)
+    token = client.sign_in(username, DEMO_PIN)
     question = next(client.questions(token), None)
     if question is None:
         raise OperatorError(f"The course of {SCHOOL_NAME} has no questions: `make reset` begins anew.")
     attempt = {"question_id": question["id"], "answer": question["answers"][0], "correct": True, "active_ms": 12_000, "purpose": "free"}
     return [
-        _curl(f"{url}/v1/sessions", {"username": username}),
+        _curl(f"{url}/v1/sessions", {"username": username, "pin": DEMO_PIN}, client.app_token()),
         _curl(f"{url}/v1/attempts", attempt, token),
         _curl(f"{url}/v1/status"),
     ]

@@ -20,6 +20,8 @@ SCHOOL_NAME = "Demo School"
 CLASS_NAME = "8b"
 COURSE = ROOT / "seeds" / "elementary-algebra"
 COURSE_TITLE = "Elementary Algebra (OATutor, adapted from OpenStax, CC BY 4.0)"
+# Everybody's in the demonstration; docs/localhost-api.md uses it.
+DEMO_PIN = "2468"
 ROSTER = Path(__file__).with_name("roster.csv")
 # A code is used at once by the device beside it.
 CODE_EXPIRES_H = 1.0

@@ -20,7 +20,7 @@ from devstack.device_file import school_address
 from devstack.display import Display
 from devstack.place import Place
 from devstack.processes import Child, run_to_end
-from devstack.seeding import COURSE_TITLE, SeededSchool, new_enrolment_code, seed
+from devstack.seeding import COURSE_TITLE, DEMO_PIN, SeededSchool, new_enrolment_code, seed
 from domain.errors import OperatorError
 from migrations.runner import upgrade_cloud
 
@@ -65,7 +65,7 @@ def running(place: Place, display: Display) -> Iterator[Stack]:
         with display.step("School and course"):
             school = seed(database)
         cloud, daemon = _children(place, url)
-        client = parts.enter_context(closing(DaemonClient(place.device.url)))
+        client = parts.enter_context(closing(DaemonClient(place.device.url, place.device_state_dir)))
         for child in (cloud, daemon):
             with display.step(child.name):
                 parts.callback(child.stop)
@@ -75,6 +75,7 @@ def running(place: Place, display: Display) -> Iterator[Stack]:
         with display.step("Enrolment and first pull"):
             _enrol_if_needed(stack)
             _await_course(stack)
+            client.set_pins(DEMO_PIN)
         yield stack
 
 

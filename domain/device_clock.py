@@ -67,6 +67,39 @@ def corrections(
     return found if any(found) else None
 
 
+def carried_offset_ms(reading: ClockReading, received_ms: int) -> int | None:
+    """The same for a reading that came by stick: its arrival, days later perhaps, says nothing about when it was taken.
+
+    What the device had heard of the server's time in the same boot does; None where it had heard nothing, or where that cannot be.
+    """
+    heard = reading.server_ms
+    if heard is None or not EARLIEST_MS <= heard <= received_ms + CLOCK_TOLERANCE_MS:
+        return None
+    return _bounded(heard - reading.wall_ms)
+
+
+def carried_corrections(
+    reading: ClockReading, received_ms: int, wall_ms: Sequence[int], mono_ms: Sequence[int], boots: Sequence[str]
+) -> list[Correction] | None:
+    """What `corrections` works out, for operations that came by stick.
+
+    Where the clock cannot be judged nothing is corrected but what cannot be: a time in the future becomes that of the arrival, a guess.
+    """
+    offset = carried_offset_ms(reading, received_ms)
+    if offset is None:
+        found = [_not_after(received_ms, shown_ms(wall)) for wall in wall_ms]
+    elif _all_right(reading, offset, wall_ms, mono_ms, boots):
+        return None
+    else:
+        found = [_correction(reading, offset, *values) for values in zip(wall_ms, mono_ms, boots, strict=True)]
+    return found if any(found) else None
+
+
+def _not_after(received_ms: int, written_ms: int) -> Correction:
+    """Nobody writes in the future: it was when it arrived, at the latest."""
+    return Correction(received_ms - written_ms, True) if written_ms > received_ms + CLOCK_TOLERANCE_MS else RIGHT
+
+
 def _all_right(reading: ClockReading, offset_ms: int, wall_ms: Sequence[int], mono_ms: Sequence[int], boots: Sequence[str]) -> bool:
     """The common case, seen set-wise: everything was written in this boot, whose two clocks have kept their distance."""
     if set(boots) != {reading.boot_id} or max(mono_ms) > reading.mono_ms:

@@ -12,9 +12,11 @@
     │   └── MethodNotAllowed
     ├── Conflict
     │   ├── ImmutableRow         the id exists with other content
-    │   └── SyncRefused          the server does not accept this device's place in its log (`fork`, `behind`, `ahead`)
+    │   └── SyncRefused          the server does not accept this device's place in its log or feed (`fork`, `behind`, `ahead`, `too_old`)
+    ├── BundleRefused            a bundle that is not taken, with nothing changed
     ├── Unavailable              try again later; carries the seconds to wait
-    │   └── RateLimited
+    │   ├── RateLimited
+    │   └── FirstSyncsBusy
     ├── StorageFull
     ├── CloudUnreachable         raised on the device: no usable answer from the cloud API
     └── OperatorError            a person at a terminal must act; the message says what to do
@@ -158,7 +160,18 @@ class SyncRefused(Conflict):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # fork | behind | ahead, docs/protocol.md
+        self.code = code  # type: ignore[misc]  # fork | behind | ahead | too_old, docs/protocol.md
+
+
+class BundleRefused(CarrelError):
+    """This bundle is not taken; nothing was changed."""
+
+    code = "bundle_refused"
+    status = 409
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # bundle_unknown | bundle_damaged | bundle_too_large | bundle_foreign | bundle_stale
 
 
 class Unavailable(CarrelError):
@@ -178,6 +191,12 @@ class RateLimited(Unavailable):
 
     code = "rate_limited"
     status = 429
+
+
+class FirstSyncsBusy(Unavailable):
+    """As many devices as the server lets are fetching everything for the first time: this one's turn comes."""
+
+    code = "first_syncs_busy"
 
 
 class StorageFull(CarrelError):

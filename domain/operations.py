@@ -47,6 +47,7 @@ class Rejection(StrEnum):
     NOT_GRANTED = "not_granted"  # the row lies outside what the device was allowed when it wrote it
     IMMUTABLE = "immutable"  # the id exists with other content
     UNKNOWN_REFERENCE = "unknown_reference"  # a row that it refers to does not exist
+    DELETED = "deleted"  # the row was deleted, and stays so
     DEPENDS_ON = "depends_on"  # an operation that it builds on was rejected
     SET_ASIDE = "set_aside"  # the device could not send it
     REFUSED = "refused_by_database"  # the database itself would not take it
@@ -55,7 +56,8 @@ class Rejection(StrEnum):
 class Operation(NamedTuple):
     """One row of `sync_operations` as it is sent. `payload` is compact JSON text, exactly as it was written with the row.
 
-    `wall_ms`, `mono_ms` and `boot_id` are the device's clocks at the time of writing (docs/protocol.md, "Clocks").
+    `wall_ms`, `mono_ms` and `boot_id` are the device's clocks at the time of writing (docs/protocol.md, "Clocks"). `base` is JSON text too: what
+    the writer of an update had before its eyes, `{field: [value, clock or null]}` (docs/protocol.md, "Conflicts"). The chain does not cover it.
     """
 
     seq: int
@@ -69,6 +71,7 @@ class Operation(NamedTuple):
     mono_ms: int
     boot_id: str
     payload: str
+    base: str | None = None
 
 
 CHAIN_BYTES = 16

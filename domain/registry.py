@@ -306,7 +306,7 @@ _TABLES = (
             _json("kept_clock", 100, nullable=True),
             _json("lost_value", 16_000, nullable=True),
             _json("lost_clock", 100),
-            _id("device_id"),  # whose push made the two meet
+            _id("device_id"),  # whose push made the two meet; the school's own id where a change of its own did
             _text("rule", 40),
             _time("created_at_ms"),
             _time("restored_at_ms", nullable=True),

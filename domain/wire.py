@@ -35,6 +35,8 @@ VERIFY_ROWS_MAX = 200
 # What either side reads of a compressed body before and after inflating.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PLAIN_BYTES_MAX = 32 * 1024 * 1024
+# Says, also with a 304 that has no body, after how many seconds the server wants to be polled again.
+POLL_AFTER_HEADER = "Carrel-Poll-After"
 # Deeper JSON than a page of rows with JSON columns needs is refused by msgspec's own recursion limit.
 ZSTD_LEVEL = 3
 
@@ -124,7 +126,8 @@ class PullRequest(msgspec.Struct, frozen=True):
 
     `acked_seq` is the last operation of this incarnation that the device knows to be settled: only when that is the last one of the server, too,
     does the device know everything that the incarnation wrote. A silent copy of a device would else miss what the original wrote.
-    `rebaselining` says that the device pulls everything from 0, which a server lets a bounded number of devices do at a time.
+    `rebaselining` says that the device pulls everything from 0, which a server lets a bounded number of devices do at a time; `filling` names scopes
+    that it has gained and not had whole yet. Cursors of both kinds may be older than deletions are remembered.
     """
 
     protocol: int
@@ -133,6 +136,7 @@ class PullRequest(msgspec.Struct, frozen=True):
     acked_seq: int = 0
     page_rows: int = PAGE_ROWS_MAX
     rebaselining: bool = False
+    filling: list[str] = []
 
 
 class TableBlock(msgspec.Struct, frozen=True):
@@ -194,7 +198,7 @@ class VerifyRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     schema: int = 0
 
 
-class PlaceSums(msgspec.Struct, frozen=True):
+class PlaceSums(msgspec.Struct, frozen=True, omit_defaults=True):
     """The server's sums of one place, and whether it has anything there beyond the cursor: then they say nothing."""
 
     moved: bool
@@ -226,16 +230,21 @@ class HeadAnswer(msgspec.Struct, frozen=True):
     poll_after_s: float
 
 
-class EnrolRequest(msgspec.Struct, frozen=True):
-    """POST /v1/devices/enrol: a one-time code in exchange for a device and its token."""
+class EnrolRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /v1/devices/enrol: a one-time code in exchange for a device and its token.
+
+    `verify_key` and `seal_key` (hex) are the public halves of the device's keys, for bundles; empty where it has none.
+    """
 
     code: str
     device_name: str = ""
     app_version: str = ""
+    verify_key: str = ""
+    seal_key: str = ""
 
 
-class EnrolAnswer(msgspec.Struct, frozen=True):
-    """What a device is from now on. `token` is shown this once."""
+class EnrolAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device is from now on. `token` is shown this once. The keys are the public halves of the server's, for bundles."""
 
     device_id: str
     school_id: str
@@ -243,6 +252,8 @@ class EnrolAnswer(msgspec.Struct, frozen=True):
     token: str
     server_epoch: str
     limits: Limits
+    verify_key: str = ""
+    seal_key: str = ""
 
 
 def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:

@@ -27,7 +27,8 @@ HOMES = {
     "watchdog": ("daemon/watcher.py",),
     "urllib3": ("daemon/gateway.py", "daemon/control.py", "devstack/"),
     "zstandard": ("domain/wire.py",),
-    "msgspec": ("domain/wire.py", "domain/content_pack.py", "daemon/", "cloud_api/"),
+    "cryptography": ("domain/sealing.py",),
+    "msgspec": ("domain/wire.py", "domain/bundle.py", "domain/content_pack.py", "daemon/", "cloud_api/"),
     "cheroot": ("daemon/server.py",),
     "gunicorn": ("cloud_api/serve.py", "cloud_api/worker.py"),
     "click": (
@@ -41,7 +42,7 @@ HOMES = {
         "devstack/",
     ),
     "prometheus_client": ("daemon/routes/metrics.py",),
-    "argon2": (),
+    "argon2": ("daemon/pins.py", "cloud_api/passwords.py"),
     "peewee_migrate": ("migrations/router.py",),
     "psycopg2": ("cloud_api/", "migrations/engines/", "devstack/"),
     "flask": ("daemon/", "cloud_api/"),
@@ -49,7 +50,7 @@ HOMES = {
 
 
 SQL = re.compile(r"\s*(SELECT\s.+\sFROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b", re.DOTALL)
-PURE_EXCEPTIONS = {"msgspec", "zstandard"}
+PURE_EXCEPTIONS = {"msgspec", "zstandard", "cryptography"}
 
 
 def sources(package: str) -> Iterator[tuple[str, ast.Module]]:

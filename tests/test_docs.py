@@ -28,15 +28,17 @@ from daemon import openapi as device_openapi
 from daemon import problems, server
 from daemon.config import DeviceSettings
 from daemon.identity import TOKEN_FILE
+from daemon.instance import IDENTITY_COPY
 from daemon.routes import NOUNS
 from daemon.routes.document import with_document
 from daemon.server import LocalServer
 from daemon.sync.round import SyncStatus
+from devstack.seeding import DEMO_PIN
 from domain.errors import CarrelError
 from domain.operations import Rejection
 from domain.settings import settings_of
 from migrations.files import shipped_files
-from tests.support.device import open_device
+from tests.support.device import ADA, APP_TOKEN, open_device
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("domain", "daemon", "cloud_api", "migrations")
@@ -125,14 +127,14 @@ def test_every_file_named_exists(page: str) -> None:
 
 @each_page
 def test_every_make_target_named_exists(page: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {target for text in commands(page) for target in re.findall(r"\bmake ([a-z]+)", text)}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for text in commands(page) for target in re.findall(r"\bmake ([a-z-]+)", text)}
     assert named <= targets
 
 
 def test_the_readme_names_every_make_target() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert targets <= {target for text in spans("README.md") for target in re.findall(r"\bmake ([a-z]+)", text)}
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets <= {target for text in spans("README.md") for target in re.findall(r"\bmake ([a-z-]+)", text)}
 
 
 @each_page
@@ -183,7 +185,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_every_setting_named_exists(page: str) -> None:
     keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(\.[a-z_]+)+", span)}
     keys |= {key for block in fences(page, "toml") for key in flat(tomllib.loads(block))}
-    assert keys - {TOKEN_FILE} <= defaults().keys()
+    assert keys - {TOKEN_FILE, IDENTITY_COPY} <= defaults().keys()
 
 
 @each_page
@@ -325,7 +327,7 @@ def error_classes(kind: type[CarrelError] = CarrelError) -> Iterator[type[Carrel
 def refusal_codes() -> set[str]:
     """Every `code` that one of the two APIs, or a command, can refuse with."""
     codes = {kind.code for kind in error_classes()} | set(server._CODES.values())
-    for position, function in ((0, "SyncRefused"), (1, "Forbidden"), (1, "_response")):
+    for position, function in ((0, "SyncRefused"), (0, "BundleRefused"), (1, "Forbidden"), (1, "_response")):
         for file, call in calls(function):
             codes.update(literals(file, argument(call, position, "code")))
     return codes
@@ -410,8 +412,9 @@ def test_every_route_named_exists(page: str) -> None:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """A daemon's API over real HTTP, whose student is `ada`."""
+    """A daemon's API over real HTTP, whose student is `ada`, with the PIN of the demonstration."""
     with open_device(tmp_path) as device:
+        device.controlling().post(f"/students/{ADA}/pin", json={"pin": DEMO_PIN})
         listener = LocalServer(device.app, "127.0.0.1", 0, threads=4)
         listener.start()
         try:
@@ -423,7 +426,8 @@ def address(tmp_path: Path) -> Iterator[str]:
 def run_example(program: list[str], script: str, address: str) -> str:
     """What the examples of the page print when they run against this daemon."""
     script = script.replace("http://127.0.0.1:8750", address).replace('"mila"', '"ada"')
-    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    script = script.replace("$(cat .state/device/app.token)", APP_TOKEN)
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | {"APP": APP_TOKEN}
     done = subprocess.run(program, input=script, env=environ, capture_output=True, text=True, timeout=SCRIPT_MAX_S, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import logging
@@ -21,8 +22,8 @@ from cloud_api.database import CloudDatabase
 from cloud_api.publication import Progress
 from cloud_api.schema import demand_schema
 from domain.clock import Clock, SystemClock
-from domain.errors import PostgresUnavailable, Unavailable
-from domain.ids import IdSource
+from domain.errors import NotFound, PostgresUnavailable, Unavailable
+from domain.ids import Id, IdSource, parse_id
 
 # The database that `--embedded` makes on its server.
 EMBEDDED_DATABASE = "carrel"
@@ -91,6 +92,28 @@ _DATABASE_OPTIONS = (
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 school_option = click.option("--school", required=True, metavar="NAME|ID", help="The school, by name or id.")
+
+
+def id_argument(name: str) -> Callable[[F], F]:
+    """An argument that is an id, in either form; the command gets it in the internal one."""
+
+    def parsed(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+        return plain_id(text, name.removesuffix("_id").replace("_", " "))
+
+    return click.argument(name, callback=parsed)
+
+
+def plain_id(text: str, what: str) -> Id:
+    """The internal form of an id that a person has typed. Raises NotFound: there is nothing of a name that is none."""
+    try:
+        return parse_id(text)
+    except ValueError as error:
+        raise NotFound(f"That is not the id of a {what}.") from error
+
+
+def time_text(at_ms: int) -> str:
+    """UTC ms as people read it."""
+    return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 @contextmanager

@@ -1,29 +1,35 @@
-"""POST /v1/sync/push, POST /v1/sync/pull, GET /v1/sync/head: bytes in, one transaction, bytes out."""
+"""POST /v1/sync/push, /pull and /verify, GET /v1/sync/head: bytes in, one transaction, bytes out."""
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from cloud_api.auth import bearer, device_for
+from cloud_api.config import Server
 from cloud_api.database import CloudDatabase
 from cloud_api.routes.messages import read_message
+from cloud_api.sync.admission import Pace, admit_first_sync, release_first_sync
 from cloud_api.sync.batch import decode_push
 from cloud_api.sync.head import read_head
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
+from cloud_api.sync.verify import tell_versions
 from domain.clock import Clock
 from domain.ids import IdSource
-from domain.wire import PAGE_BYTES_MAX, Limits, PullRequest, PushRequest, compress, to_json
+from domain.wire import PAGE_BYTES_MAX, POLL_AFTER_HEADER, Limits, PullRequest, PushRequest, VerifyRequest, compress, to_json
 
 # Answers below this size gain nothing from compression.
 _COMPRESS_FROM_BYTES = 1_000
 
 
-def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float) -> Blueprint:
-    """The sync routes over `database`; devices are told to poll every `poll_after_s` seconds."""
+def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server) -> Blueprint:
+    """The sync routes over `database`."""
     blueprint = Blueprint("sync", __name__, url_prefix="/v1/sync")
-    receiver = PushReceiver(clock, IdSource(clock.now_ms).new, Limits(), poll_after_s)
+    receiver = PushReceiver(clock, IdSource(clock.now_ms).new, Limits(), settings.poll_after_s)
+    pace = Pace(clock, settings.poll_after_s, settings.polls_per_s)
 
     @blueprint.post("/push")
     def push() -> Response:
@@ -37,21 +43,33 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, *, poll_after_s: float
     def pull() -> Response:
         token = bearer(request.headers.get("Authorization"))
         message = read_message(PullRequest)
+        if message.rebaselining:
+            database.retrying(lambda cursor: admit_first_sync(cursor, token, clock, settings.first_syncs_max, pace.turn_after_s))
         while True:
             with database.transaction(read_only=True, snapshot=True) as cursor:
-                page = give_page(cursor, token, message, clock, poll_after_s)
+                page = give_page(cursor, token, message, clock, pace.told_s)
             plain = to_json(page)
             if len(plain) <= PAGE_BYTES_MAX or message.page_rows == 1:
-                return _answer(plain)
+                break
             message = msgspec.structs.replace(message, page_rows=max(1, message.page_rows // 4))
+        if message.rebaselining and not page.has_more:
+            database.retrying(lambda cursor: release_first_sync(cursor, token))
+        return _answer(plain)
+
+    @blueprint.post("/verify")
+    def verify() -> Response:
+        token = bearer(request.headers.get("Authorization"))
+        message = read_message(VerifyRequest)
+        with database.transaction(read_only=True, snapshot=True) as cursor:
+            return _answer(to_json(tell_versions(cursor, token, message, clock)))
 
     @blueprint.get("/head")
     def head() -> Response:
         token = bearer(request.headers.get("Authorization"))
         with database.transaction() as cursor:
-            found = read_head(cursor, token, clock, poll_after_s)
+            found = read_head(cursor, token, clock, pace)
         if request.headers.get("If-None-Match") == found.etag:
-            return Response(status=304, headers={"ETag": found.etag})
+            return Response(status=304, headers={"ETag": found.etag, POLL_AFTER_HEADER: str(math.ceil(pace.told_s))})
         answer = _answer(to_json(found.answer))
         answer.headers["ETag"] = found.etag
         return answer

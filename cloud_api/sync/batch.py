@@ -93,12 +93,16 @@ class Refusal:
 
 @dataclass(slots=True)
 class Batch:
-    """The decoded runs in order, `chains[i]` the chain after operation `first_seq + i`, and the refusals by seq."""
+    """The decoded runs in order, `chains[i]` the chain after operation `first_seq + i`, and the refusals by seq.
+
+    `carried` says that they came by stick: when they arrive tells nothing about the device's clock.
+    """
 
     first_seq: int
     runs: list[DecodedRun]
     chains: list[bytes]
     refusals: dict[int, Refusal] = field(default_factory=dict)
+    carried: bool = False
 
     @property
     def last_seq(self) -> int:
@@ -118,9 +122,9 @@ class DecodedPush:
     runs: list[DecodedRun]
     chains: list[bytes]
 
-    def batch(self) -> Batch:
+    def batch(self, *, carried: bool = False) -> Batch:
         """The batch, with nothing refused yet."""
-        return Batch(self.request.first_seq, self.runs, self.chains)
+        return Batch(self.request.first_seq, self.runs, self.chains, carried=carried)
 
 
 def decode_push(request: PushRequest) -> DecodedPush:

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from cloud_api.sync.batch import DecodedRun
-from domain.device_clock import RIGHT, Correction, corrected_ms, corrections
+from domain.device_clock import RIGHT, Correction, carried_corrections, corrected_ms, corrections
 from domain.wire import ClockReading
 
 # [first seq, last seq, ms to add, doubtful], as in domain.wire.PushAnswer
@@ -18,10 +18,14 @@ CorrectionRange = tuple[int, int, int, bool]
 _CORRECTED = "question_attempts"
 
 
-def judge_clocks(runs: Iterable[DecodedRun], reading: ClockReading, server_ms: int) -> None:
-    """Works out for every operation of the runs what was wrong with the device's clock when it was written."""
+def judge_clocks(runs: Iterable[DecodedRun], reading: ClockReading, server_ms: int, *, carried: bool = False) -> None:
+    """Works out for every operation of the runs what was wrong with the device's clock when it was written.
+
+    `carried` says that the reading came by stick: then `server_ms`, its arrival, is not when it was taken.
+    """
+    judge = carried_corrections if carried else corrections
     for run in runs:
-        run.corrections = corrections(reading, server_ms, run.wall_ms, run.mono_ms, run.boots)
+        run.corrections = judge(reading, server_ms, run.wall_ms, run.mono_ms, run.boots)
 
 
 def corrected_columns(run: DecodedRun, places: Sequence[int]) -> Mapping[str, list[Any]]:

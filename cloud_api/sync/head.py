@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud_api.auth import device_for
+from cloud_api.sync.admission import SEEN_WITHIN_MS, Pace
 from domain.clock import Clock
 from domain.wire import HeadAnswer
 
@@ -28,16 +29,32 @@ WITH seen AS (
      WHERE school_id = %(school)s AND id = %(device)s AND (last_seen_ms IS NULL OR last_seen_ms < %(old)s OR last_seen_ms > %(now)s)
 )
 SELECT s.head, e.epoch, (SELECT coalesce(string_agg(g.id::text, ',' ORDER BY g.id), '') FROM device_grants g
-                          WHERE g.school_id = s.id AND g.device_id = %(device)s AND g.ended_at_ms IS NULL)
+                          WHERE g.school_id = s.id AND g.device_id = %(device)s AND g.ended_at_ms IS NULL),
+       (SELECT coalesce(sum(i.durable_seq), 0) FROM device_incarnations i WHERE i.school_id = s.id AND i.device_id = %(device)s),
+       CASE WHEN %(count)s THEN (SELECT count(*) FROM devices d WHERE d.last_seen_ms > %(lately)s) END
   FROM schools s, server_state e WHERE s.id = %(school)s
 """
 
 
-def read_head(cursor: Any, token: str, clock: Clock, poll_after_s: float) -> Head:
-    """Two statements: the device, and where its school stands. The ETag covers the feed and the device's own grants, which are not in it."""
+def read_head(cursor: Any, token: str, clock: Clock, pace: Pace) -> Head:
+    """Two statements: the device, and where its school stands. The ETag covers the feed, and what of the device's is not in it: its own grants, and
+    how much of its log is in a backup.
+    """
     now_ms = clock.now_ms()
     device = device_for(cursor, token, lock=False)
-    cursor.execute(_STANDING, {"now": now_ms, "old": now_ms - SEEN_EVERY_MS, "school": device.school_id, "device": device.id})
-    head, epoch, grants = cursor.fetchone()
-    stamp = hashlib.blake2b(f"{epoch}/{head}/{grants}".encode(), digest_size=12).hexdigest()
-    return Head(HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=epoch, poll_after_s=poll_after_s), f'"{stamp}"')
+    cursor.execute(
+        _STANDING,
+        {
+            "now": now_ms,
+            "old": now_ms - SEEN_EVERY_MS,
+            "lately": now_ms - SEEN_WITHIN_MS,
+            "count": pace.is_to_be_counted(),
+            "school": device.school_id,
+            "device": device.id,
+        },
+    )
+    head, epoch, grants, durable, devices = cursor.fetchone()
+    if devices is not None:
+        pace.heard(devices)
+    stamp = hashlib.blake2b(f"{epoch}/{head}/{grants}/{durable}".encode(), digest_size=12).hexdigest()
+    return Head(HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=epoch, poll_after_s=pace.told_s), f'"{stamp}"')

@@ -21,6 +21,8 @@ from domain.wire import PAGE_ROWS_MAX, PullAnswer, PullRequest, TableBlock, Tomb
 
 # Scopes that one request may name; a device of a whole school year still stays far below.
 SCOPES_MAX = 5_000
+# Rows of one table that may share a feed number, and so must not be parted: the conflicts of one operation, one for each of its fields.
+ROWS_A_NUMBER_MAX = 100
 _KINDS = (ScopeKind.STUDENT, ScopeKind.CLASS, ScopeKind.SCHOOL)
 
 
@@ -48,21 +50,23 @@ class Page:
 def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_after_s: float) -> PullAnswer:
     """The next page for a device, read in the caller's transaction, which must be a snapshot.
 
-    Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form, SyncRefused (`ahead`) for a cursor that this server
-    cannot have given.
+    Raises NotSignedIn or Forbidden for the token, InvalidInput for a request without form, SyncRefused for a cursor that this server cannot have
+    given (`ahead`), or from which it cannot tell any more what was deleted since (`too_old`).
     """
-    _check_form(request)
-    device = device_for(cursor, token, lock=False)
+    check_form(request)
+    return give_page_to(cursor, device_for(cursor, token, lock=False), request, clock, poll_after_s)
+
+
+def give_page_to(cursor: Any, device: Device, request: PullRequest, clock: Clock, poll_after_s: float) -> PullAnswer:
+    """The same for a device that is known already, and a request whose form is checked."""
     granted = scopes_of(cursor, device)
-    origin_no, head, epoch = _standing(cursor, device, request)
-    if any(request.cursors.get(scope, 0) > head for scope in granted):
-        # Numbers above the head are given again, to other rows, which a device with such a cursor would never see.
-        raise SyncRefused("ahead", f"This server has changes up to {head} only.")
-    page = _fill(cursor, device, granted, request, head, origin_no)
+    standing = _standing(cursor, device, request)
+    _check_cursors(standing, request, granted)
+    page = _fill(cursor, device, granted, request, standing.head, standing.origin_no)
     tables = {}
     for table in (t for kind in _KINDS for t in tables_in(kind)):
         reaches = [r for r in page.reaches if r.kind is table.scope and r.count]
-        if reaches and (block := _block(cursor, device, table, reaches, origin_no)):
+        if reaches and (block := _block(cursor, device, table, reaches, standing.origin_no)):
             tables[table.name] = block
     return PullAnswer(
         tables=tables,
@@ -72,14 +76,16 @@ def give_page(cursor: Any, token: str, request: PullRequest, clock: Clock, poll_
         lost=sorted(request.cursors.keys() - granted),
         has_more=page.has_more,
         server_time_ms=clock.now_ms(),
-        server_epoch=epoch,
+        server_epoch=standing.epoch,
         poll_after_s=poll_after_s,
+        durable_through=standing.durable_seq or None,
     )
 
 
-def _check_form(request: PullRequest) -> None:
+def check_form(request: PullRequest) -> None:
+    """Raises InvalidInput for a request without form, UnsupportedProtocol."""
     problems = envelope_problems(request.protocol, request.incarnation)
-    if len(request.cursors) > SCOPES_MAX:
+    if len(request.cursors) > SCOPES_MAX or len(request.filling) > SCOPES_MAX:
         problems.append(Problem("$.cursors", "too_many_scopes", f"At most {SCOPES_MAX} scopes."))
     if any(not 0 <= c < 2**62 for c in request.cursors.values()):
         problems.append(Problem("$.cursors", "out_of_range", "A cursor is a feed number."))
@@ -89,15 +95,36 @@ def _check_form(request: PullRequest) -> None:
         raise InvalidInput(problems)
 
 
-def _standing(cursor: Any, device: Device, request: PullRequest) -> tuple[int, int, str]:
-    """(number of the incarnation whose rows the device knows, or -1; the school's head; server epoch)."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where school and device stand: the number of the incarnation whose rows the device knows, or -1; the last of the incarnation's operations
+    that a backup holds; the school's head and the number below which its tombstones are not complete; the server's epoch.
+    """
+
+    origin_no: int
+    durable_seq: int
+    head: int
+    tombstone_floor: int
+    epoch: str
+
+
+def _standing(cursor: Any, device: Device, request: PullRequest) -> _Standing:
     cursor.execute(
-        "SELECT coalesce((SELECT no FROM device_incarnations WHERE school_id = s.id AND device_id = %s AND incarnation = %s"
-        " AND last_seq = %s), -1), s.head, e.epoch FROM schools s, server_state e WHERE s.id = %s",
-        (device.id, request.incarnation, request.acked_seq, device.school_id),
+        "SELECT CASE WHEN i.last_seq = %s THEN i.no ELSE -1 END, coalesce(i.durable_seq, 0), s.head, s.tombstone_floor, e.epoch"
+        " FROM server_state e, schools s LEFT JOIN device_incarnations i ON i.school_id = s.id AND i.device_id = %s AND i.incarnation = %s"
+        " WHERE s.id = %s",
+        (request.acked_seq, device.id, request.incarnation, device.school_id),
     )
-    origin_no, head, epoch = cursor.fetchone()
-    return origin_no, head, epoch
+    return _Standing(*cursor.fetchone())
+
+
+def _check_cursors(standing: _Standing, request: PullRequest, granted: frozenset[str]) -> None:
+    cursors = {scope: request.cursors.get(scope, 0) for scope in granted}
+    if any(cursor > standing.head for cursor in cursors.values()):
+        # Numbers above the head are given again, to other rows, which a device with such a cursor would never see.
+        raise SyncRefused("ahead", f"This server has changes up to {standing.head} only.")
+    if not request.rebaselining and any(0 < cursors[s] < standing.tombstone_floor for s in granted.difference(request.filling)):
+        raise SyncRefused("too_old", "This device was away for so long that it has to fetch everything again.")
 
 
 def _scope_key(table: Table) -> str:
@@ -202,7 +229,7 @@ def _block(cursor: Any, device: Device, table: Table, reaches: Sequence[Reach], 
         f" AS r(subject, after, through) CROSS JOIN LATERAL (SELECT {', '.join('t.' + n for n in names)} FROM {table.name} t"
         f" WHERE t.school_id = %(school)s AND t.{_scope_key(table)} = r.subject AND t.feed_no > r.after AND t.feed_no <= r.through"
         f" {_foreign(table)} ORDER BY t.feed_no LIMIT %(rows)s) AS t ORDER BY t.feed_no",
-        {**_asked(device, reaches, origin_no), "rows": PAGE_ROWS_MAX},
+        {**_asked(device, reaches, origin_no), "rows": PAGE_ROWS_MAX + ROWS_A_NUMBER_MAX},
     )
     rows = cursor.fetchall()
     if not rows:

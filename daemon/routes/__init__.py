@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.endpoints import Endpoint
-from daemon.routes import attempts, content, enrolment, health, mastery, me, metrics, plan, sessions, sync
+from daemon.routes import apps, attempts, content, enrolment, health, mastery, me, metrics, plan, sessions, sync
 
 # The blueprints, by name.
 NOUNS: Mapping[str, tuple[Endpoint, ...]] = {
     "health": health.ENDPOINTS,
     "sessions": sessions.ENDPOINTS,
+    "apps": apps.ENDPOINTS,
     "me": me.ENDPOINTS,
     "content": content.ENDPOINTS,
     "attempts": attempts.ENDPOINTS,

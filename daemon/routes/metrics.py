@@ -8,7 +8,7 @@ from daemon.endpoints import Access, Answer, Call, Endpoint
 from daemon.sync.round import SyncStatus
 
 MEDIA = "text/plain"
-STATES = ("not_enrolled", "waiting", "unknown", "pending", "rejected", "synced")
+STATES = ("not_enrolled", "waiting", "unknown", "pending", "rejected", "differs", "synced")
 
 
 def metrics(call: Call) -> Answer:
@@ -30,6 +30,9 @@ def _figures(status: SyncStatus) -> Iterator[tuple[str, str, float]]:
     yield "carrel_operations_rejected", "Changes that the school has refused and that wait for a person.", status.rejected
     if status.last_contact_ms is not None:
         yield "carrel_last_contact_timestamp_seconds", "When the school's server was last reached.", status.last_contact_ms / 1000
+    if status.last_verify_ms is not None:
+        yield "carrel_last_verify_timestamp_seconds", "When this device was last compared with its school.", status.last_verify_ms / 1000
+        yield "carrel_verify_mismatch", "1 while a comparison has found rows that differ and could not be put right.", status.differs
 
 
 ENDPOINTS = (Endpoint("GET", "/metrics", metrics, "Figures for Prometheus.", {200: str}, Access.OPEN, at_root=True, media=MEDIA),)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from daemon.attempts import Place
 from daemon.intake import INVALID_VALUE
+from daemon.sync_log import ConflictPlace
 from domain.errors import InvalidInput, Problem
 from domain.ids import Id, is_id
 from domain.registry import INT64_MAX
@@ -37,12 +38,19 @@ def number_cursor(cursor: str | None) -> int | None:
 
 def attempt_cursor(cursor: str | None) -> Place | None:
     """The attempt behind which a page begins. Raises InvalidInput."""
-    if cursor is None:
-        return None
+    return None if cursor is None else Place(*_time_and_id(cursor))
+
+
+def conflict_cursor(cursor: str | None) -> ConflictPlace | None:
+    """The conflict behind which a page begins. Raises InvalidInput."""
+    return None if cursor is None else ConflictPlace(*_time_and_id(cursor))
+
+
+def _time_and_id(cursor: str) -> tuple[int, str]:
     time, _, id_ = cursor.partition(".")
     if not is_id(id_):
         raise _bad_cursor()
-    return Place(_number(time), id_)
+    return _number(time), id_
 
 
 def _number(text: str) -> int:

@@ -21,3 +21,7 @@ class Backoff:
         ceiling_s = min(cap_s, BASE_S * 2 ** min(self.failures, 20))
         wait_s = max(random() * ceiling_s, retry_after_s or 0.0)
         return Backoff(self.failures + 1, now_ms + int(wait_s * 1000))
+
+    def after_refused_turn(self, now_ms: int, retry_after_s: float, random: Callable[[], float]) -> Backoff:
+        """The server works and says when it has time for this device: it is asked again then, up to a half later, however often that was so."""
+        return Backoff(self.failures, now_ms + int(retry_after_s * (1 + random() / 2) * 1000))

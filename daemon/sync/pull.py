@@ -60,25 +60,23 @@ class Puller:
 
     def _request(self) -> PullRequest | None:
         """What comes after the cursors stored here; None on a device that was never enrolled."""
-        with self._database.read() as conn:
-            place = outbox.progress(conn)
-            cursors = inbox.read_cursors(conn)
-        if place is None:
-            return None
-        return PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, place.acked_op_no - place.seq_base, self._page_rows)
+        return next_request(self._database, self._identity, self._clock.now_ms(), self._page_rows)
 
     def _accept(self, fetched: Future[PullAnswer], identity: DeviceIdentity) -> PullAnswer | None:
         """The page; None when everything is to be pulled anew."""
         try:
             page = fetched.result()
         except CloudUnreachable as refusal:
-            if refusal.remote_code != "ahead":
+            if refusal.remote_code == "ahead":
+                self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True), finishing=True)
+            elif refusal.remote_code == "too_old":
+                self._database.write(self._identity.fetch_everything_again, finishing=True)
+            else:
                 raise
-            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True))
             return None
         self._server_time.heard(page.server_time_ms)
         if page.server_epoch != identity.server_epoch:
-            self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch))
+            self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch), finishing=True)
             self._identity.forget_cached()
             return None
         return page
@@ -95,14 +93,37 @@ class Puller:
         if now is None or now.incarnation != incarnation:
             return None
         rows = inbox.apply_page(conn, page, self._clock.now_ms())
+        outbox.note_durable(conn, page.durable_through)
         if page.lost:
             # What this log wrote went with the scope. Should the scope come back, the server must not leave it out as known.
             self._identity.start_incarnation(conn, resend_all=False)
         return rows
 
 
+def next_request(database: DeviceDatabase, identity: Identity, now_ms: int, page_rows: int = PAGE_ROWS_MAX) -> PullRequest | None:
+    """The request for what comes after the cursors in a device's database; None on a device that was never enrolled."""
+
+    def begin_again(conn: sqlite3.Connection) -> None:
+        if inbox.forget_stale_filling(conn):
+            identity.start_incarnation(conn, resend_all=False)
+
+    with database.read() as conn:
+        stale = inbox.is_filling_stale(conn, now_ms)
+    if stale:
+        database.write(begin_again)
+    with database.read() as conn:
+        place = outbox.progress(conn)
+        cursors = inbox.read_cursors(conn)
+        anew, filling = inbox.is_rebaselining(conn), inbox.read_filling(conn)
+    if place is None:
+        return None
+    acked_seq = place.acked_op_no - place.seq_base
+    return PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, acked_seq, page_rows, anew, filling)
+
+
 def _following(request: PullRequest, page: PullAnswer) -> PullRequest | None:
     """The request for the page after this one, before this one is written; None when there is none, or when it depends on the writing."""
     if not page.has_more or page.lost:
         return None
-    return msgspec.structs.replace(request, cursors={**request.cursors, **page.cursors})
+    filling = sorted({*request.filling, *page.gained})
+    return msgspec.structs.replace(request, cursors={**request.cursors, **page.cursors}, filling=filling)

@@ -19,7 +19,7 @@ from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.outbox import Progress
 from daemon.sync.server_time import ServerTime
-from domain.blocks import encode_column
+from domain.blocks import Encoded, encode_column
 from domain.clock import Clock
 from domain.errors import BodyTooLarge, CloudUnreachable, InvalidInput, MalformedJson
 from domain.operations import Operation, OperationKind, canonical_bytes, canonical_prefix, next_chain
@@ -101,7 +101,7 @@ class Pusher:
             return None
         reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id, self._server_time.now_ms())
         request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, encode_runs(operations))
-        after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=_chain_after(place.chain, operations))
+        after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=chain_after(place.chain, operations))
         return _Batch(place, after, len(operations), request)
 
     def _accept(self, batch: _Batch, sent: Future[PushAnswer], identity: DeviceIdentity) -> PushAnswer | None:
@@ -113,7 +113,7 @@ class Pusher:
             return None
         self._server_time.heard(answer.server_time_ms)
         if answer.server_epoch != identity.server_epoch:
-            self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch))
+            self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch), finishing=True)
             self._identity.forget_cached()
             return None
         if answer.acked_through != batch.after.acked_op_no - batch.place.seq_base or answer.chain != batch.after.chain.hex():
@@ -127,9 +127,10 @@ class Pusher:
         def settle(conn: sqlite3.Connection) -> int | None:
             rejected = outbox.settle(conn, batch.place, batch.after, answer, now_ms)
             inbox.release_shadows(conn)
+            inbox.evict_leftovers(conn)
             return rejected
 
-        rejected = self._database.write(settle)
+        rejected = self._database.write(settle, finishing=True)
         self._limits = answer.limits
         return None if rejected is None else Pushed(batch.count, rejected)
 
@@ -141,7 +142,7 @@ class Pusher:
         """
         if refusal.remote_code in _PARTED:
             resend_all = _PARTED[refusal.remote_code]
-            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=resend_all))
+            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=resend_all), finishing=True)
         elif refusal.reason != "too_large" and refusal.remote_code not in _REFUSED_WHOLE:
             raise refusal
         elif batch.count > 1:
@@ -149,7 +150,7 @@ class Pusher:
         elif batch.request.runs[0].kind == OperationKind.VOID:
             raise refusal  # nothing smaller can be sent
         else:
-            self._database.write(lambda conn: outbox.set_aside(conn, batch.place, batch.request.first_seq, refusal.message))
+            self._database.write(lambda conn: outbox.set_aside(conn, batch.place, batch.request.first_seq, refusal.message), finishing=True)
 
 
 def encode_runs(operations: Sequence[Operation]) -> list[Run]:
@@ -181,10 +182,18 @@ def _encode_run(operations: Sequence[Operation], payloads: Sequence[dict[str, An
         boot=encode_column(Kind.TEXT, columns.boot_id),
         hlc=encode_column(Kind.INTEGER, columns.hlc),  # type: ignore[arg-type]
         fields={name: encode_column(kinds.get(name, Kind.JSON), list(map(itemgetter(name), payloads))) for name in payloads[0]},
+        base=_encode_bases(columns.base),  # type: ignore[arg-type]
     )
 
 
-def _chain_after(chain: bytes, operations: Sequence[Operation]) -> bytes:
+def _encode_bases(bases: Sequence[str | None]) -> Encoded:
+    """What the operations of a run have replaced, as a column; None for a run without any."""
+    if not any(bases):
+        return None
+    return encode_column(Kind.JSON, [msgspec.json.decode(base) if base else None for base in bases])
+
+
+def chain_after(chain: bytes, operations: Sequence[Operation]) -> bytes:
     """The chain after the operations; their stored payloads are the canonical text."""
     for op in operations:
         prefix = canonical_prefix(op.table, op.kind, op.schema)

@@ -14,8 +14,9 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from daemon import outbox
+from daemon import agreement, outbox
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
@@ -23,10 +24,13 @@ from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pushed, Pusher
 from daemon.sync.server_time import ServerTime
+from domain.agreement import Result
 from domain.clock import Clock
-from domain.errors import CarrelError, CloudUnreachable
+from domain.errors import CarrelError, CloudUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Attempts to go on after the server asked for a new incarnation or smaller batches, without anything settled or pulled in between. Halving the largest
 # batch down to one operation takes eleven.
@@ -36,6 +40,8 @@ ROUND_WAIT_MAX_S = 30.0
 # The last contact is written down at most this often, so that idle rounds leave the disk alone.
 CONTACT_STORED_EVERY_MS = 10 * 60 * 1000
 TIDY_EVERY_MS = 3_600_000
+# The reason of a failure that is none: the server says when this device's turn comes.
+WAITING_ITS_TURN = "busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class SyncStatus:
     `unknown`       the server was not reached since the daemon started
     `pending`       operations are queued
     `rejected`      nothing is queued, but the school refused operations that wait for a person
+    `differs`       a comparison found rows that differ from the school's and that could not be put right
     `synced`        none of the above: everything is at school, and everything from there is here
     """
 
@@ -70,6 +77,13 @@ class SyncStatus:
     last_push_ms: int | None
     last_pull_ms: int | None
     next_attempt_in_s: float | None
+    last_verify_ms: int | None = None
+    last_verify_result: str | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether rows are known to differ from the school's."""
+        return self.last_verify_result == Result.MISMATCH
 
 
 class SyncRound:
@@ -116,6 +130,34 @@ class SyncRound:
         finally:
             self._running.release()
 
+    def while_in_sync(self, act: Callable[[CloudGateway, DeviceIdentity], T]) -> T | RoundResult:
+        """Has `act` done right after a round that brought everything here and there, and before any other. What it raises is raised here.
+
+        The round's result, with nothing done, when it did not end well or another one is under way for longer than a caller waits.
+        """
+        if self._identity.current() is None:
+            return RoundResult("not_enrolled")
+        if not self._running.acquire(timeout=ROUND_WAIT_MAX_S):
+            return RoundResult("busy")
+        try:
+            result = self._run()
+            return act(*self._way()) if result.outcome == "done" else result
+        finally:
+            self._running.release()
+
+    def between_rounds(self, act: Callable[[], T]) -> T:
+        """Has `act` done while no round is under way. Raises Unavailable when one goes on for longer than a caller waits."""
+        if not self._running.acquire(timeout=ROUND_WAIT_MAX_S):
+            raise Unavailable("A sync round is under way. Try again.")
+        try:
+            return act()
+        finally:
+            self._running.release()
+
+    def server_now_ms(self) -> int | None:
+        """The server's time as this process has heard it, UTC ms; None while it has heard nothing."""
+        return self._server_time.now_ms()
+
     def _run(self) -> RoundResult:
         pushed = rejected = pulled = 0
         try:
@@ -155,13 +197,13 @@ class SyncRound:
         if pulls_begun != self._etag_pulls_begun:
             self._etag = None
         found = gateway.head(self._identity.token(), self._etag)
+        self.poll_after_s = gateway.poll_after_s
         if found is None:
             return
         answer, etag = found
         self._server_time.heard(answer.server_time_ms)
-        self.poll_after_s = answer.poll_after_s
         fruitless = 0
-        while fruitless < FRUITLESS_MAX:
+        while fruitless < FRUITLESS_MAX and self._identity.pulls_begun - pulls_begun < FRUITLESS_MAX:
             fruitless += 1
             more = False
             for pulled in self._puller.pull_all(*self._way()):
@@ -181,7 +223,7 @@ class SyncRound:
         now_ms = self._server_time.now_ms()
         if now_ms is not None and not 0 <= now_ms - self._tidied_ms < TIDY_EVERY_MS:
             self._tidied_ms = now_ms
-            self._database.write(lambda conn: outbox.prune(conn, durable_op_no=0, now_ms=now_ms))
+            self._database.write(lambda conn: outbox.prune(conn, outbox.durable_op_no(conn), now_ms), finishing=True)
 
     def _way(self) -> tuple[CloudGateway, DeviceIdentity]:
         """The gateway to the server that this device is enrolled at now, and the identity it has there."""
@@ -196,7 +238,10 @@ class SyncRound:
         self._etag = None
         self._failure = failure
         now_ms = self._clock.monotonic_ms()
-        self._backoff = self._backoff.after_failure(now_ms, failure.retry_after_s, self._jitter, self._backoff_cap_s)
+        if failure.reason == WAITING_ITS_TURN and failure.retry_after_s is not None:
+            self._backoff = self._backoff.after_refused_turn(now_ms, failure.retry_after_s, self._jitter)
+        else:
+            self._backoff = self._backoff.after_failure(now_ms, failure.retry_after_s, self._jitter, self._backoff_cap_s)
         log.info("sync failed reason=%s failures=%d wait_ms=%d", failure.reason, self._backoff.failures, self._backoff.until_ms - now_ms)
 
     def _note_success(self) -> None:
@@ -207,7 +252,7 @@ class SyncRound:
         self._last_contact_ms = now_ms
         if not 0 <= now_ms - self._stored_contact_ms < CONTACT_STORED_EVERY_MS:
             self._stored_contact_ms = now_ms
-            self._database.write(lambda conn: outbox.note_contact(conn, now_ms))
+            self._database.write(lambda conn: outbox.note_contact(conn, now_ms), finishing=True)
 
     def status(self) -> SyncStatus:
         """Where sync stands now, from the database and the last round."""
@@ -215,9 +260,10 @@ class SyncRound:
         with self._database.read() as conn:
             counts = outbox.counts(conn)
             contacts = outbox.contacts(conn)
+            verified = agreement.last_verify(conn)
         waits_ms = backoff.until_ms - self._clock.monotonic_ms()
         return SyncStatus(
-            state=self._state(counts, failure),
+            state=self._state(counts, failure, verified),
             reason=failure.reason if failure else None,
             message=failure.message if failure else None,
             pending=counts.pending,
@@ -226,9 +272,11 @@ class SyncRound:
             last_push_ms=contacts.last_push_ms,
             last_pull_ms=contacts.last_pull_ms,
             next_attempt_in_s=max(0.0, waits_ms / 1000) if failure else None,
+            last_verify_ms=verified.at_ms,
+            last_verify_result=verified.result,
         )
 
-    def _state(self, counts: outbox.Counts, failure: CloudUnreachable | None) -> str:
+    def _state(self, counts: outbox.Counts, failure: CloudUnreachable | None, verified: agreement.LastVerify) -> str:
         if self._identity.current() is None:
             return "not_enrolled"
         if failure is not None:
@@ -237,7 +285,13 @@ class SyncRound:
             return "pending"
         if self._etag is None:
             return "unknown"
-        return "rejected" if counts.rejected else "synced"
+        if counts.rejected:
+            return "rejected"
+        return "differs" if verified.result == Result.MISMATCH else "synced"
+
+    def forgive(self) -> None:
+        """Forgets the wait after the last failure, because what it failed for is over."""
+        self._backoff = Backoff()
 
     def abort(self) -> None:
         """Makes a round that is under way end soon; called when the daemon stops."""

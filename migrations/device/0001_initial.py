@@ -247,23 +247,50 @@ _SYNC = (
     data TEXT NOT NULL,
     PRIMARY KEY (table_name, row_id)
 ) STRICT, WITHOUT ROWID""",
+)
+
+# Who may use the localhost API. Of tokens and PINs only hashes are kept; the key of the PINs' is a file beside the database.
+_ACCESS = (
+    # `origins` is a JSON array of the web origins that the app's pages come from.
+    """CREATE TABLE apps (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    token_hash TEXT NOT NULL UNIQUE,
+    origins TEXT NOT NULL DEFAULT '[]',
+    created_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID""",
     """CREATE TABLE student_sessions (
     token_hash TEXT NOT NULL PRIMARY KEY,
     student_id TEXT NOT NULL,
+    app_id TEXT NOT NULL,
     created_at_ms INTEGER NOT NULL,
     used_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE student_pins (
+    student_id TEXT NOT NULL PRIMARY KEY,
+    verifier TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    set_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID""",
+    # Wrong tries since the last right one, and when the last was, by the monotonic clock of a boot. An empty student_id stands for everybody who is
+    # not on this device.
+    """CREATE TABLE sign_in_tries (
+    student_id TEXT NOT NULL PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    failed_at_mono_ms INTEGER NOT NULL,
+    boot_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID""",
 )
 
 _TABLES_CHILDREN_FIRST = (
-    "student_sessions", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "sync_conflicts", "study_plan_items", "study_plans",
+    "sign_in_tries", "student_pins", "student_sessions", "apps", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "sync_conflicts", "study_plan_items", "study_plans",
     "mastery_stale", "concept_mastery", "question_attempts", "student_profiles", "questions", "concepts", "topic_prerequisites", "topics",
     "class_members", "classes", "users",
 )  # fmt: skip
 
 
 def migrate(migrator: Any, database: Any, *, fake: bool = False) -> None:
-    for statement in (*_CONTENT, *_STUDY, *_SYNC):
+    for statement in (*_CONTENT, *_STUDY, *_SYNC, *_ACCESS):
         migrator.sql(statement)
 
 

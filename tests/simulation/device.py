@@ -1,88 +1,55 @@
-"""A device of a simulation: the product's own outbox, inbox, sync and SQLite file; only clock, network and the moment of death are replaced."""
+"""A device of a simulation: the product's own outbox, inbox, sync and SQLite file; only clocks, network, disk and the moment of death are replaced."""
 
 from __future__ import annotations
 
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from daemon import outbox
-from daemon.database import DeviceDatabase
-from daemon.identity import Identity
-from daemon.models import MODELS
+from daemon import instance, outbox
+from daemon.device_keys import KEYS_FILE
+from daemon.identity import TOKEN_FILE, Identity
+from daemon.outbox import NewOperation, Outbox
 from daemon.records import LocalRecords
-from daemon.sync.round import RoundResult, SyncRound
+from daemon.sync.round import SyncRound
+from daemon.sync.verify import Verified, Verifier
+from daemon.sync.verify_round import VerifyRound
 from domain.clock import HybridClock
+from domain.errors import CarrelError
 from domain.ids import Id, IdSource
-from tests.simulation.gateway import Network, SimulatedGateway
+from domain.registry import SCHEMA_VERSION
+from tests.simulation.clocks import DeviceClock
+from tests.simulation.network import Network, SimulatedGateway
+from tests.simulation.storage import FOREVER, DeviceCrash, MortalDatabase, Mortality
 
-T = TypeVar("T")
-
-
-class DeviceCrash(BaseException):
-    """The device loses power."""
-
-
-class WorldClock:
-    """Time of the world. It moves only when it is told to."""
-
-    def __init__(self, now_ms: int) -> None:
-        self.time_ms = now_ms
-
-    def now_ms(self) -> int:
-        return self.time_ms
-
-    def monotonic_ms(self) -> int:
-        return self.time_ms
-
-
-class DeviceClock:
-    """A device's clock: the world's, off by so much, and a little later at every look."""
-
-    def __init__(self, world: WorldClock) -> None:
-        self._world = world
-        self.offset_ms = 0
-
-    def now_ms(self) -> int:
-        return self._world.time_ms + self.offset_ms
-
-    def monotonic_ms(self) -> int:
-        return self._world.time_ms
-
-
-class MortalDatabase(DeviceDatabase):
-    """Dies before or after its n-th commit from now."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.commits_left: float = float("inf")
-        self.dies_before_commit = True
-
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self.commits_left -= 1
-        if self.commits_left == 0 and self.dies_before_commit:
-            raise DeviceCrash
-        result = super().write(work)
-        if self.commits_left == 0:
-            raise DeviceCrash
-        return result
+# Moments (statements, commits, requests) within which a device that is to die does so; a long round has about as many.
+MOMENTS_MAX = 60
+# The field that devices of a later version write, and its value.
+LATER_FIELD = ("mood", 3)
 
 
 @dataclass
 class SimulatedDevice:
-    """One file with a running daemon's parts around it. `name` is stable within a seed."""
+    """One file with a running daemon's parts around it. `name` is stable within a seed; `page_rows` is what it asks for in a pull.
+
+    `later` devices run a later version: their operations have a field that nobody else knows, and a schema number to match.
+    """
 
     name: str
     folder: Path
     clock: DeviceClock
     network: Network
     randomness: random.Random
+    page_rows: int
+    new_boot: Callable[[], None]
+    later: bool = False
     older: Path | None = None  # a copy made earlier, to which the file may be put back
+    mortality: Mortality = field(default_factory=Mortality)
 
     def __post_init__(self) -> None:
         self.start()
@@ -94,46 +61,66 @@ class SimulatedDevice:
     def start(self) -> None:
         """What a daemon does when it starts."""
         ids = IdSource(self.clock.now_ms, self.randomness.getrandbits)
-        self.database = MortalDatabase(self.path)
-        self.database.open(MODELS)
+        self.database = MortalDatabase(self.path, self.mortality)
+        self.database.open()
         self.identity = Identity(self.database, self.folder, self.clock, ids)
-        self.requests_left: float = float("inf")
-        gateway = SimulatedGateway(self.network, self._spend_request)
+        self.identity.finish_adoption()
+        instance.confirm(self.database, self.folder, lambda conn: self.identity.start_incarnation(conn, resend_all=False))
+        gateway = SimulatedGateway(self.network, self.name, self.mortality.spend)
         self.rounds = SyncRound(self.database, self.identity, self.clock, lambda url: gateway, self.randomness.random)
+        self.rounds._puller._page_rows = self.page_rows
         with self.database.read() as conn:
             hlc = HybridClock(self.clock, outbox.last_hlc(conn))
         self.records = LocalRecords(self.database, self.clock, ids, hlc, self.identity.device_id)
-
-    def stop(self) -> None:
-        self.database.close()
+        if self.later:
+            self.records._outbox = LaterOutbox(self.clock)
 
     def restart(self) -> None:
-        """Power is back: a new process on the same file."""
-        self.stop()
+        """Power is back: a new boot, and a new process on the same file."""
+        self.database.close()
+        self.mortality.moments_left = FOREVER
+        self.clock.reboot()
+        self.new_boot()
         self.start()
 
-    def round(self) -> RoundResult | None:
-        """A forced round; None when the device died in it."""
+    def round(self, *, forced: bool = True) -> str:
+        """The outcome of a round: what the product says of it, `died`, or the code of an error on this device."""
         try:
-            return self.rounds.run(forced=True)
+            result = self.rounds.run(forced=forced)
         except DeviceCrash:
             self.restart()
-            return None
+            return "died"
+        except CarrelError as error:
+            return error.code
+        return "quiet" if result.outcome == "done" and not result.pushed and not result.pulled else result.outcome
 
-    def dies_soon(self) -> None:
-        """Somewhere in its next steps."""
-        if self.randomness.random() < 0.5:
-            self.database.commits_left = self.randomness.randint(1, 4)
-            self.database.dies_before_commit = self.randomness.random() < 0.5
-        else:
-            self.requests_left = self.randomness.randint(1, 4)
+    def verify(self, *, content: bool) -> Verified | str:
+        """The product's comparison with the school, after a round; `died` when the device did."""
+        verifier = Verifier(self.database, self.identity, self.clock)
+        try:
+            return VerifyRound(self.rounds, verifier, self.database, self.clock).run(content=content)
+        except DeviceCrash:
+            self.restart()
+            return "died"
+        except CarrelError as error:
+            return error.code
 
-    def copy_to(self, folder: Path) -> None:
-        """Copies the device as an image or a backup does: a consistent file, and the token beside it."""
+    def copy_to(self, folder: Path, *, whole: bool) -> None:
+        """Copies the device: a consistent file, and the token beside it; the `whole` folder as an image of the disk has it, or not, as a backup."""
         folder.mkdir()
         with closing(sqlite3.connect(folder / "device.sqlite3")) as copy, self.database.read() as conn:
             conn.backup(copy)
-        shutil.copy(self.folder / "device.token", folder)
+        for name in (TOKEN_FILE, KEYS_FILE, *([instance.IDENTITY_COPY] if whole else [])):
+            shutil.copy(self.folder / name, folder)
+
+    def go_back_to(self, copy: Path) -> None:
+        """The file is that of a copy made earlier."""
+        self.database.close()
+        for leftover in self.folder.glob("device.sqlite3*"):
+            leftover.unlink()
+        for file in copy.iterdir():
+            shutil.copy(file, self.folder)
+        self.start()
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with self.database.read() as conn:
@@ -142,7 +129,16 @@ class SimulatedDevice:
     def device_id(self) -> Id:
         return self.identity.device_id()
 
-    def _spend_request(self) -> None:
-        self.requests_left -= 1
-        if self.requests_left == 0:
-            raise DeviceCrash
+
+class LaterOutbox(Outbox):
+    """The outbox of a later version, whose schema has one more column in every table."""
+
+    def append(self, conn: sqlite3.Connection, operations: Sequence[NewOperation]) -> None:
+        name, value = LATER_FIELD
+        before = conn.execute("SELECT coalesce(max(op_no), 0) FROM sync_operations").fetchone()[0]
+        super().append(conn, [_with_field(op, name, value) for op in operations])
+        conn.execute("UPDATE sync_operations SET schema_version = ? WHERE op_no > ?", (SCHEMA_VERSION + 1, before))
+
+
+def _with_field(operation: NewOperation, name: str, value: Any) -> NewOperation:
+    return replace(operation, payload={**operation.payload, name: value})

@@ -25,6 +25,7 @@ from cloud_api.people import User, create_user, find_class
 from cloud_api.schools import create_school
 from domain.clock import Clock, SystemClock
 from domain.ids import Id, IdSource
+from domain.sealing import PublicKeys
 from migrations.runner import upgrade_cloud
 from tests.support.postgres import temporary_database
 
@@ -89,11 +90,11 @@ class SchoolBuilder:
         with self.database.transaction() as cursor:
             return create_code(cursor, self.ids, self.id, grants, uses, expires_h, self.clock.now_ms())
 
-    def enrol(self, *grants: Grant, name: str = "test device") -> EnrolledDevice:
+    def enrol(self, *grants: Grant, name: str = "test device", keys: PublicKeys | None = None) -> EnrolledDevice:
         """A device with these grants, enrolled without HTTP."""
         code = self.code(*grants)
         with self.database.transaction() as cursor:
-            return redeem(cursor, self.ids, code, name, "test", self.clock.now_ms())
+            return redeem(cursor, self.ids, code, name, "test", self.clock.now_ms(), keys)
 
     def value(self, query: str, *parameters: Any) -> Any:
         """The first column of the first row of a query."""

@@ -25,13 +25,20 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from daemon.app import create_app
+from daemon.apps import OWN_APP
+from daemon.bundle_spool import SpooledBundles
+from daemon.bundles import DeviceBundles
 from daemon.database import DeviceDatabase
 from daemon.endpoints import Device
 from daemon.enrolment import Enrolment
 from daemon.identity import Identity
+from daemon.local_access import make_access
 from daemon.models import MODELS
 from daemon.records import LocalRecords
+from daemon.sessions import Student
 from daemon.sync.round import SyncRound
+from daemon.sync.verify import Verifier
+from daemon.sync.verify_round import VerifyRound
 from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import HybridClock
 from domain.errors import CloudUnreachable
@@ -45,6 +52,7 @@ START_MS = 1_772_618_400_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 CONTROL_TOKEN = "control-token-of-the-test"
+APP_TOKEN = "app-token-of-the-test"
 SCHOOL_ID = derived_id("school", "Glasswork school")
 DEVICE_ID = derived_id("device", "desk 1")
 GOOD_CODE = "GOOD-CODE"
@@ -152,14 +160,19 @@ def _insert(conn: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """The API's settings (daemon.endpoints.ApiSettings)."""
+    """The API's settings (daemon.endpoints.ApiSettings, daemon.local_access.SignInSettings)."""
 
     body_bytes_max: int = 256 * 1024
     allowed_origins: tuple[str, ...] = ()
+    idle_min: int = 15
+    pin_days: int = 30
+    single_student_without_pin: bool = False
 
 
 class OfflineGateway:
     """A school that cannot be reached, but for one enrolment code."""
+
+    poll_after_s: float | None = None
 
     def __init__(self) -> None:
         self.school_id: str = SCHOOL_ID
@@ -199,9 +212,18 @@ class DeviceUnderTest:
         return self.app.test_client()
 
     def signed_in(self, student_id: Id = ADA) -> ApiClient:
-        """A client with a session of this student."""
-        answer = self.client.post("/v1/sessions", json={"student_id": student_id})
-        return ApiClient(self.client, answer.get_json()["token"])
+        """A client with a session of this student, without the way there: that is for the tests of signing in.
+
+        Ada is in the account's own app, everybody else in one of their own, where nobody's signing in ends their session.
+        """
+        access = self.api.access
+        name = OWN_APP if student_id == ADA else f"app of {student_id}"
+        app = next((a for a in access.apps.all() if a.name == name), None) or access.apps.get(name) or access.apps.add(name, ())[0]
+        return ApiClient(self.client, access.sessions.start(Student(student_id, "", ""), app).token)
+
+    def in_app(self) -> ApiClient:
+        """A client with the token of the account's own app."""
+        return ApiClient(self.client, APP_TOKEN)
 
     def controlling(self) -> ApiClient:
         """A client with the control token."""
@@ -261,6 +283,7 @@ def open_device(folder: Path, settings: Settings | None = None, clock: ManualClo
     records = LocalRecords(database, clock, ids, HybridClock(clock), identity.device_id, lambda: calls.append(None))
     rounds = SyncRound(database, identity, clock, lambda url: gateway)
     on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
+    verifying = VerifyRound(rounds, Verifier(database, identity, clock), database, clock)
     api = Device(
         database=database,
         records=records,
@@ -268,9 +291,20 @@ def open_device(folder: Path, settings: Settings | None = None, clock: ManualClo
         sync_state=rounds.status,
         notices=list,
         sync=on_demand,
+        verify=lambda content: verifying.run(content=content),
+        bundles=SpooledBundles(DeviceBundles(database, identity, clock, rounds), folder),
         settings=settings or Settings(),
         clock=clock,
-        control_token=CONTROL_TOKEN,
+        access=make_access(
+            database,
+            folder,
+            clock,
+            ids,
+            settings or Settings(),
+            control_token=CONTROL_TOKEN,
+            app_token=APP_TOKEN,
+            own_origins=(settings or Settings()).allowed_origins,
+        ),
     )
     try:
         yield DeviceUnderTest(database, records, rounds, gateway, clock, api, create_app(api), calls)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cloud_api.enrolment import Grant
 from cloud_api.publication import Publication
 from daemon.database import DeviceDatabase
+from daemon.device_keys import DeviceKeys
 from daemon.gateway import HttpGateway
 from daemon.identity import Identity
 from daemon.models import MODELS
@@ -24,6 +29,15 @@ from domain.registry import TABLES
 from domain.wire import EnrolAnswer, Limits, PullAnswer, PullRequest, PushAnswer, PushRequest
 from migrations.runner import upgrade_device
 from tests.support.cloud import SchoolBuilder
+
+
+@cache
+def migrated_file() -> Path:
+    """An empty device's database at head, made once per process; to be copied."""
+    folder = Path(tempfile.mkdtemp(prefix="carrel-fleet-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    upgrade_device(folder / "device.sqlite3")
+    return folder / "device.sqlite3"
 
 
 class LossyGateway(HttpGateway):
@@ -108,10 +122,10 @@ class Fleet:
         enrolled = self.school.enrol(*grants)
         folder = self.tmp_path / enrolled.id
         folder.mkdir()
-        upgrade_device(folder / "device.sqlite3")
+        shutil.copyfile(migrated_file(), folder / "device.sqlite3")
         return self.open(folder, EnrolAnswer(enrolled.id, enrolled.school_id, enrolled.school_name, enrolled.token, self.epoch(), Limits()))
 
-    def open(self, folder: Path, enrolment: EnrolAnswer | None = None) -> SyncedDevice:
+    def open(self, folder: Path, enrolment: EnrolAnswer | None = None, keys: DeviceKeys | None = None) -> SyncedDevice:
         """Opens the device in a folder, as a daemon that starts there would."""
         clock = ShiftedClock()
         ids = IdSource(clock.now_ms)
@@ -120,7 +134,7 @@ class Fleet:
         self.closing.callback(database.close)
         identity = Identity(database, folder, clock, ids)
         if enrolment:
-            identity.adopt(enrolment, self.url)
+            identity.adopt(enrolment, self.url, keys)
         gateway = LossyGateway(self.url)
         self.closing.callback(gateway.close)
         rounds = SyncRound(database, identity, clock, lambda url: gateway)

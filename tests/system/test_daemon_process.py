@@ -26,6 +26,7 @@ from daemon.database import DeviceDatabase
 from daemon.identity import Identity
 from daemon.models import MODELS
 from daemon.service import EXIT_FAILED, EXIT_HURRIED
+from daemon.state_folder import read_app_token
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, InvalidInput, NotEnrolled
 from domain.ids import Id, IdSource, dashed
@@ -108,7 +109,7 @@ class Carrel:
         self.state_dir = folder / "state"
         self.config = folder / "etc" / "config.toml"
         self.config.parent.mkdir()
-        self.config.write_text("[device.api]\nport = 0\n")
+        self.config.write_text("[device.api]\nport = 0\n[device.sign_in]\nsingle_student_without_pin = true\n")
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CARREL_") and k != "SQLITE_DATABASE_URL"}
         self.environ |= {"CARREL_CONFIG": str(self.config), "CARREL_DEVICE_STATE_DIR": str(self.state_dir)}
         self.processes: list[subprocess.Popen[str]] = []
@@ -144,7 +145,7 @@ class Carrel:
 
     def sign_in(self) -> str:
         with closing(self.connect()) as connection:
-            return str(ask(connection, "POST", "/v1/sessions", {"student_id": STUDENT})[1]["token"])
+            return str(ask(connection, "POST", "/v1/sessions", {"student_id": STUDENT}, read_app_token(self.state_dir))[1]["token"])
 
     def enrol(self, cloud_url: str) -> None:
         """What an enrolment and a first pull leave behind, without a server."""

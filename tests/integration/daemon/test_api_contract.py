@@ -16,11 +16,16 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
-from tests.support.device import GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, open_device, topic_id
+from daemon.bundle_spool import INCOMING, lay_down
+from domain.bundle import FromSchool
+from domain.wire import to_json
+from domain.ids import dashed
+from tests.support.device import ADA, GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, open_device, topic_id
 
 PROBLEM = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
 ID = "0192f7a0-b1c2-7abc-8def-0123456789ab"
+PIN, PAGES = "4711", "http://localhost:4000"
 ODD_TEXTS = ("null", "x", "0", "-1", "1e400", "NaN", "true", "%", "\0", "\u00e9\U0001f600", "9" * 5000, "0" * 32, ID)
 
 # (method, path) -> who asks, and options of the request. {item} stands for an item of Ada's plan.
@@ -28,8 +33,14 @@ EXAMPLES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("GET", "/v1/health"): ("open", {}),
     ("GET", "/v1/status"): ("open", {}),
     ("GET", "/v1/openapi.json"): ("open", {}),
-    ("GET", "/v1/students"): ("open", {}),
-    ("POST", "/v1/sessions"): ("open", {"json": {"username": "ada"}}),
+    ("GET", "/v1/students"): ("app", {}),
+    ("POST", "/v1/sessions"): ("app", {"json": {"username": "ada", "pin": PIN}}),
+    ("POST", "/v1/students/<id>/pin"): ("control", {"path": f"/v1/students/{ADA}/pin", "json": {"pin": PIN}}),
+    ("GET", "/v1/apps"): ("control", {}),
+    ("POST", "/v1/apps"): ("control", {"json": {"name": "Fractions", "origins": ["http://localhost:3000"]}}),
+    ("DELETE", "/v1/apps/<id>"): ("control", {"path": "/v1/apps/{app}"}),
+    ("POST", "/v1/launches"): ("control", {"json": {"app_id": "{app}"}}),
+    ("POST", "/v1/launches/redeem"): ("open", {"json": {"code": "{code}"}, "headers": {"Origin": PAGES}}),
     ("DELETE", "/v1/sessions"): ("student", {}),
     ("GET", "/v1/me"): ("student", {}),
     ("PATCH", "/v1/me/profile"): ("student", {"json": {"grade": "7", "exam_on": "2026-06-01", "available_minutes": [20] * 7}}),
@@ -45,8 +56,15 @@ EXAMPLES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("POST", "/v1/plan"): ("student", {"json": {"horizon_days": 3}}),
     ("PATCH", "/v1/plan/items/<id>"): ("student", {"path": "/v1/plan/items/{item}", "json": {"status": "skipped"}}),
     ("POST", "/v1/sync"): ("student", {}),
+    ("POST", "/v1/sync/verify"): ("control", {"json": {"content": True}}),
     ("GET", "/v1/sync/operations"): ("student", {}),
+    ("GET", "/v1/sync/operations/<id>"): ("student", {"path": "/v1/sync/operations/{operation}"}),
+    ("POST", "/v1/sync/retry"): ("control", {"json": {}}),
+    ("GET", "/v1/sync/unsent"): ("control", {}),
     ("GET", "/v1/sync/conflicts"): ("control", {}),
+    ("GET", "/v1/sync/bundle"): ("control", {}),
+    ("POST", "/v1/sync/bundle/export"): ("control", {}),
+    ("POST", "/v1/sync/bundle/import"): ("control", {}),
     ("GET", "/metrics"): ("open", {}),
     ("POST", "/v1/enrol"): ("control", {"json": {"cloud_url": "http://127.0.0.1:9", "code": GOOD_CODE, "name": "desk"}}),
 }
@@ -93,12 +111,36 @@ def ask(device: DeviceUnderTest, method: str, rule: str, **changes: Any) -> Test
     """Sends the example of a route, as the one who may, with changes to the request."""
     who, options = EXAMPLES[method, rule]
     options = {k: v for k, v in {**options, **changes}.items() if v is not None}
-    clients = {"open": lambda: ApiClient(device.client, ""), "student": device.signed_in, "control": device.controlling}
+    clients = {
+        "open": lambda: ApiClient(device.client, ""),
+        "app": device.in_app,
+        "student": device.signed_in,
+        "control": device.controlling,
+    }
     client: ApiClient = clients[options.pop("who", who)]()
     path = options.pop("path", rule)
+    if rule == "/v1/sessions" and method == "POST":
+        device.controlling().post(f"/students/{ADA}/pin", json={"pin": PIN})
+    if rule in ("/v1/apps/<id>", "/v1/launches", "/v1/launches/redeem"):
+        path, options = _with_app(device, path, options)
     if "{item}" in path:
         path = path.replace("{item}", device.signed_in().post("/plan").get_json()["items"][0]["id"])
+    if "{operation}" in path:
+        path = path.replace("{operation}", device.signed_in().post("/attempts", json=attempt()).get_json()["id"])
+    if rule == "/v1/sync/bundle/import":
+        lay_down(device.database.path.parent, INCOMING, to_json(FromSchool("epoch")))
     return client.request(method, path, **options)
+
+
+def _with_app(device: DeviceUnderTest, path: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Path and options with an app's id for {app}, and a launch code of it for {code}."""
+    found = device.controlling().get("/apps").get_json()["items"]
+    added = found[0]["id"] if found else dashed(device.api.access.apps.add("Any", [PAGES])[0].id)
+    if options.get("json") == {"app_id": "{app}"}:
+        options |= {"json": {"app_id": added}}
+    if options.get("json") == {"code": "{code}"}:
+        options |= {"json": {"code": device.controlling().post("/launches", json={"app_id": added}).get_json()["code"]}}
+    return path.replace("{app}", added), options
 
 
 ALL = sorted(EXAMPLES)

@@ -86,7 +86,7 @@ def test_the_preflight_of_a_listed_origin_is_answered_and_no_other(listed: Devic
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/jsonp"])
-@pytest.mark.parametrize("path", ["/attempts", "/sync", "/sessions"])
+@pytest.mark.parametrize("path", ["/attempts", "/sync", "/sessions", "/launches"])
 def test_a_body_that_is_not_json_is_refused(device: DeviceUnderTest, path: str, media_type: str) -> None:
     refused = device.signed_in().post(path, data=b'{"question_id": "x"}', content_type=media_type)
     assert (refused.status_code, refused.get_json()["code"]) == (415, "unsupported_media_type")

@@ -11,7 +11,7 @@ from daemon.sync.round import RoundResult
 from daemon.sync_on_demand import SyncOnDemand
 from domain.ids import dashed, derived_id
 from domain.wire import HeadAnswer
-from tests.support.device import ADA, BEN, CONTROL_TOKEN, GOOD_CODE, DeviceUnderTest, attempt
+from tests.support.device import ADA, BEN, CONTROL_TOKEN, DEVICE_ID, GOOD_CODE, DeviceUnderTest, attempt
 
 
 def test_status_counts_what_is_not_at_school_and_never_says_synced_meanwhile(device: DeviceUnderTest) -> None:
@@ -97,8 +97,120 @@ def test_a_student_sees_only_the_own_operations_and_the_command_line_all(device:
     assert "payload" not in everything[0]
 
 
-def test_conflicts_are_an_empty_page(device: DeviceUnderTest) -> None:
-    assert device.signed_in().get("/sync/conflicts").get_json() == {"items": [], "next_cursor": None}
+def conflict(device: DeviceUnderTest, name: str, student: str = ADA, at_ms: int = 1, **fields: Any) -> str:
+    """A conflict as a pull brings it."""
+    row = {
+        "id": derived_id("conflict", name), "student_id": student, "table_name": "student_profiles", "row_id": student, "field": "grade",
+        "kept_value": '"8"', "kept_clock": '[9,"z"]', "lost_value": '"7"', "lost_clock": f'[5,"{DEVICE_ID}"]', "base_value": '"6"',
+        "device_id": DEVICE_ID, "rule": "teacher_first", "created_at_ms": at_ms, "feed_no": 1, **fields,
+    }  # fmt: skip
+    device.execute(f"INSERT INTO sync_conflicts ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", *row.values())
+    return dashed(row["id"])
+
+
+def test_conflicts_say_what_was_kept_what_lost_and_whose_it_was(device: DeviceUnderTest) -> None:
+    id_ = conflict(device, "one")
+    assert device.signed_in().get("/sync/conflicts").get_json() == {
+        "items": [
+            {
+                "id": id_, "student_id": dashed(ADA), "student_name": "Ada Ørsted", "table": "student_profiles", "row_id": dashed(ADA),
+                "field": "grade", "kept": "8", "kept_by": "school", "lost": "7", "lost_by": "this_device", "seen": "6", "rule": "teacher_first",
+                "noted_at_ms": 1, "restored_at_ms": None,
+            }
+        ],
+        "next_cursor": None,
+    }  # fmt: skip
+
+
+def test_conflicts_are_listed_newest_first_by_page(device: DeviceUnderTest) -> None:
+    ids = [conflict(device, str(n), at_ms=5 + n // 2) for n in range(5)]
+    ada = device.signed_in()
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = ada.get(f"/sync/conflicts?limit=2{cursor and '&cursor=' + cursor}").get_json()
+        seen += [c["id"] for c in page["items"]]
+        cursor = page["next_cursor"]
+    assert sorted(seen) == sorted(ids)
+    assert seen[0] == ids[4]
+    assert ada.get("/sync/conflicts?cursor=1.x").status_code == 422
+
+
+def test_a_student_sees_the_own_conflicts_and_the_command_line_all(device: DeviceUnderTest) -> None:
+    conflict(device, "ada's")
+    bens = conflict(device, "ben's", BEN, lost_clock='[5,"another"]', kept_clock=None)
+    (seen,) = device.signed_in(BEN).get("/sync/conflicts").get_json()["items"]
+    assert (seen["id"], seen["lost_by"], seen["kept_by"]) == (bens, "another_device", None)
+    assert len(device.controlling().get("/sync/conflicts").get_json()["items"]) == 2
+
+
+def test_an_operation_is_shown_whole_to_its_student_and_to_the_command_line_alone(device: DeviceUnderTest) -> None:
+    id_ = device.signed_in(ADA).post("/attempts", json=attempt(answer="yes")).get_json()["id"]
+    for client in (device.signed_in(ADA), device.controlling()):
+        shown = client.get(f"/sync/operations/{id_}").get_json()
+        assert (shown["payload"]["answer"], shown["student_name"], shown["state"]) == ("yes", "Ada Ørsted", "pending")
+    assert device.signed_in(BEN).get(f"/sync/operations/{id_}").status_code == 404
+
+
+def test_a_change_names_what_it_has_replaced(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    for grade in ("7", "8"):
+        ada.patch("/me/profile", json={"grade": grade, "available_minutes": [20] * 7})
+    (second, first) = ada.get("/sync/operations").get_json()["items"]
+    whole = ada.get(f"/sync/operations/{second['id']}").get_json()
+    hlc = ada.get(f"/sync/operations/{first['id']}").get_json()["hlc"]
+    assert whole["base"] == {"grade": ["7", [hlc, DEVICE_ID]], "available_minutes": [[20] * 7, [hlc, DEVICE_ID]]}
+    assert ada.get(f"/sync/operations/{first['id']}").get_json()["base"] == {"grade": [None, None], "available_minutes": [None, None]}
+
+
+def refuse(device: DeviceUnderTest, where: str = "1") -> None:
+    """As if the school had refused operations."""
+    device.execute(f"UPDATE sync_operations SET state = 'rejected', code = 'not_granted', message = 'No.', settled_at_ms = 1 WHERE {where}")
+
+
+def test_refused_changes_are_sent_again_at_the_end_of_the_log_and_only_those(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    ids = [ada.post("/attempts", json=attempt(answer=str(n))).get_json()["id"] for n in range(4)]
+    refuse(device, "op_no IN (1, 3)")
+    device.on_operation_calls.clear()
+    answer = device.controlling().post("/sync/retry", json={"ids": [ids[0]]})
+    assert (answer.status_code, answer.get_json()) == (200, {"retried": 1, "op_nos": [5], "left": 1})
+    assert len(device.on_operation_calls) == 1
+    assert device.rows("SELECT op_no, state, code FROM sync_operations ORDER BY op_no") == [
+        (1, "synced", "retried"), (2, "pending", None), (3, "rejected", "not_granted"), (4, "pending", None), (5, "pending", None),
+    ]  # fmt: skip
+    columns = "op_id, table_name, row_id, kind, hlc, wall_ms, mono_ms, boot_no, payload"
+    assert len(device.rows(f"SELECT DISTINCT {columns} FROM sync_operations WHERE op_no IN (1, 5)")) == 1
+    assert device.controlling().post("/sync/retry").get_json() == {"retried": 1, "op_nos": [6], "left": 0}
+
+
+def test_what_was_not_refused_is_not_sent_again(device: DeviceUnderTest) -> None:
+    id_ = device.signed_in().post("/attempts", json=attempt()).get_json()["id"]
+    control = device.controlling()
+    assert control.post("/sync/retry", json={"ids": [id_]}).status_code == 409
+    assert control.post("/sync/retry", json={"ids": [dashed(ADA)]}).status_code == 404
+    assert device.rows("SELECT count(*) FROM sync_operations") == [(1,)]
+
+
+def test_a_refused_change_that_is_sent_again_is_shown_again(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    ada.patch("/me/profile", json={"grade": "7"})
+    refuse(device)
+    device.execute("UPDATE student_profiles SET grade = NULL, clocks = '{}'")
+    device.controlling().post("/sync/retry")
+    assert ada.get("/me").get_json()["profile"]["grade"] == "7"
+
+
+def test_what_is_unsent_is_listed_whole_and_oldest_first(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    for n in range(3):
+        ada.post("/attempts", json=attempt(answer=str(n)))
+    refuse(device, "op_no = 2")
+    device.execute("UPDATE sync_operations SET state = 'synced' WHERE op_no = 1")
+    first = device.controlling().get("/sync/unsent?limit=1").get_json()
+    second = device.controlling().get(f"/sync/unsent?limit=1&cursor={first['next_cursor']}").get_json()
+    told = [(o["op_no"], o["state"], o["payload"]["answer"]) for o in first["items"] + second["items"]]
+    assert told == [(2, "rejected", "1"), (3, "pending", "2")]
+    assert second["next_cursor"] is None
 
 
 def test_the_command_line_enrols_the_device(device: DeviceUnderTest) -> None:
@@ -176,3 +288,31 @@ def test_metrics_tell_what_waits_and_in_which_state_sync_is(device: DeviceUnderT
     assert "carrel_operations_pending 1.0" in text
     assert 'carrel_sync_state{state="pending"} 1.0' in text
     assert 'carrel_sync_state{state="synced"} 0.0' in text
+
+
+def test_a_comparison_that_cannot_reach_the_school_says_that_nothing_can_be_said(device: DeviceUnderTest) -> None:
+    answer = device.controlling().post("/sync/verify").get_json()
+    assert (answer["finished"], answer["result"], answer["message"]) == (True, "inconclusive", "The school cannot be reached.")
+    assert device.signed_in().post("/sync/verify").status_code == 403
+
+
+def test_a_comparison_that_takes_longer_is_answered_at_once(device: DeviceUnderTest) -> None:
+    object.__setattr__(device.api, "verify", lambda content: None)
+    answer = device.controlling().post("/sync/verify", json={"content": True})
+    assert (answer.status_code, answer.get_json()["finished"]) == (202, False)
+
+
+def test_status_and_metrics_say_that_both_sides_differ_and_do_not_call_it_synced(
+    device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.execute("UPDATE sync_progress SET last_verify_ms = 5000, last_verify_result = 'mismatch'")
+    monkeypatch.setattr(device.rounds, "_etag", '"1"')
+    status = device.client.get("/v1/status").get_json()
+    assert (status["state"], status["last_verify_ms"], status["last_verify_result"]) == ("differs", 5000, "mismatch")
+    metrics = device.client.get("/metrics").get_data(as_text=True)
+    assert 'carrel_sync_state{state="differs"} 1.0' in metrics
+    assert "carrel_verify_mismatch 1.0" in metrics
+    assert "carrel_last_verify_timestamp_seconds 5.0" in metrics
+    device.execute("UPDATE sync_progress SET last_verify_result = 'repaired'")
+    assert device.client.get("/v1/status").get_json()["state"] == "synced"
+    assert "carrel_verify_mismatch 0.0" in device.client.get("/metrics").get_data(as_text=True)

@@ -74,6 +74,12 @@ def test_sync_without_a_daemon_says_so(environ: dict[str, str | None]) -> None:
     assert "not running" in result.stderr
 
 
+def test_verify_without_a_daemon_says_so(environ: dict[str, str | None]) -> None:
+    result = _carrel(environ, "verify")
+    assert result.exit_code == EXIT_NOT_RUNNING
+    assert "not running" in result.stderr
+
+
 def test_enrolling_needs_a_server_from_somewhere(environ: dict[str, str | None]) -> None:
     result = _carrel(environ, "enrol", "CODE")
     assert result.exit_code == InvalidConfig.exit_code

@@ -131,7 +131,7 @@ def test_even_what_is_no_exception_ends_only_the_request_that_raised_it(database
 
 
 def test_nothing_is_accepted_after_the_database_failed(database: DeviceDatabase) -> None:
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(Unavailable, match="started again"):
         database.write(lambda conn: conn.execute("ROLLBACK").rowcount)  # as SQLite itself does after an I/O error
     assert database.failure is not None
     with pytest.raises(Unavailable):

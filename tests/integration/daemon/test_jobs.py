@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from daemon.jobs import Debounce, Job, Jobs, SteadyInterval
+from daemon.jobs import Debounce, Job, Jobs, SteadyInterval, _trigger
 from domain.clock import SystemClock
 from domain.errors import Unavailable
 
@@ -287,3 +287,11 @@ def test_a_call_that_fails_does_not_end_the_debouncing(caplog: pytest.LogCapture
         debounce.request()
         assert work.reaches(runs)
     debounce.stop(WAIT_S)
+
+
+def test_intervals_are_longer_by_a_share_of_chance_so_that_devices_started_together_drift_apart() -> None:
+    began = datetime(2026, 3, 4, 8, tzinfo=UTC)
+    trigger = _trigger(30.0, 0.2)
+    waits_s = [(trigger.get_next_fire_time(began, began) - began).total_seconds() for _ in range(200)]
+    assert 30.0 <= min(waits_s) <= max(waits_s) <= 36.0
+    assert max(waits_s) - min(waits_s) > 3.0

@@ -167,3 +167,16 @@ def test_a_watched_folder_is_never_that_of_the_database(tmp_path: Path) -> None:
     folders = {watched.folder for watched in running.schedule._watched(replace(running.config))}
     assert running.config.database_path.parent not in folders
     assert folders == {running.file.parent, running.config.inbox_dir}
+
+
+def test_it_is_looked_now_and_then_whether_a_comparison_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.schedule.VERIFY_LOOK_S", 0.02)
+    running = Running(tmp_path)
+    looks = threading.Semaphore(0)
+    tasks = Tasks(Rounds(), lambda: None, lambda: False, lambda: None, looks.release)
+    schedule = Schedule(tasks, running.live, SystemClock())
+    schedule.start()
+    try:
+        assert all(looks.acquire(timeout=WAIT_S) for _ in range(2))
+    finally:
+        schedule.stop(WAIT_S)

@@ -8,17 +8,29 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import urllib3
 
 from daemon.server import HEADER_BYTES_MAX, LocalServer
 from domain.errors import OperatorError
-from tests.support.device import ADA, DeviceUnderTest, attempt
+from tests.support.device import ADA, APP_TOKEN, BEN, DeviceUnderTest, Settings, attempt, open_device
 
 ARRIVES_MAX_S = 0.5
 THREADS = 4
 TIMEOUT_S = 10.0
+
+
+AUTHORIZED = f"Authorization: Bearer {APP_TOKEN}\r\n".encode()
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[DeviceUnderTest]:
+    """A device with a single student, who needs no PIN."""
+    with open_device(tmp_path, Settings(single_student_without_pin=True)) as opened:
+        opened.execute("DELETE FROM cursors WHERE scope = ?", f"student:{BEN}")
+        yield opened
 
 
 @pytest.fixture
@@ -36,7 +48,8 @@ def pool(server: LocalServer) -> Iterator[urllib3.HTTPConnectionPool]:
 
 
 def token(pool: urllib3.HTTPConnectionPool) -> str:
-    return str(pool.request("POST", "/v1/sessions", json={"student_id": ADA}).json()["token"])
+    answer = pool.request("POST", "/v1/sessions", json={"student_id": ADA}, headers={"Authorization": f"Bearer {APP_TOKEN}"})
+    return str(answer.json()["token"])
 
 
 def headers(pool: urllib3.HTTPConnectionPool) -> dict[str, str]:
@@ -152,7 +165,7 @@ def test_a_length_that_is_none_is_refused_before_a_body_is_waited_for(device: De
 
 def post(host: bytes, header: bytes) -> bytes:
     """The head of a request with a JSON body to come."""
-    return b"POST /v1/sessions HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n" + header + b"\r\n\r\n"
+    return b"POST /v1/sessions HTTP/1.1\r\n" + host + AUTHORIZED + b"Content-Type: application/json\r\n" + header + b"\r\n\r\n"
 
 
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
@@ -165,16 +178,13 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "version that is unknown": (lambda host: b"GET /v1/health HTTP/2.0\r\n" + host + b"\r\n", b"505"),
     "chunk that is none": (
         lambda host: (
-            b"POST /v1/sessions HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+            post(host, b"Transfer-Encoding: chunked") + b"zz\r\n"
         ),
         b"400",
     ),
     "chunk size without end": (
         lambda host: (
-            b"POST /v1/sessions HTTP/1.1\r\n"
-            + host
-            + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"1" * 4_000_000
+            post(host, b"Transfer-Encoding: chunked") + b"1" * 4_000_000
         ),
         b"413",
     ),
@@ -200,8 +210,9 @@ def test_broken_http_is_refused_in_the_one_shape_and_the_server_lives_on(
 def test_a_request_that_trickles_in_is_cut_off_although_each_byte_comes_in_time(server: LocalServer, slow_part: str) -> None:
     body = b'{"username": "ada"}'
     head = (
-        b"POST /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Connection: close\r\n\r\n" % (server.port, len(body))
+        b"POST /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port
+        + AUTHORIZED
+        + b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
     )
     assert b" 201 " in talk(server, head + body)
     slow = [head[i : i + 6] for i in range(0, len(head), 6)] if slow_part == "head" else [head, *(bytes([b]) for b in body)]

@@ -15,7 +15,7 @@ from cloud_api.enrolment import EnrolledDevice, Grant
 from cloud_api.sync.batch import decode_push
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
-from daemon.sync.push import _chain_after, encode_runs
+from daemon.sync.push import chain_after, encode_runs
 from domain.blocks import decode_column
 from domain.errors import SyncRefused
 from domain.operations import CHAIN_START, Operation
@@ -53,7 +53,7 @@ class Pen:
         return PushRequest(1, self.incarnation, operations[0].seq, self.chain.hex(), clock, encode_runs(operations))
 
     def settled(self, operations: Sequence[Operation]) -> None:
-        self.seq, self.chain = operations[-1].seq, _chain_after(self.chain, operations)
+        self.seq, self.chain = operations[-1].seq, chain_after(self.chain, operations)
 
 
 @pytest.fixture

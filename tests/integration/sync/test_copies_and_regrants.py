@@ -199,6 +199,20 @@ def test_a_rejected_operation_that_a_refilled_server_takes_is_not_called_rejecte
     assert (status.state, status.rejected) == ("synced", 0)
 
 
+def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_sent_the_operation_first(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"')")
+    twin = fleet.open(copy_of(fleet, laptop))
+    twin.records.record_attempts(ada, fleet.attempts(1))
+    twin.gateway.lose_answers = 1
+    twin.sync()
+    assert laptop.sync().rejected == 1
+    assert twin.sync().rejected == 1
+    assert twin.rounds.status().state == "rejected"
+
+
 def test_a_new_log_does_not_forget_when_the_school_was_last_reached(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.sync()

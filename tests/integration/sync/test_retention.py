@@ -8,7 +8,9 @@ from tests.support.fleet import Fleet, SyncedDevice
 DAY_MS = 24 * 3600 * 1000
 
 
-def test_prune_keeps_what_is_unsettled_or_rejected_and_sixty_days_of_the_rest(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_prune_keeps_what_is_unsettled_or_rejected_and_sixty_days_of_the_rest_or_a_week_of_what_a_backup_holds(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
     now_ms = fleet.school.clock.now_ms()
     laptop.records.record_attempts(ada, fleet.attempts(6))
     laptop.sync()
@@ -22,7 +24,8 @@ def test_prune_keeps_what_is_unsettled_or_rejected_and_sixty_days_of_the_rest(fl
         *((n, "synced") for n in (4, 5, 6)),
         *((n, "pending") for n in (7, 8)),
     ]
-    assert laptop.database.write(lambda conn: outbox.prune(conn, durable_op_no=5, now_ms=now_ms)) == 2
+    assert laptop.database.write(lambda conn: outbox.prune(conn, durable_op_no=5, now_ms=now_ms)) == 0
+    assert laptop.database.write(lambda conn: outbox.prune(conn, durable_op_no=5, now_ms=now_ms + 8 * DAY_MS)) == 2
     assert laptop.value("SELECT count(*) FROM question_attempts") == 8
 
 
@@ -54,3 +57,16 @@ def test_answers_given_while_the_clock_stands_before_all_schools_are_accepted(fl
     assert laptop.sync().rejected == 0
     assert len(fleet.server_rows("question_attempts")) == 1
     assert len(fleet.server_rows("study_plans")) == 1
+
+
+def test_NO_LOST_OP_a_device_whose_log_the_server_has_let_go_of_sends_again_and_goes_on(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(4))
+    laptop.sync()
+    fleet.server("DELETE FROM device_incarnations")
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    laptop.sync()
+    laptop.sync()
+    assert laptop.rounds.status().state == "synced"
+    assert len(fleet.server_rows("question_attempts")) == 6

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from daemon.sentences import ago, round_sentence, span, state_sentence, status_lines
+from daemon.sentences import ago, round_sentence, span, state_sentence, status_lines, verify_sentence
+from domain.agreement import Result
 
 NOW_MS = 1_769_847_300_000
 STATUS: dict[str, Any] = {
@@ -23,7 +24,7 @@ def test_a_device_that_is_up_to_date_says_so_in_three_facts() -> None:
     ]
 
 
-@pytest.mark.parametrize("state", ["not_enrolled", "waiting", "unknown", "pending", "rejected"])
+@pytest.mark.parametrize("state", ["not_enrolled", "waiting", "unknown", "pending", "rejected", "differs"])
 def test_no_other_state_is_called_everything_at_school(state: str) -> None:
     assert "Everything is at school" not in state_sentence(STATUS | {"state": state, "pending": 2, "rejected": 1})
 
@@ -36,6 +37,22 @@ def test_waiting_says_why_how_much_and_until_when() -> None:
 def test_refused_changes_are_named_in_every_state() -> None:
     for state in ("synced", "pending", "rejected", "waiting"):
         assert status_lines(STATUS | {"state": state, "rejected": 2}, NOW_MS).count("The school refused 2 changes") == 1
+
+
+@pytest.mark.parametrize("result", list(Result))
+def test_the_last_comparison_is_told_with_its_result(result: Result) -> None:
+    lines = status_lines(STATUS | {"last_verify_ms": NOW_MS - 7_200_000, "last_verify_result": result.value}, NOW_MS).splitlines()
+    (line,) = [line for line in lines if line.startswith("Both sides were last compared 2 h ago:")]
+    assert ("agree" in line) == (result in (Result.MATCH, Result.REPAIRED))
+
+
+def test_a_comparison_says_what_it_came_to() -> None:
+    answer = {"finished": True, "result": "match", "message": None, "places": 12, "differed": 0, "repaired": 0, "kept": 0}
+    assert verify_sentence(answer) == "This device and the school agree: 12 tables and scopes compared."
+    assert "agree again: 12 tables and scopes compared, 3 rows put right" in verify_sentence(answer | {"result": "repaired", "repaired": 3})
+    assert "2 rows are here and not at school; they are kept." in verify_sentence(answer | {"result": "mismatch", "kept": 2})
+    assert verify_sentence(answer | {"result": "inconclusive", "message": "No way."}) == "Nothing can be said: No way."
+    assert "background" in verify_sentence(answer | {"finished": False, "result": None})
 
 
 def test_what_a_person_should_know_stands_at_the_end() -> None:

@@ -11,6 +11,8 @@ from domain.device_clock import (
     RIGHT,
     WAY_MAX_MS,
     Correction,
+    carried_corrections,
+    carried_offset_ms,
     corrected_ms,
     corrections,
     measured_offset_ms,
@@ -107,3 +109,40 @@ def test_within_one_boot_every_time_comes_right_whatever_the_wall_clock_did(then
 def test_no_reading_is_too_absurd_to_be_judged(wall: int, op_wall: int, mono: int, boot: str, server: int) -> None:
     found = corrections(ClockReading(wall, mono, "b", server), NOW, [op_wall], [5], [boot]) or [RIGHT]
     assert TIME_MIN_MS <= (corrected_ms(NOW, found[0]) or NOW) <= TIME_MAX_MS
+
+
+# --- readings that came by stick
+
+DAY = 24 * HOUR
+
+
+def carried(now: ClockReading, wall_ms: int, mono_ms: int, boot: str = BOOT, *, received_ms: int = NOW + 9 * DAY) -> Correction:
+    found = carried_corrections(now, received_ms, [wall_ms], [mono_ms], [boot])
+    return found[0] if found else RIGHT
+
+
+def test_a_right_clock_is_believed_however_late_its_bundle_arrives() -> None:
+    assert carried(reading(), NOW - HOUR, 50_000_000 - HOUR) == RIGHT
+    assert carried(reading(heard_ms=NOW), NOW - HOUR, 50_000_000 - HOUR) == RIGHT
+
+
+def test_what_the_device_had_heard_corrects_a_bundle_as_it_would_a_push() -> None:
+    wrong = reading(HOUR, heard_ms=NOW)
+    assert carried(wrong, NOW - 60_000 + HOUR, 50_000_000 - 60_000) == Correction(-HOUR, False)
+    assert carried(wrong, NOW - 3 * HOUR, 7, "another") == Correction(-HOUR, True)
+
+
+def test_a_wrong_clock_that_nobody_can_judge_is_left_as_it_is() -> None:
+    assert carried(reading(-HOUR), NOW - 60_000 - HOUR, 50_000_000 - 60_000) == RIGHT
+    assert carried(reading(HOUR), NOW - 60_000 + HOUR, 50_000_000 - 60_000) == RIGHT
+
+
+def test_nothing_in_a_bundle_was_written_after_it_arrived() -> None:
+    received_ms = NOW + DAY
+    assert carried(reading(30 * DAY), NOW + 30 * DAY, 50_000_000, received_ms=received_ms) == Correction(-29 * DAY, True)
+
+
+def test_a_servers_time_that_cannot_have_been_heard_is_not_believed() -> None:
+    assert carried_offset_ms(reading(heard_ms=NOW + DAY), NOW) is None
+    assert carried_offset_ms(reading(heard_ms=7), NOW) is None
+    assert carried_offset_ms(reading(HOUR, heard_ms=NOW), NOW + DAY) == -HOUR

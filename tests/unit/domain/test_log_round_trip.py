@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_api.sync.batch import decode_push, judge_by_registry
-from daemon.sync.push import _chain_after, encode_runs
+from daemon.sync.push import chain_after, encode_runs
 from domain.errors import InvalidInput
 from domain.operations import CHAIN_START, Operation
 from domain.registry import INT64_MAX, TABLES, Column, Kind
@@ -68,7 +68,7 @@ def sent(operations: list[Operation]) -> PushRequest:
 @given(logs())
 def test_the_server_reads_the_chain_that_the_device_wrote_whatever_the_payloads_hold(operations: list[Operation]) -> None:
     batch = decode_push(sent(operations)).batch()
-    assert batch.chains[-1] == _chain_after(CHAIN_START, operations)
+    assert batch.chains[-1] == chain_after(CHAIN_START, operations)
     judge_by_registry(batch, batch.runs)  # and judges them, whatever they are
 
 
@@ -92,7 +92,7 @@ def test_values_that_python_calls_equal_or_cannot_hash_travel_as_they_are(column
         Operation(n, f"{n:032x}", "study_plans", f"{n:032x}", "insert", 1, 0, 0, 0, "b" * 32, msgspec.json.encode({column: v}).decode())
         for n, v in enumerate(values, 1)
     ]
-    assert decode_push(sent(operations)).chains[-1] == _chain_after(CHAIN_START, operations)
+    assert decode_push(sent(operations)).chains[-1] == chain_after(CHAIN_START, operations)
 
 
 @pytest.mark.parametrize("sizes", [[1_000_000_000, -999_999_999], [10**12], [0], [-1]])

@@ -188,7 +188,7 @@ def test_the_concept_worth_more_in_the_exam_comes_first() -> None:
 
 
 def test_a_light_concept_that_opens_heavy_ones_comes_before_a_middling_one() -> None:
-    nodes = [ConceptNode("key", 0.1), ConceptNode("lone", 3), ConceptNode("x", 5, ("key",)), ConceptNode("y", 5, ("key",))]
+    nodes = [ConceptNode("key", 0.1), ConceptNode("lone", 3), ConceptNode("x", 7, ("key",)), ConceptNode("y", 5, ("key",))]
     assert order_of(make_plan(nodes, {}, request()))[0] == "key"
     assert order_of(make_plan([nodes[0], nodes[1]], {}, request()))[0] == "lone"
 
@@ -197,15 +197,32 @@ def test_a_concept_quicker_to_learn_comes_first_at_equal_weight() -> None:
     assert order_of(make_plan([ConceptNode("a", 1, (), 20), ConceptNode("b", 1, (), 5)], {}, request())) == ["b", "a"]
 
 
+def test_a_goal_that_cannot_be_reached_before_the_exam_is_worth_nothing() -> None:
+    nodes = [*chain("a", "b"), ConceptNode("goal", 90, ("b",)), ConceptNode("lone", 1.5)]
+    assert order_of(make_plan(nodes, {}, request((12,) * 7, exam_in=1))) == ["lone", "a"]
+    assert order_of(make_plan(nodes, {}, request((12,) * 7, exam_in=3)))[:3] == ["a", "b", "goal"]
+
+
 def test_a_third_new_concept_is_planned_only_if_there_is_time_to_part_it_from_the_two_before() -> None:
-    nodes = [ConceptNode(c, 1) for c in "abc"]
+    nodes = [ConceptNode(c, 1, (), 8) for c in "abc"]
     plans = [make_plan(nodes, {}, request((minutes,) * 7, horizon=1)).items for minutes in (25, 26)]
-    assert [item.concept_id for item in plans[0]] == ["a", "b"]
+    assert "c" not in [item.concept_id for item in plans[0]]
     assert [(item.concept_id, item.kind) for item in plans[1]] == [("a", "new"), ("b", "new"), ("a", "review"), ("c", "new")]
 
 
+def test_without_recaps_new_concepts_follow_each_other() -> None:
+    plan = make_plan([ConceptNode(c, 1, (), 8) for c in "abc"], {}, request((24,) * 7, horizon=1, recaps=False))
+    assert [(item.concept_id, item.kind) for item in plan.items] == [("a", "new"), ("b", "new"), ("c", "new")]
+
+
+def test_a_concept_begun_takes_the_minutes_of_the_right_answers_still_missing() -> None:
+    nodes = [ConceptNode("a", 1, (), 9)]
+    minutes = [best_steps(nodes, {"a": StudyState(streak, 0.0, MONDAY_MS)}, request())[0].minutes for streak in (0, 1, 2)]
+    assert minutes == [9, 6, 3]
+
+
 def test_a_day_is_cut_into_sittings_of_like_length() -> None:
-    items = make_plan([ConceptNode(c, 1) for c in "abcd"], {}, request(horizon=1)).items
+    items = make_plan([ConceptNode(c, 1, (), 8) for c in "abcd"], {}, request((34,) * 7, horizon=1)).items
     assert [(item.minutes, item.block) for item in items] == [(8, 0), (8, 0), (2, 0), (8, 1), (8, 1)]
 
 
@@ -213,8 +230,16 @@ def test_a_review_is_worth_less_once_what_waited_on_it_is_planned() -> None:
     nodes = [ConceptNode("a", 1), ConceptNode("b", 0.9), ConceptNode("waiting", 50, ("b",))]
     states = {"a": learnt(9), "b": learnt(9)}
     assert [s.concept_id for s in best_steps(nodes, states, request())] == ["waiting", "b", "a"]
-    items = make_plan(nodes, states, request((10,) * 7, horizon=1)).items
+    items = make_plan(nodes, states, request((8,) * 7, horizon=1)).items
     assert {item.concept_id for item in items} == {"waiting", "a"}
+
+
+def test_a_review_that_is_not_due_only_fills_what_time_is_left() -> None:
+    nodes = [ConceptNode("heavy", 90), ConceptNode("light", 0.001)]
+    states = {"heavy": learnt(1)}
+    assert [s.concept_id for s in best_steps(nodes, states, request())] == ["light", "heavy"]
+    assert [s.concept_id for s in best_steps(nodes, states, request(exam_in=2))] == ["heavy", "light"]
+    assert [i.concept_id for i in make_plan(nodes, states, request((8,) * 7, horizon=1)).items] == ["heavy", "light"]
 
 
 @pytest.mark.parametrize("out_of_play", ["excluded", "learnt"])
@@ -274,11 +299,11 @@ def test_only_days_after_the_first_are_marked_as_forecast() -> None:
 
 def test_when_time_is_short_the_forecast_says_what_is_left_out() -> None:
     nodes = [ConceptNode("a", 1), ConceptNode("b", 3), ConceptNode("c", 6)]
-    forecast = make_plan(nodes, {}, request((8,) + (0,) * 6, exam_in=7)).forecast
-    assert (forecast.minutes_planned, forecast.left_out) == (8, ("b", "a"))
+    forecast = make_plan(nodes, {}, request((6,) + (0,) * 6, exam_in=7)).forecast
+    assert (forecast.minutes_planned, forecast.left_out) == (6, ("b", "a"))
     assert forecast.learnt_share == pytest.approx(0.6)
     assert forecast.recall_share == pytest.approx(0.6 / sqrt(1 + 0.2346 * 7 / 3))
-    assert forecast.summary == "8 minutes a day reach about 48 %; left out: 2"
+    assert forecast.summary == "6 minutes a day reach about 48 %; left out: 2"
 
 
 def test_an_excluded_concept_is_neither_planned_nor_counted_and_holds_back_what_needs_it() -> None:

@@ -1,0 +1,78 @@
+"""The mastery engine on a stream of answers of many students, as a school's server lives through them.
+
+Answers go into each student's fold, into the school's table of rates, and into the refit of the weights; the newest table and the weights that
+foretold better lately make the next prediction. Nothing is known of an answer before it is given.
+"""
+
+from __future__ import annotations
+
+from itertools import count, islice
+
+from benchmarks.attempt_log import Log
+from domain.attempts import FoldedAttempt, QuestionRef, concept_set
+from domain.difficulty import DifficultyTable
+from domain.features import WEIGHTS, Features, Weights, question_features, weighted_sum
+from domain.history import StudentHistory
+from domain.odds import held, sigmoid
+from domain.refit import Contest, WeightFit, labelled_rows, log_loss
+
+# Attempts of a log that weights are fitted on beforehand; some 40 µs each.
+FITTED_ROWS_MAX = 60_000
+
+
+class MasteryStream:
+    """Predicts and observes. `refits` and `counts` can be turned off, to see what they are worth."""
+
+    def __init__(self, *, refits: bool = True, counts: bool = True) -> None:
+        self._refits, self._counts = refits, counts
+        self._table = DifficultyTable()
+        self._fit, self._contest = WeightFit(), Contest()
+        self._students: dict[str, StudentHistory] = {}
+        self._serial = count()
+
+    @property
+    def weights(self) -> Weights:
+        """Those in force."""
+        return self._fit.weights if self._refits and self._contest.challenger_leads else WEIGHTS
+
+    def prepare(self, log: Log) -> None:
+        """Start with the attempts of other students."""
+        self._table = DifficultyTable.of(a for attempts in log.values() for a in attempts)
+        if self._refits:
+            for row in islice(labelled_rows(log), FITTED_ROWS_MAX):
+                self._learn(row.features, row.correct)
+
+    def predict(self, student: str, question: QuestionRef, at_ms: int | None) -> float:
+        """The chance of a right answer, never quite 0 or 1."""
+        return held(sigmoid(weighted_sum(self.weights, self._features(student, question, at_ms))))
+
+    def observe(self, student: str, order: int, question: QuestionRef, at_ms: int | None, correct: bool) -> None:
+        """Take in an answer; `order` is its place among the student's."""
+        self._learn(self._features(student, question, at_ms), correct)
+        attempt = FoldedAttempt(f"{next(self._serial):012}", at_ms, str(order), question.question_id, question.concept_ids, correct)
+        self._history(student).add(attempt)
+        if self._counts:
+            self._table.count(question.question_id, concept_set(question.concept_ids), correct)
+
+    def _learn(self, features: Features, correct: bool) -> None:
+        if not self._refits:
+            return
+        foretold = (sigmoid(weighted_sum(weights, features)) for weights in (WEIGHTS, self._fit.weights))
+        self._contest.judge(*(log_loss(p, correct) for p in foretold))
+        self._fit.learn(features, correct)
+
+    def _features(self, student: str, question: QuestionRef, at_ms: int | None) -> Features:
+        state = self._history(student).state
+        state.rates = self._table.rates()
+        return question_features(state, question, at_ms)
+
+    def _history(self, student: str) -> StudentHistory:
+        history = self._students.get(student)
+        if history is None:
+            history = self._students[student] = StudentHistory(self._table.rates(), key=_by_number)
+        return history
+
+
+def _by_number(attempt: FoldedAttempt) -> tuple[int, str]:
+    """The order that the log states: its clocks may be missing or wrong."""
+    return int(attempt.device_id), attempt.attempt_id

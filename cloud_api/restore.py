@@ -1,0 +1,194 @@
+"""Restoring a backup: into a new database, which takes the place of the old one in one step, under a new epoch.
+
+    pg_restore into a new database ──▶ migrated ──▶ new epoch ──▶ both renamed in one transaction
+
+Until the last step the school goes on with the database that it has, and a failure leaves nothing behind. Afterwards devices find another epoch,
+send again what they still keep, and pull everything anew (docs/protocol.md, section 8); nobody has to act. The replaced database is kept.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import peewee
+import psycopg2
+
+from cloud_api import audit
+from cloud_api.config import Database as DatabaseSettings
+from cloud_api.database import CloudDatabase, Cursor
+from domain.clock import Clock
+from domain.errors import OperatorError, PostgresUnavailable
+from domain.ids import Id, IdSource
+from migrations.dump import Client
+from migrations.engines import Limits, PostgresEngine, first_line
+from migrations.history import HISTORY_TABLE
+from migrations.runner import upgrade_cloud
+from migrations.schema.sqltext import quoted
+from migrations.waiting import SILENCE, Activity
+
+# Databases from which others are created and renamed; one of them is on every server.
+MAINTENANCE = ("postgres", "template1")
+# How often it is tried to rename a database that others are using, each time for five seconds of PostgreSQL's.
+SWAP_TRIES = 6
+CLEAR_EVERY_S = 0.2
+OBJECT_IN_USE = "55006"
+NAME_BYTES_MAX = 63
+
+Execute = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is served from now on: the database, under which epoch, and the name that the replaced one has, None when there was none."""
+
+    database: str
+    server_epoch: Id
+    schools: int
+    replaced: str | None
+
+
+def restore(url: str, archive: Path, clock: Clock, ids: IdSource, activity: Activity = SILENCE) -> Restored:
+    """Puts a backup in the place of the database at `url`, which need not exist.
+
+    Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises PostgresUnavailable, and
+    SchemaError for a backup of a newer version.
+    """
+    database = unquote(urlsplit(url).path.lstrip("/"))
+    if not database:
+        raise OperatorError("The address of the database has no name in it: postgresql://…/NAME.")
+    if not archive.is_file():
+        raise OperatorError(f"There is no file {archive}.")
+    fresh = f"carrel_restore_{secrets.token_hex(6)}"
+    try:
+        with _maintenance(url) as engine:
+            execute: Execute = engine.database.execute_sql
+            client = Client.of(engine)
+            _demand_ours(client.contents(archive), archive)
+            execute(f"CREATE DATABASE {quoted(fresh)} TEMPLATE template0{_like(execute, database)}")
+            try:
+                with activity.during(f"restoring {archive.name}"):
+                    client.read_archive(archive, fresh, otherwise="Nothing was restored")
+                epoch, schools = _make_new_life(_with_database(url, fresh), clock, ids)
+                replaced = _swap(url, execute, database, fresh, clock)
+            except BaseException:
+                execute(f"DROP DATABASE IF EXISTS {quoted(fresh)} WITH (FORCE)")
+                raise
+    except peewee.PeeweeException as error:
+        raise OperatorError(f"Nothing was restored: {first_line(error)}.") from error
+    return Restored(database, epoch, schools, replaced)
+
+
+@contextmanager
+def _maintenance(url: str) -> Iterator[PostgresEngine]:
+    """A connection to the server beside the database itself."""
+    for name in MAINTENANCE:
+        engine = PostgresEngine(_with_database(url, name), Limits())
+        try:
+            engine.connect()
+        except PostgresUnavailable:
+            if name == MAINTENANCE[-1]:
+                raise
+            continue
+        with ExitStack() as closing:
+            closing.callback(engine.close)
+            yield engine
+        return
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _demand_ours(contents: str, archive: Path) -> None:
+    if any(f" {table} " not in contents for table in (HISTORY_TABLE, "server_state", "question_attempts")):
+        raise OperatorError(f"{archive} is not a backup of a school's database.")
+
+
+def _like(execute: Execute, database: str) -> str:
+    """The clause that gives a new database the encoding and order of the old one; nothing where there is none, or none of the plain kind."""
+    row = execute(
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = %s AND datlocprovider = 'c'",
+        (database,),
+    ).fetchone()
+    if row is None:
+        return ""
+    encoding, collate, ctype = ("'" + value.replace("'", "''") + "'" for value in row)
+    return f" ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}"
+
+
+def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
+    """Migrates the restored database and gives it an epoch of its own, by which devices know that something may be missing."""
+    upgrade_cloud(url)
+    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
+
+    def renew(cursor: Cursor) -> tuple[Id, int]:
+        cursor.execute("UPDATE devices SET first_sync_until_ms = NULL WHERE first_sync_until_ms IS NOT NULL")
+        cursor.execute("SELECT id FROM schools")
+        schools = [school_id for (school_id,) in cursor.fetchall()]
+        for school_id in schools:
+            audit.record(cursor, school_id, ids.new(), clock.now_ms(), audit.OPERATOR, "server.restored")
+        cursor.execute("UPDATE server_state SET epoch = gen_random_uuid() RETURNING epoch")
+        return Id(cursor.fetchone()[0]), len(schools)  # type: ignore[index]  # the first migration adds the one row
+
+    try:
+        return database.retrying(renew)
+    finally:
+        database.close()
+
+
+def _swap(url: str, execute: Execute, database: str, fresh: str, clock: Clock) -> str | None:
+    """Gives the new database the old one's name, and the old one another, at once. Returns the latter.
+
+    Renaming waits until nobody is connected, and lets nobody in while it waits: the connections of the school's server are ended meanwhile,
+    and its next ones find the new database. Raises OperatorError when others stay.
+    """
+    exists = execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is not None
+    suffix = f"_replaced_{clock.now_ms()}"
+    replaced = database.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix if exists else None
+    with _maintenance(url) as second, _clearing(second.database.connection(), [database, fresh]):
+        for number in range(1, SWAP_TRIES + 1):
+            try:
+                execute("BEGIN")
+                if replaced:
+                    execute(f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(replaced)}")
+                execute(f"ALTER DATABASE {quoted(fresh)} RENAME TO {quoted(database)}")
+                execute("COMMIT")
+                return replaced
+            except peewee.PeeweeException as error:
+                execute("ROLLBACK")
+                if number == SWAP_TRIES or getattr(getattr(error, "orig", None), "pgcode", None) != OBJECT_IN_USE:
+                    raise OperatorError(
+                        f"Nothing was restored, because {database} cannot be renamed: {first_line(error)}. Stop the server and try again."
+                    ) from error
+    return None
+
+
+@contextmanager
+def _clearing(connection: Any, databases: list[str]) -> Iterator[None]:
+    """Ends every connection to some databases, again and again while the block lasts."""
+    done = threading.Event()
+
+    def clear() -> None:
+        while True:
+            with (
+                suppress(psycopg2.Error),
+                connection.cursor() as cursor,
+            ):  # one that may not be ended is in the way of the renaming, and named by it
+                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY (%s)", (databases,))
+            if done.wait(CLEAR_EVERY_S):
+                return
+
+    thread = threading.Thread(target=clear, name="clearing")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

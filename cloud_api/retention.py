@@ -1,0 +1,133 @@
+"""What a server lets go of in time: tombstones, codes, places in logs that nobody continues, devices that nobody has seen for years.
+
+Every step is a transaction of its own over a bounded number of rows, so that pushes and pulls go on meanwhile; a run that is killed, or that
+stops at its limit, is gone on with by the next. Lock order as everywhere: device, school, rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from cloud_api import devices
+from cloud_api.config import Retention
+from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.sync import settled
+from domain.clock import Clock
+from domain.ids import IdSource
+
+DAY_MS = 24 * 3600 * 1000
+# Rows of one step, and steps of each kind that one run makes for one school.
+STEP_ROWS_MAX = 5_000
+STEPS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What one run let go of, as numbers; `more` says that it stopped at its limit."""
+
+    tombstones: int = 0
+    codes: int = 0
+    incarnations: int = 0
+    devices_revoked: int = 0
+    settled_values: int = 0
+    more: bool = False
+
+
+# Takes at most so many rows, and returns how many.
+_Step = Callable[[Cursor, int], int]
+
+
+def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retention) -> Tidied:
+    """One run over all schools."""
+    now_ms = clock.now_ms()
+    with database.transaction(read_only=True) as cursor:
+        cursor.execute("SELECT id FROM schools ORDER BY id")
+        schools = [school_id for (school_id,) in cursor.fetchall()]
+    counts = {"tombstones": 0, "codes": 0, "incarnations": 0, "devices_revoked": 0, "settled_values": 0}
+    more = False
+    for school_id in schools:
+        steps: dict[str, _Step] = {
+            "tombstones": partial(_forget_tombstones, school_id, now_ms - settings.tombstones_days * DAY_MS),
+            "codes": partial(_forget_codes, school_id, now_ms - settings.codes_days * DAY_MS),
+            "incarnations": partial(_forget_incarnations, school_id, settings.incarnations_kept),
+            "devices_revoked": partial(_revoke_silent, school_id, now_ms - settings.devices_silent_days * DAY_MS, ids, now_ms),
+            "settled_values": partial(_forget_settled, school_id, now_ms),
+        }
+        for name, step in steps.items():
+            done, left = _repeat(database, step)
+            counts[name] += done
+            more |= left
+    return Tidied(**counts, more=more)
+
+
+def _repeat(database: CloudDatabase, step: _Step) -> tuple[int, bool]:
+    """(rows taken, whether there are more than one run takes)."""
+    done = 0
+    for _ in range(STEPS_MAX):
+        taken = database.retrying(lambda cursor: step(cursor, STEP_ROWS_MAX))
+        done += taken
+        if taken < STEP_ROWS_MAX:
+            return done, False
+    return done, True
+
+
+def _forget_tombstones(school_id: str, before_ms: int, cursor: Cursor, rows_max: int) -> int:
+    """Deletes tombstones and raises the school's floor above them: a device that has not come so far pulls everything anew."""
+    cursor.execute(
+        "SELECT scope, table_name, row_id, feed_no FROM tombstones WHERE school_id = %s AND deleted_at_ms < %s ORDER BY feed_no LIMIT %s",
+        (school_id, before_ms, rows_max),
+    )
+    if not (old := cursor.fetchall()):
+        return 0
+    scopes, tables, row_ids, numbers = (list(column) for column in zip(*old, strict=True))
+    cursor.execute(
+        "UPDATE schools SET tombstone_floor = greatest(tombstone_floor, %s) WHERE id = %s",
+        (max(numbers), school_id),
+    )
+    # By number as well: a row that was deleted once more meanwhile has a fresh tombstone.
+    cursor.execute(
+        "DELETE FROM tombstones t USING unnest(%s::text[], %s::text[], %s::uuid[], %s::bigint[]) AS o(scope, table_name, row_id, feed_no)"
+        " WHERE t.school_id = %s AND t.scope = o.scope AND t.table_name = o.table_name AND t.row_id = o.row_id AND t.feed_no = o.feed_no",
+        (scopes, tables, row_ids, numbers, school_id),
+    )
+    return len(old)
+
+
+def _forget_codes(school_id: str, before_ms: int, cursor: Cursor, rows_max: int) -> int:
+    cursor.execute(
+        "DELETE FROM enrolment_codes WHERE (school_id, id) IN"
+        " (SELECT school_id, id FROM enrolment_codes WHERE school_id = %s AND expires_at_ms < %s LIMIT %s)",
+        (school_id, before_ms, rows_max),
+    )
+    return cursor.rowcount
+
+
+def _forget_incarnations(school_id: str, kept: int, cursor: Cursor, rows_max: int) -> int:
+    """Keeps each device's newest. A copy that still continues an older one is told `ahead`, and sends again what it has."""
+    cursor.execute(
+        "DELETE FROM device_incarnations WHERE (school_id, no) IN (SELECT school_id, no FROM"
+        " (SELECT school_id, no, row_number() OVER (PARTITION BY device_id ORDER BY no DESC) AS age"
+        " FROM device_incarnations WHERE school_id = %s) AS aged WHERE age > %s LIMIT %s)",
+        (school_id, kept, rows_max),
+    )
+    return cursor.rowcount
+
+
+def _forget_settled(school_id: str, now_ms: int, cursor: Cursor, rows_max: int) -> int:
+    """What merges remember (cloud_api/sync/settled.py says for how long)."""
+    return settled.forget(cursor, school_id, now_ms, rows_max)
+
+
+def _revoke_silent(school_id: str, before_ms: int, ids: IdSource, now_ms: int, cursor: Cursor, rows_max: int) -> int:
+    """Ends the access of devices that were not seen since; what they have not sent stays on them. One that is busy this moment is not silent."""
+    cursor.execute(
+        "SELECT id FROM devices WHERE school_id = %s AND revoked_at_ms IS NULL AND coalesce(last_seen_ms, enrolled_at_ms) < %s"
+        " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED",
+        (school_id, before_ms, rows_max),
+    )
+    silent = [device_id for (device_id,) in cursor.fetchall()]
+    for device_id in silent:
+        devices.revoke(cursor, ids, school_id, device_id, now_ms, reason="silent")
+    return len(silent)

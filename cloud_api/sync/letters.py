@@ -1,0 +1,100 @@
+"""Dead letters as pushes make them: refused operations, kept whole, found again when they are sent again, and forgotten once they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from psycopg2.extras import execute_values
+
+from cloud_api.auth import Device
+from cloud_api.sync.batch import Batch, DecodedRun
+from cloud_api.sync.clocks import judge_clocks
+from domain.device_clock import RIGHT
+from domain.ids import Id, derived_id
+from domain.operations import Rejection
+from domain.wire import PushRequest
+
+# Names that no registry holds may be of any length; a letter keeps so much of them.
+NAME_LENGTH_MAX = 100
+INT32_MAX = 2**31 - 1
+
+
+def letter_id(device_id: str, op_id: str) -> Id:
+    """An operation of one device has one letter, however often it is sent; two devices may have used one id for different rows."""
+    return derived_id("dead letter", device_id, op_id)
+
+
+def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int) -> None:
+    """Refuses again those of the run's first `count` operations that were refused before.
+
+    Under whichever incarnation: a copy of the device may have sent the operation again since, which moved its letter there. One that was taken in
+    the end has no letter any more.
+    """
+    letters = {letter_id(device.id, op_id): run.first_seq + at for at, op_id in enumerate(run.op_ids[:count])}
+    cursor.execute(
+        "SELECT id, code, message FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, list(letters))
+    )
+    for letter, code, message in cursor.fetchall():
+        batch.refuse(letters[letter], Rejection(code), message)
+
+
+def keep_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch, last_seq: int, now_ms: int) -> None:
+    """Keeps every refused operation behind `last_seq` as a dead letter, as it came."""
+    refused = [
+        (run, seq - run.first_seq)
+        for run in batch.runs
+        for seq in range(run.first_seq, run.first_seq + run.count)
+        if seq in batch.refusals and seq > last_seq
+    ]
+    if not refused:
+        return
+    judge_clocks({id(run): run for run, _ in refused}.values(), request.clock, now_ms, carried=batch.carried)
+    execute_values(
+        cursor,
+        "INSERT INTO dead_letters (school_id, id, device_id, incarnation, seq, table_name, row_id, kind, schema_version, hlc, wall_ms,"
+        " clock_delta_ms, clock_doubtful, payload, base, code, message, received_at_ms) VALUES %s ON CONFLICT (school_id, id) DO UPDATE"
+        " SET incarnation = excluded.incarnation, seq = excluded.seq, code = excluded.code, message = excluded.message",
+        list({run.op_ids[at]: _letter(device, request, batch, run, at, now_ms) for run, at in refused}.values()),
+    )
+
+
+def _letter(device: Device, request: PushRequest, batch: Batch, run: DecodedRun, at: int, now_ms: int) -> Sequence[Any]:
+    refusal = batch.refusals[run.first_seq + at]
+    clock = run.corrections[at] if run.corrections else RIGHT
+    base = run.bases[at] if run.bases else None
+    return (
+        device.school_id,
+        letter_id(device.id, run.op_ids[at]),
+        device.id,
+        request.incarnation,
+        run.first_seq + at,
+        run.table_name[:NAME_LENGTH_MAX].replace("\x00", ""),
+        run.row_ids[at],
+        run.kind[:NAME_LENGTH_MAX].replace("\x00", ""),
+        min(max(run.schema, 0), INT32_MAX),
+        run.hlcs[at],
+        run.wall_ms[at],
+        clock.delta_ms,
+        clock.doubtful,
+        msgspec.json.encode(run.payload(at)).decode(),
+        None if base is None else msgspec.json.encode(base).decode(),
+        refusal.code.value,
+        refusal.message,
+        now_ms,
+    )
+
+
+def forget_letters(cursor: Any, device: Device, batch: Batch, last_seq: int) -> None:
+    """Forgets the letters of operations behind `last_seq` that were taken this time. Most devices have none, which one look into an index says."""
+    cursor.execute("SELECT EXISTS (SELECT FROM dead_letters WHERE school_id = %s AND device_id = %s)", (device.school_id, device.id))
+    if not cursor.fetchone()[0]:
+        return
+    taken = [
+        letter_id(device.id, run.op_ids[seq - run.first_seq])
+        for run in batch.runs
+        for seq in range(run.first_seq, run.first_seq + run.count)
+        if seq not in batch.refusals and seq > last_seq
+    ]
+    cursor.execute("DELETE FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, taken))

@@ -1,0 +1,1 @@
+"""Commands of `carrel` that have a module of their own, one for each noun."""

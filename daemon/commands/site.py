@@ -1,0 +1,78 @@
+"""What commands of `carrel` have in common: their configuration, the running daemon, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from domain.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from daemon.config import DeviceConfig
+    from daemon.control import Control
+
+# Exit codes besides those of domain/errors.py: nothing is running; sync does not get through; the school refused something; the sides differ.
+EXIT_NOT_RUNNING = 7
+EXIT_WAITING = 8
+EXIT_REJECTED = 9
+EXIT_DIFFERS = 10
+NOT_RUNNING = "The daemon is not running: start it with `carrel run`."
+# Longer than the daemon lets a request wait for a sync round, or for the school's server.
+COMMAND_TIMEOUT_S = 90.0
+
+
+class Settings:
+    """Which configuration the command works with; read when first needed, so that `--help` never fails on a bad file."""
+
+    def __init__(self, named: Path | None, environ: Mapping[str, str]) -> None:
+        self._named = named
+        self.environ = environ
+
+    @property
+    def path(self) -> Path | None:
+        from daemon.config import find_config
+
+        return self._named or find_config(self.environ)
+
+    def load(self) -> DeviceConfig:
+        from daemon.config import load_config
+
+        return load_config(self.path, self.environ)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def find_daemon(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
+    """The running daemon. A configuration with a fault is said on stderr and does not hide it: the daemon may run with the one before."""
+    from daemon import config, control
+
+    try:
+        state_dir = settings.load().state_dir
+    except InvalidConfig as error:
+        click.echo(f"carrel: {error.message}", err=True)
+        state_dir = config.find_state_dir(settings.path, settings.environ)
+    return control.find(state_dir, timeout_s)
+
+
+def demand_daemon(settings: Settings) -> Control:
+    """The running daemon. Ends the command with EXIT_NOT_RUNNING where there is none."""
+    control = find_daemon(settings)
+    if control is None:
+        click.echo(f"carrel: {NOT_RUNNING}", err=True)
+        sys.exit(EXIT_NOT_RUNNING)
+    return control
+
+
+def leave_out_postgres() -> None:
+    """peewee imports psycopg2 where it finds it: 5 MB that no device needs. For processes that are a daemon and nothing else."""
+    sys.modules.setdefault("psycopg2", None)  # type: ignore[arg-type]  # None makes `import psycopg2` an ImportError
+
+
+def tell(answer: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]], str]) -> None:
+    click.echo(json.dumps(answer, ensure_ascii=False) if as_json else in_words(answer))

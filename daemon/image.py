@@ -1,0 +1,128 @@
+"""A device made ready for imaging: what makes it this device, and everything about people, goes; the course stays.
+
+Copies of the disk then start with the course and without a name, and each becomes a device of its own when it is enrolled. Nothing that is
+not at school is thrown away: while there is any, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon import adoption, ballast, bundle_spool, integrity, recovery_report
+from daemon.config import DeviceConfig, prepare_folders
+from daemon.device_keys import KEYS_FILE
+from daemon.identity import TOKEN_FILE
+from daemon.instance import IDENTITY_COPY
+from daemon.journal_file import journal_path, read, scan
+from daemon.models import MODELS
+from daemon.outbox import SET_ASIDE
+from daemon.pins import KEY_FILE as PIN_KEY_FILE
+from daemon.readiness import make_ready
+from daemon.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
+from daemon.sync import verify_report
+from domain.errors import OperatorError
+from domain.registry import ScopeKind, tables_in
+from migrations.backup import backups_of
+from migrations.lock import owning
+from migrations.pragmas import SAFE, durable
+from migrations.private_files import real_path
+
+# What is the school's and about nobody: the tables that a content pack may hold too.
+CONTENT = tuple(table.name for table in tables_in(ScopeKind.SCHOOL) if table.name != "users")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is left: questions of the course, and bytes of the database; and how many people are not known here any more."""
+
+    questions: int
+    people_removed: int
+    size_bytes: int
+
+
+def unsent(database: Path) -> int:
+    """Operations that are nowhere but on this device, those of another school in a journal that was laid by among them."""
+    laid_by = (path for path in journal_path(database).parent.glob(f"{journal_path(database).name}.of-*"))
+    with closing(_connect(database)) as conn:
+        (queued,) = conn.execute(
+            "SELECT count(*) FROM sync_operations WHERE state = 'pending' OR (state = 'rejected' AND code = ?)", (SET_ASIDE,)
+        ).fetchone()
+    return int(queued) + sum(1 for path in laid_by for _ in read(path, scan(path)))
+
+
+def prepare(config: DeviceConfig) -> Image:
+    """Makes the device of this configuration ready for imaging. Raises AlreadyRunning while its daemon runs, and as `strip` does."""
+    prepare_folders(config)
+    with locked(config.state_dir), owning(config.database_path):
+        make_ready(config)
+        return strip(config.database_path, config.state_dir)
+
+
+def strip(database: Path, state_dir: Path) -> Image:
+    """Leaves the course and nothing else, in the migrated database and in the folder. It may be called again, also after it was broken off.
+
+    Nothing else may work in the folder. Raises OperatorError, naming their number, while operations are unsent.
+    """
+    if count := unsent(database):
+        what = "one change is" if count == 1 else f"{count} changes are"
+        raise OperatorError(
+            f"Nothing was changed, because {what} not at school yet: let `carrel run` and `carrel sync` bring them there first."
+        )
+    try:
+        # The files first: a database without an identity, beside a copy of it, would be taken for one that has lost it.
+        for path in _personal_files(real_path(database), state_dir):
+            path.unlink(missing_ok=True)
+        with closing(_connect(database)) as conn:
+            return _strip_tables(conn, real_path(database))
+    except (OSError, sqlite3.Error) as error:
+        raise OperatorError(f"{database} cannot be prepared: {error}.") from error
+
+
+def _strip_tables(conn: sqlite3.Connection, path: Path) -> Image:
+    conn.execute("BEGIN IMMEDIATE")
+    (people,) = conn.execute("SELECT count(*) FROM users").fetchone()
+    for model in MODELS:
+        table = model._meta.table_name
+        # The next school numbers its rows anew; what it does not name goes at the end of its first pull.
+        conn.execute(f"UPDATE {table} SET feed_no = 0" if table in CONTENT else f"DELETE FROM {table}")
+    conn.execute("DELETE FROM sqlite_sequence WHERE name = 'sync_operations'")
+    (questions,) = conn.execute("SELECT count(*) FROM questions").fetchone()
+    conn.execute("COMMIT")
+    conn.execute("VACUUM")  # deleted rows would stay readable in free pages
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Image(int(questions), int(people), path.stat().st_size)
+
+
+def _personal_files(database: Path, state_dir: Path) -> Iterator[Path]:
+    """What lies beside the database and in the state folder and belongs to this device, or may hold rows about people."""
+    yield from (
+        state_dir / name
+        for name in (
+            TOKEN_FILE,
+            KEYS_FILE,
+            adoption.FILE_NAME,
+            IDENTITY_COPY,
+            ADDRESS_NAME,
+            TOKEN_NAME,
+            APP_TOKEN_NAME,
+            PIN_KEY_FILE,
+            *bundle_spool.FILE_NAMES,
+        )
+    )
+    yield database.parent / verify_report.FILE_NAME
+    yield from database.parent.glob(f"{journal_path(database).name}*")
+    for damaged in recovery_report.damaged_files(database):
+        yield from (damaged.with_name(damaged.name + suffix) for suffix in ("-wal", "-shm", ""))
+    yield from backups_of(database)
+    yield from (database.with_name(database.name + module.SUFFIX) for module in (ballast, integrity, recovery_report))
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(database, isolation_level=None)
+    for name, value in {**SAFE, **durable(), "secure_delete": 1}.items():
+        conn.execute(f"PRAGMA {name} = {value}")
+    return conn

@@ -1,0 +1,210 @@
+"""What is done to a running world. Every function strikes for a bounded time and leaves the repair to `World.settle`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tests.chaos.app import wait_for_answers
+from tests.chaos.processes import POLL_S
+from tests.chaos.proxy import PARTITION, STORM
+from tests.chaos.world import World
+
+# Between two strikes, drawn: as short as a start of a daemon, or long enough for a round.
+QUIET_S = (0.0, 0.8)
+BUSY_MAX_S = 3.0
+# How long a process under strace may take until it reaches its last system call; after that it is killed where it is.
+LAST_CALL_MAX_S = 12.0
+# System calls at whose entry a process dies, and up to which one of each thread; more of them go into a start and a second of work.
+DAEMON_CALLS = {"pwrite64": 120, "fdatasync": 30, "sendto": 12, "recvfrom": 12, "openat": 700, "rename": 3, "ftruncate": 2}
+CLOUD_CALLS = {"sendto": 40, "recvfrom": 40, "openat": 700}
+# Not --seccomp-bpf: with it strace 6.1 counts no calls, and `when=` never comes.
+STRACE = ("strace", "-f", "-qq", "-o", "/dev/null")
+DISK_CALLS = "fdatasync,fsync"
+EXIT_DATABASE_FAILED = 1
+
+
+def without_strace() -> str | None:
+    """Why system calls cannot be tampered with on this machine; None when they can."""
+    return None if shutil.which("strace") else "needs strace"
+
+
+def quiet(world: World) -> None:
+    """Lets the world work for a random while, or until a few more answers are acknowledged."""
+    if world.randomness.random() < 0.5:
+        _stay(world.randomness.uniform(*QUIET_S))
+        return
+    wanted, deadline_s = len(world.app.acknowledged) + world.randomness.randint(1, 60), time.monotonic() + BUSY_MAX_S
+    while len(world.app.acknowledged) < wanted and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+
+
+def _stay(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+# --- sudden death
+
+
+def kill_at_random(world: World, kills: int) -> None:
+    """SIGKILL to daemon, server or one of the server's workers, wherever they are; what was killed starts again at once or with the next."""
+    strikes: list[Callable[[World], None]] = [_kill_daemon, _kill_daemon, _kill_cloud, _kill_worker, _kill_both]
+    for _ in range(kills):
+        quiet(world)
+        world.randomness.choice(strikes)(world)
+        world.count("kills")
+        for program in (world.daemon, world.cloud):
+            if not program.alive and world.randomness.random() < 0.8:
+                program.kill()
+                program.start()
+
+
+def _kill_daemon(world: World) -> None:
+    world.daemon.kill()
+
+
+def _kill_cloud(world: World) -> None:
+    world.cloud.kill()
+
+
+def _kill_both(world: World) -> None:
+    world.cloud.kill()
+    world.daemon.kill()
+
+
+def _kill_worker(world: World) -> None:
+    if world.cloud.alive and (workers := world.cloud.workers()):
+        with suppress(ProcessLookupError):
+            os.kill(world.randomness.choice(workers), signal.SIGKILL)
+
+
+def kill_at_system_calls(world: World, kills: int) -> None:
+    """The daemon, or a worker of the server, dies on entering the n-th call of a kind. Needs strace."""
+    for _ in range(kills):
+        calls, program = world.randomness.choice([(DAEMON_CALLS, world.daemon), (DAEMON_CALLS, world.daemon), (CLOUD_CALLS, world.cloud)])
+        name = world.randomness.choice(sorted(calls))
+        number = world.randomness.randint(1, calls[name])
+        program.kill()
+        program.start([*STRACE, "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}"])
+        died = _wait_for_end(world, program is world.daemon)
+        world.count(f"kills_at_{name}" if died else "kills_of_the_traced")
+        world.count("kills")
+        program.kill()
+        program.start()
+        if world.randomness.random() < 0.5:
+            quiet(world)
+
+
+def _wait_for_end(world: World, of_daemon: bool) -> bool:
+    """Whether the daemon ends by itself, or the server loses a worker, in time."""
+    before: list[int] = []
+    deadline_s = time.monotonic() + LAST_CALL_MAX_S
+    while time.monotonic() < deadline_s:
+        if of_daemon:
+            if not world.daemon.alive:
+                return True
+        else:
+            now = world.cloud.workers() if world.cloud.alive else []
+            if not world.cloud.alive or any(pid not in now for pid in before):
+                return True
+            before = now
+        time.sleep(POLL_S)
+    return False
+
+
+# --- the network
+
+
+def break_network(world: World, seconds: float) -> None:
+    """Connections are refused, cut, delayed, repeated and swallowed, with partitions in between."""
+    deadline_s = time.monotonic() + seconds
+    while time.monotonic() < deadline_s:
+        world.proxy.break_all(PARTITION if world.randomness.random() < 0.2 else STORM)
+        _stay(min(world.randomness.uniform(0.5, 1.5), max(0.0, deadline_s - time.monotonic())))
+    world.figures["struck"] = dict(world.proxy.struck)
+
+
+# --- clocks
+
+
+def faketime_library() -> Path | None:
+    """libfaketime for programs with threads; None where it is not installed."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def without_faketime() -> str | None:
+    """Why clocks cannot be set on this machine; None when they can."""
+    return None if faketime_library() else "needs libfaketime"
+
+
+def jump_clock(world: World, jumps: int) -> None:
+    """The wall clock of the running daemon jumps by up to ten years either way; the monotonic one goes on. Needs libfaketime."""
+    offset = world.daemon.state_dir.parent / "clock"
+    offset.write_text("+0")
+    world.restart_daemon(
+        LD_PRELOAD=str(faketime_library()),
+        FAKETIME_TIMESTAMP_FILE=str(offset),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+        FAKETIME_FORCE_MONOTONIC_FIX="0",  # else every wait for Python's own lock takes a fifth of a second
+    )
+    wait_for_answers(world.app, 5)
+    for _ in range(jumps):
+        seconds = world.randomness.choice([-1, 1]) * int(10 ** world.randomness.uniform(0, 8.5))
+        replacement = offset.with_suffix(".new")
+        replacement.write_text(f"{seconds:+d}")
+        replacement.replace(offset)
+        wait_for_answers(world.app, 20)
+        world.count("jumps")
+        quiet(world)
+
+
+# --- the disk
+
+
+def fail_fsync(world: World) -> None:
+    """The disk refuses to make a commit durable, once: EIO. The daemon must answer no 2xx for it, and end. Needs strace."""
+    number = world.randomness.randint(3, 40)
+    _tamper(world, DISK_CALLS, f"error=EIO:when={number}")
+    deadline_s = time.monotonic() + LAST_CALL_MAX_S
+    while world.daemon.alive and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    ended = not world.daemon.alive
+    world.daemon.kill()
+    if ended:
+        world.count("ended_after_eio")
+        if world.daemon.exit_code != EXIT_DATABASE_FAILED:
+            raise AssertionError(f"the daemon ended with {world.daemon.exit_code} after EIO\n{world.daemon.said()}")
+    world.count("eio")
+    world.restart_daemon()
+
+
+def lie_about_fsync(world: World) -> None:
+    """The disk claims success and does nothing; then the daemon is killed. Nothing is promised for a power cut there. Needs strace."""
+    _tamper(world, DISK_CALLS, "retval=0")
+    wait_for_answers(world.app, 40)
+    world.count("lies")
+    world.restart_daemon()
+
+
+def fill_disk(world: World) -> None:
+    """For a while no byte can be written: ENOSPC. Needs strace."""
+    first = world.randomness.randint(40, 120)
+    _tamper(world, "pwrite64", f"error=ENOSPC:when={first}..{first + 40}")
+    before = len(world.app.acknowledged)
+    _stay(2.0)
+    world.count("enospc")
+    if len(world.app.acknowledged) == before:
+        wait_for_answers(world.app, 1)
+    world.restart_daemon()
+
+
+def _tamper(world: World, calls: str, what: str) -> None:
+    world.daemon.kill()
+    world.daemon.start([*STRACE, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"])

@@ -1,0 +1,106 @@
+"""What a server lets go of in time, step by step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cloud_api import retention
+from cloud_api.cli import main
+from cloud_api.config import Retention
+from cloud_api.enrolment import Grant
+from cloud_api.retention import DAY_MS, Tidied, tidy
+from tests.support.cloud import SchoolBuilder
+
+
+def bury(school: SchoolBuilder, days_ago: int, count: int = 1) -> list[int]:
+    """Tombstones of so many days ago; their feed numbers."""
+    numbers = []
+    with school.database.transaction() as cursor:
+        for _ in range(count):
+            cursor.execute("UPDATE schools SET head = head + 1 WHERE id = %s RETURNING head", (school.id,))
+            numbers.append(cursor.fetchone()[0])  # type: ignore[index]
+            cursor.execute(
+                "INSERT INTO tombstones (school_id, scope, table_name, row_id, feed_no, deleted_at_ms) VALUES (%s, 'school', 'topics', %s, %s, %s)",
+                (school.id, school.ids.new(), numbers[-1], school.clock.now_ms() - days_ago * DAY_MS),
+            )
+    return numbers
+
+
+def run(school: SchoolBuilder, **settings: Any) -> Tidied:
+    return tidy(school.database, school.clock, school.ids, Retention(**settings))
+
+
+def change(school: SchoolBuilder, sql: str, *parameters: Any) -> None:
+    with school.database.transaction() as cursor:
+        cursor.execute(sql, parameters)
+
+
+def test_old_tombstones_go_and_the_floor_rises_above_them(cloud_school: SchoolBuilder) -> None:
+    old, young = bury(cloud_school, 181, 3), bury(cloud_school, 179, 2)
+    assert run(cloud_school) == Tidied(tombstones=3)
+    assert cloud_school.value("SELECT tombstone_floor FROM schools WHERE id = %s", cloud_school.id) == max(old)
+    assert cloud_school.value("SELECT array_agg(feed_no ORDER BY feed_no) FROM tombstones") == young
+    assert run(cloud_school) == Tidied()
+    assert cloud_school.value("SELECT tombstone_floor FROM schools WHERE id = %s", cloud_school.id) == max(old)
+
+
+def test_each_step_is_bounded_and_a_run_that_stops_at_its_limit_says_so(
+    cloud_school: SchoolBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP_ROWS_MAX", 2)
+    monkeypatch.setattr(retention, "STEPS_MAX", 2)
+    numbers = bury(cloud_school, 400, 5)
+    assert run(cloud_school) == Tidied(tombstones=4, more=True)
+    assert cloud_school.value("SELECT tombstone_floor FROM schools WHERE id = %s", cloud_school.id) == numbers[3]
+    assert run(cloud_school) == Tidied(tombstones=1)
+
+
+def test_codes_go_a_time_after_they_have_expired(cloud_school: SchoolBuilder) -> None:
+    student = cloud_school.add_user("ada").id
+    for _ in range(2):
+        cloud_school.code(Grant("student", student))
+    change(cloud_school, "UPDATE enrolment_codes SET expires_at_ms = %s WHERE id = (SELECT min(id::text)::uuid FROM enrolment_codes)",
+           cloud_school.clock.now_ms() - 31 * DAY_MS)  # fmt: skip
+    assert run(cloud_school) == Tidied(codes=1)
+    assert cloud_school.value("SELECT count(*) FROM enrolment_codes") == 1
+
+
+def test_a_device_that_was_silent_for_years_is_revoked_with_its_grants_and_an_entry_in_the_audit_log(cloud_school: SchoolBuilder) -> None:
+    student = cloud_school.add_user("ada").id
+    silent, never_seen, alive = (cloud_school.enrol(Grant("student", student)) for _ in range(3))
+    long_ago_ms = cloud_school.clock.now_ms() - 731 * DAY_MS
+    change(cloud_school, "UPDATE devices SET last_seen_ms = %s WHERE id = %s", long_ago_ms, silent.id)
+    change(cloud_school, "UPDATE devices SET enrolled_at_ms = %s WHERE id <> %s", long_ago_ms, silent.id)
+    change(cloud_school, "UPDATE devices SET last_seen_ms = %s WHERE id = %s", cloud_school.clock.now_ms(), alive.id)
+    assert run(cloud_school) == Tidied(devices_revoked=2)
+    assert run(cloud_school) == Tidied()
+    assert cloud_school.value("SELECT array_agg(id) FROM devices WHERE revoked_at_ms IS NULL") == [alive.id]
+    assert cloud_school.value("SELECT count(*) FROM device_grants WHERE ended_at_ms IS NULL") == 1
+    entries = cloud_school.value(
+        "SELECT array_agg(subject ORDER BY subject) FROM audit_log WHERE action = 'device.revoked' AND detail = '{\"reason\": \"silent\"}'"
+    )
+    assert entries == sorted([silent.id, never_seen.id])
+
+
+def test_each_device_keeps_the_newest_lives_of_its_log(cloud_school: SchoolBuilder) -> None:
+    student = cloud_school.add_user("ada").id
+    devices = [cloud_school.enrol(Grant("student", student)).id for _ in range(2)]
+    for device in devices * 4:
+        change(cloud_school, "INSERT INTO device_incarnations (school_id, device_id, incarnation, chain, started_at_ms) VALUES (%s, %s, %s, '', 1)",
+               cloud_school.id, device, cloud_school.ids.new())  # fmt: skip
+    newest = cloud_school.value("SELECT array_agg(no ORDER BY no) FROM (SELECT no FROM device_incarnations ORDER BY no DESC LIMIT 6) AS n")
+    assert run(cloud_school, incarnations_kept=3) == Tidied(incarnations=2)
+    assert cloud_school.value("SELECT array_agg(no ORDER BY no) FROM device_incarnations") == newest
+
+
+def test_the_command_says_what_went(cloud_school: SchoolBuilder, cloud_database: str) -> None:
+    bury(cloud_school, 400, 2)
+    invoke = CliRunner().invoke
+    told = json.loads(invoke(main, ["tidy", "--database-url", cloud_database, "--json"], catch_exceptions=False).stdout)
+    assert told == {"tombstones": 2, "codes": 0, "incarnations": 0, "devices_revoked": 0, "settled_values": 0, "more": False}
+    again = invoke(main, ["tidy", "--database-url", cloud_database], catch_exceptions=False).stdout
+    assert again == "0 tombstones, 0 codes and 0 incarnations removed; 0 devices revoked\n"

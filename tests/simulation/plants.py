@@ -1,0 +1,128 @@
+"""The planted bugs, each with what finds it: the world of a seed, or a test by its name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.simulation import plants_concurrency, plants_device, plants_server
+from tests.simulation.checks import Violated
+from tests.simulation.ground import Ground, memory_folder
+from tests.simulation.plan import plan_of
+from tests.simulation.world import World
+
+# Worlds in which a bug is looked for when the seed that was noted does not find it any more, because the worlds have changed.
+SEARCHED_MAX = 200
+_universes = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A bug that the world of a `seed` finds as a breach of one of the invariants `names`; if it `needs_restore`, only worlds whose server is restored
+    can find it.
+    """
+
+    plant: Callable[[pytest.MonkeyPatch], None]
+    names: str
+    seed: int
+    needs_restore: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.plant.__name__
+
+    @property
+    def words(self) -> str:
+        """What is wrong."""
+        return (self.plant.__doc__ or "").strip().partition("\n")[0]
+
+    def find(self, ground: Ground, searched_max: int = SEARCHED_MAX) -> tuple[int, Violated] | None:
+        """The first seed, beginning with the noted one, whose world finds the bug, which is planted already; and how."""
+        for seed in self._seeds(searched_max):
+            with memory_folder() as folder:
+                try:
+                    World(seed, ground, folder, f"{self.name} {next(_universes)}").run()
+                except Violated as violated:
+                    if violated.name in self.names.split():
+                        return seed, violated
+        return None
+
+    def _seeds(self, searched_max: int) -> Iterator[int]:
+        yield self.seed
+        others = (seed for seed in itertools.count(1) if not self.needs_restore or plan_of(seed).restorable)
+        yield from itertools.islice(others, searched_max)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPlant:
+    """A bug that a seed cannot find, because one thread never meets another: the test that does."""
+
+    plant: Callable[[pytest.MonkeyPatch], None]
+    test: str
+
+    @property
+    def name(self) -> str:
+        return self.plant.__name__
+
+    @property
+    def words(self) -> str:
+        """What is wrong."""
+        return (self.plant.__doc__ or "").strip().partition("\n")[0]
+
+
+_device, _server = plants_device, plants_server
+PLANTS: tuple[Plant, ...] = (
+    Plant(_device.forgotten_operation, "NO_LOST_OP TRUTHFUL_STATUS", 2),
+    Plant(_device.row_and_operation_apart, "NO_LOST_OP TRUTHFUL_STATUS", 6),
+    Plant(_device.settled_before_the_answer, "NO_LOST_OP TRUTHFUL_STATUS", 2),
+    Plant(_device.verdicts_not_read, "CONVERGENCE", 10),
+    Plant(_device.numbers_of_own_rows_not_read, "NO_GAP", 2),
+    Plant(_device.busy_server_taken_for_poison, "NO_LOST_OP", 2),
+    Plant(_device.first_operation_left_behind, "NO_WEDGE NO_LOST_OP TRUTHFUL_STATUS", 5),
+    Plant(_device.restored_server_not_refilled, "NO_LOST_OP TRUTHFUL_STATUS LOSER_KEPT", 77, needs_restore=True),
+    Plant(_device.new_epoch_overlooked, "NO_GAP CONVERGENCE NO_LOST_OP TRUTHFUL_STATUS LOSER_KEPT", 77, needs_restore=True),
+    Plant(_device.pruned_too_early, "NO_LOST_OP", 77, needs_restore=True),
+    Plant(_device.rebaselining_never_ends, "CONVERGENCE NO_RESURRECTION", 184, needs_restore=True),
+    Plant(_device.cursor_before_its_page, "NO_GAP", 11),
+    Plant(_device.scope_back_in_the_same_life, "NO_GAP", 2),
+    Plant(_device.lost_scope_kept, "NO_LEAK", 15),
+    Plant(_device.tombstones_not_applied, "NO_RESURRECTION", 4),
+    Plant(_device.shadow_forgotten, "READ_YOUR_WRITES", 2),
+    Plant(_device.shadow_not_given_back, "CONVERGENCE", 2),
+    Plant(_device.mastery_not_stale, "DERIVED_EQUAL", 2),
+    Plant(_device.queue_not_counted, "TRUTHFUL_STATUS", 2),
+    Plant(_server.acknowledged_before_the_commit, "NO_LOST_OP TRUTHFUL_STATUS", 4),
+    Plant(_server.chain_not_checked, "NO_LOST_OP NO_GAP TRUTHFUL_STATUS", 5),
+    Plant(_server.known_by_number_alone, "NO_LOST_OP TRUTHFUL_STATUS CONVERGENCE", 4),
+    Plant(_server.place_not_moved, "NO_WEDGE NO_GAP", 2),
+    Plant(_server.rejection_not_repeated, "CONVERGENCE TRUTHFUL_STATUS", 2),
+    Plant(_server.dead_letters_dropped, "NO_LOST_OP TRUTHFUL_STATUS", 2),
+    Plant(_server.unknown_fields_dropped, "NO_LOST_OP", 2),
+    Plant(_server.losers_dropped, "LOSER_KEPT", 2),
+    Plant(_server.merged_row_keeps_its_number, "CONVERGENCE", 2),
+    Plant(_server.numbers_taken_twice, "NO_GAP CONVERGENCE", 2),
+    Plant(_server.tombstones_not_written, "CONVERGENCE", 2),
+    Plant(_server.tombstones_not_given, "NO_RESURRECTION", 2),
+    Plant(_server.own_rows_always_left_out, "NO_GAP", 2),
+    Plant(_server.cursor_beyond_the_page, "NO_GAP", 2),
+    Plant(_server.grants_not_asked, "NO_LEAK", 2),
+    Plant(_server.grants_not_in_the_etag, "NO_LEAK", 2),
+)
+_CONCURRENCY = "tests/integration/sync/test_concurrency.py"
+_POISON = "tests/integration/sync/test_poison_and_grants.py"
+NAMED_PLANTS: tuple[NamedPlant, ...] = (
+    NamedPlant(
+        plants_concurrency.numbers_from_a_sequence, f"{_CONCURRENCY}::test_NO_GAP_no_readers_cursor_passes_over_a_row_under_sixteen_writers"
+    ),
+    NamedPlant(
+        plants_concurrency.counter_let_go_too_early,
+        f"{_CONCURRENCY}::test_NO_GAP_no_readers_cursor_passes_over_a_row_under_sixteen_writers",
+    ),
+    NamedPlant(
+        plants_concurrency.device_not_locked, f"{_CONCURRENCY}::test_EXACTLY_ONCE_when_one_push_arrives_several_times_at_the_same_moment"
+    ),
+    NamedPlant(_server.neighbours_of_poison_refused, f"{_POISON}::test_what_only_the_database_refuses_is_found_by_bisection"),
+)

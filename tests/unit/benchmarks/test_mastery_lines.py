@@ -1,0 +1,142 @@
+"""The line protocol of the mastery engine: every question is answered, whatever the lines hold."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.attempt_log import read_log
+from benchmarks.line_protocol import listen
+from benchmarks.mastery_lines import Listener
+from benchmarks.mastery_stream import MasteryStream
+from domain.attempts import FoldedAttempt, QuestionRef
+from domain.features import StudentState
+from domain.mastery import Rates, fold, predict
+
+ROOT = Path(__file__).parents[3]
+RUN_MAX_S = 60
+
+
+def asked(op: str = "predict", **other: Any) -> dict[str, Any]:
+    return {"op": op, "student": "s", "question": "q", "skills": ["k"], "timestamp": None, "order": 1, **other}
+
+
+def answers_to(*messages: Any, stream: MasteryStream | None = None) -> list[float]:
+    """The chances given in answer to these messages, or raw lines."""
+    lines = [m if isinstance(m, bytes) else json.dumps(m).encode() for m in messages]
+    out = io.StringIO()
+    listen(lines, out, Listener(stream or MasteryStream()).answer)
+    return [json.loads(line)["p"] for line in out.getvalue().splitlines()]
+
+
+def test_the_first_chance_is_that_of_the_models_empty_state() -> None:
+    assert answers_to(asked()) == [pytest.approx(predict(StudentState(Rates.empty()), QuestionRef("q", ("k",)), None))]
+
+
+def test_answers_are_folded_by_the_model_itself() -> None:
+    """Without the school's own table and weights, what is left is the plain fold."""
+    history = [(n, n % 3 > 0, 1000 + 90_000 * n) for n in range(12)]
+    observed = [asked("observe", order=n, correct=int(right), timestamp=at) for n, right, at in history]
+    found = answers_to(*observed, asked(order=13, timestamp=2_000_000), stream=MasteryStream(refits=False, counts=False))
+    folded = [FoldedAttempt(f"{n:03}", at * 1000, "d", "q", ("k",), right) for n, right, at in history]
+    assert found == [pytest.approx(predict(fold(folded, Rates.empty()), QuestionRef("q", ("k",)), 2_000_000_000))]
+
+
+def test_an_attempt_that_comes_late_is_put_in_its_place() -> None:
+    observed = [asked("observe", order=n, correct=int(n > 4)) for n in range(9)]
+    shuffled = random.Random(1).sample(observed, 9)
+    plain = {"refits": False, "counts": False}
+    assert answers_to(*observed, asked(), stream=MasteryStream(**plain)) == answers_to(*shuffled, asked(), stream=MasteryStream(**plain))
+
+
+def test_other_students_answers_make_a_question_hard_before_one_has_met_it() -> None:
+    others = [asked("observe", student=f"s{n}", correct=0) for n in range(150)]
+    before, after = answers_to(asked(student="new"), *others, asked(student="new"))
+    assert after < before - 0.3
+
+
+def test_nothing_is_known_of_an_answer_before_it_is_given() -> None:
+    """Asking changes nothing, however often."""
+    steps = [asked("observe", order=n, correct=n % 2) for n in range(20)]
+    once = answers_to(*steps, asked(order=20))
+    often = answers_to(*(m for step in steps for m in (asked(student="other", order=step["order"]), asked(), step)), asked(order=20))
+    assert often[-1] == once[0]
+
+
+HOSTILE: list[Any] = [
+    b"", b"\n", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 200_000, b'{"op":"predict","order":' + b"9" * 5_000 + b"}",
+    {}, {"op": "observe"}, {"op": "other"}, asked("observe", correct=None), asked("observe", correct="x"), {"op": ["predict"]},
+]  # fmt: skip
+STRANGE = [
+    {"op": "predict"}, asked(skills=None), asked(skills=[]), asked(skills="a;b"), asked(skills=[None, 3, ["x"]]), asked(skills=7),
+    asked(skills=[f"k{n}" for n in range(2_000)]), asked(student=None, question=None), asked(student={"a": 1}, question=["q"]),
+    asked(timestamp=1e300), asked(timestamp=-1e300), asked(timestamp="soon"), asked(timestamp=True), asked(order=None), asked(order="x"),
+    asked(order=1e300), asked(timestamp=10**400), b'{"op":"predict","timestamp":NaN,"order":-Infinity,"student":"s"}',
+]  # fmt: skip
+
+
+def test_what_says_nothing_is_passed_over_and_every_question_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answers_to(*HOSTILE, *STRANGE, asked())
+    assert len(found) == len(STRANGE) + 1
+    assert all(0 < p < 1 for p in found)
+    assert capsys.readouterr().err.count("passed over") == len(HOSTILE) - 2
+
+
+def test_strange_answers_are_taken_in_too() -> None:
+    observed = [{**m, "op": "observe", "correct": n % 2} for n, m in enumerate(STRANGE) if isinstance(m, dict)]
+    found = answers_to(*observed, *STRANGE)
+    assert len(found) == len(STRANGE) and all(0 < p < 1 for p in found)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(-9, 9), st.booleans(), st.none() | st.floats()), max_size=30))
+def test_any_order_and_any_clock_give_chances(steps: list[tuple[str, int, bool, float | None]]) -> None:
+    messages = [asked(op, student=s, order=n, timestamp=t, correct=int(y)) for s, n, y, t in steps for op in ("predict", "observe")]
+    found = answers_to(*messages)
+    assert len(found) == len(steps) and all(0 < p < 1 for p in found)
+
+
+def written_log(path: Path, students: int = 12) -> Path:
+    dice = random.Random(3)
+    with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "student", "order", "question", "skills", "correct", "response_time_ms", "timestamp"])
+        for s in range(students):
+            for n in reversed(range(40)):
+                writer.writerow(["x", f"s{s}", n, f"q{n % 8}", "k1;k2" if n % 2 else "k1", int(dice.random() < (n % 8) / 8), "", ""])
+        writer.writerows(
+            [["x"], ["x", "", 1, "q", "", 1, "", ""], ["x", "s", "", "q", "", "maybe", "", ""], ["x", "s", "", "q", "", "1.0", "", "7"]]
+        )
+    return path
+
+
+def test_a_log_is_read_in_the_students_order_and_lines_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    log = read_log(written_log(tmp_path / "log.csv.gz"))
+    assert sorted(log) == ["s", *sorted(f"s{n}" for n in range(12))]
+    assert [a.question_id for a in log["s3"]] == [f"q{n % 8}" for n in range(40)]
+    assert log["s3"][1].concept_ids == ("k1", "k2")
+    assert [(a.answered_at_ms, a.concept_ids, a.correct) for a in log["s"]] == [(7000, (), True)]
+
+
+def test_the_program_prepares_itself_with_other_students_and_answers_each_line_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.mastery_lines", "--fit", str(written_log(tmp_path / "log.csv.gz"))]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        chances = []
+        for question in ("q0", "q7"):
+            process.stdin.write(json.dumps(asked(student="new", question=question, skills=["k1"])) + "\n")
+            process.stdin.flush()
+            chances.append(json.loads(process.stdout.readline())["p"])
+        process.stdin.close()
+        assert process.wait(RUN_MAX_S) == 0
+    assert chances[0] < 0.5 < chances[1]
