@@ -17,7 +17,7 @@ from domain.odds import held, sigmoid
 from domain.refit import Contest, WeightFit, labelled_rows, log_loss
 
 # Attempts of a log that weights are fitted on beforehand; some 40 µs each.
-FITTED_ROWS_MAX = 60_000
+FITTED_ROWS_MAX = 40_000
 
 
 class MasteryStream:

@@ -152,7 +152,7 @@ def _swap(url: str, execute: Execute, database: str, fresh: str, clock: Clock) -
     exists = execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is not None
     suffix = f"_replaced_{clock.now_ms()}"
     replaced = database.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix if exists else None
-    with _maintenance(url) as second, _clearing(second.database.connection(), [database, fresh]):
+    with _maintenance(url) as second, _clearing(second.database.connection(), [database, fresh]):  # type: ignore[no-untyped-call]
         for number in range(1, SWAP_TRIES + 1):
             try:
                 execute("BEGIN")

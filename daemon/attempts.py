@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -31,20 +32,19 @@ def page_of(database: DeviceDatabase, student_id: Id, after: Place | None, limit
         return list(newest_first.limit(limit))
 
 
-def folded_attempts(conn: sqlite3.Connection, student_id: Id) -> list[FoldedAttempt]:
-    """All attempts of a student as the fold needs them, by corrected time; inside the caller's read or write.
+def folded_attempts(conn: sqlite3.Connection, student_id: Id) -> Iterator[FoldedAttempt]:
+    """All attempts of a student as the fold needs them, one by one in canonical order, by corrected time; inside the caller's read or write.
 
     An attempt at a question that is not here (yet) counts for the student as a whole and for no concept.
     """
     concepts = _concepts_of_questions(conn, student_id)
     rows = conn.execute(
-        "SELECT id, coalesce(corrected_at_ms, answered_at_ms), device_id, question_id, correct FROM question_attempts WHERE student_id = ?",
+        "SELECT id, coalesce(corrected_at_ms, answered_at_ms) AS at_ms, device_id, question_id, correct FROM question_attempts"
+        " WHERE student_id = ? ORDER BY at_ms, device_id, id",
         (student_id,),
     )
-    return [
-        FoldedAttempt(id_, at_ms, device, question, concepts.get(question, ()), correct == 1)
-        for id_, at_ms, device, question, correct in rows
-    ]
+    for id_, at_ms, device, question, correct in rows:
+        yield FoldedAttempt(id_, at_ms, device, question, concepts.get(question, ()), correct == 1)
 
 
 def _concepts_of_questions(conn: sqlite3.Connection, student_id: Id) -> dict[str, tuple[str, ...]]:

@@ -19,9 +19,9 @@ from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
-# Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; it was gained
-# and has not been here whole yet.
-_LEFTOVER, _FILLING = "leftover:", "filling:"
+# Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; rows of it went so;
+# it was gained and has not been here whole yet.
+_LEFTOVER, _EVICTED, _FILLING = "leftover:", "evicted:", "filling:"
 # After so long without a page, what was begun to be pulled from 0 is begun again: deletions of what came first may be forgotten.
 FILLING_MAX_MS = 30 * 24 * 3600 * 1000
 
@@ -226,17 +226,19 @@ def _bury(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
         conn.execute(f"DELETE FROM {tombstone.table} WHERE id = ? AND feed_no <= ?", (tombstone.row_id, tombstone.feed_no))
 
 
-def _evict(conn: sqlite3.Connection, scope: str) -> None:
-    """Forgets a scope that this device may no longer hold. That is no deletion; rows with queued changes stay until those are settled."""
+def _evict(conn: sqlite3.Connection, scope: str) -> int:
+    """Forgets a scope that this device may no longer hold: the number of rows that went. That is no deletion; rows with queued changes stay until
+    those are settled.
+    """
     kind, _, subject = scope.partition(":")
-    left = 0
+    gone = left = 0
     for table in tables_in(ScopeKind(kind)) if kind in set(ScopeKind) else ():
         where, parameters = (f"{table.scope_column} = ?", [subject]) if table.scope_column else ("1", [])
-        conn.execute(
+        gone += conn.execute(
             f"DELETE FROM {table.name} WHERE {where} AND NOT EXISTS (SELECT 1 FROM sync_operations o"
             f" WHERE o.state = 'pending' AND o.row_id = {table.name}.id)",
             parameters,
-        )
+        ).rowcount
         left += conn.execute(f"SELECT EXISTS (SELECT 1 FROM {table.name} WHERE {where})", parameters).fetchone()[0]
     if kind == ScopeKind.STUDENT:
         for derived in ("concept_mastery", "mastery_stale", "student_sessions", "student_pins", "sign_in_tries"):
@@ -244,6 +246,18 @@ def _evict(conn: sqlite3.Connection, scope: str) -> None:
     conn.execute("DELETE FROM cursors WHERE scope IN (?, ?, ?)", (scope, _LEFTOVER + scope, _FILLING + scope))
     if left:
         conn.execute("INSERT INTO cursors (scope, cursor) VALUES (?, 0)", (_LEFTOVER + scope,))
+    return gone
+
+
+def note_leftovers(conn: sqlite3.Connection) -> None:
+    """Rows of students whom this device does not follow are here again, because their operations were queued again: notes that they are to go."""
+    for table in tables_in(ScopeKind.STUDENT):
+        scope = f"'{ScopeKind.STUDENT}:' || {table.scope_column}"
+        conn.execute(
+            f"INSERT OR IGNORE INTO cursors (scope, cursor) SELECT DISTINCT ? || {scope}, 0 FROM {table.name}"
+            f" WHERE {scope} NOT IN (SELECT scope FROM cursors)",
+            (_LEFTOVER,),
+        )
 
 
 def evict_leftovers(conn: sqlite3.Connection) -> None:
@@ -251,5 +265,15 @@ def evict_leftovers(conn: sqlite3.Connection) -> None:
     for scope in _noted(conn, _LEFTOVER):
         if conn.execute("SELECT 1 FROM cursors WHERE scope = ?", (scope,)).fetchone():
             conn.execute("DELETE FROM cursors WHERE scope = ?", (_LEFTOVER + scope,))  # it came back
-        else:
-            _evict(conn, scope)
+        elif _evict(conn, scope):
+            conn.execute("INSERT OR IGNORE INTO cursors (scope, cursor) VALUES (?, 0)", (_EVICTED + scope,))
+
+
+def has_evicted(conn: sqlite3.Connection) -> bool:
+    """Whether rows went that this incarnation has written (`evict_leftovers`). Should their scope come back, they must come with it."""
+    return bool(_noted(conn, _EVICTED))
+
+
+def forget_evicted(conn: sqlite3.Connection) -> bool:
+    """Whether `has_evicted`, and from now on not: the caller begins a new incarnation, to which the server gives what an earlier one wrote."""
+    return conn.execute("DELETE FROM cursors WHERE scope LIKE ? || '%'", (_EVICTED,)).rowcount > 0

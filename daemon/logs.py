@@ -1,7 +1,7 @@
 """The daemon's log: lines on stderr, for the service manager to keep.
 
 A line has a sentence without values and its values as fields: `log.info("round ended", extra=fields(pushed=3))`. Names, answers and tokens
-are never among them.
+are never among them. Of an unexpected error the log has its kind and the way there, but not its message, which may quote what was sent.
 
     text   2026-01-31T08:15:00.123Z info daemon.jobs round ended pushed=3
     json   {"at": "2026-01-31T08:15:00.123Z", "level": "info", "logger": "daemon.jobs", "message": "round ended", "pushed": 3}
@@ -13,7 +13,11 @@ import json
 import logging
 import sys
 import time
+import traceback
+from types import TracebackType
 from typing import Any
+
+from domain.errors import CarrelError
 
 _FIELDS = "carrel_fields"
 
@@ -29,7 +33,7 @@ class TextFormat(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         pairs = "".join(f" {name}={_plain(value)}" for name, value in getattr(record, _FIELDS, {}).items())
         line = f"{_utc(record)} {record.levelname.lower()} {record.name} {_one_line(record.getMessage())}{pairs}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_traceback(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormat(logging.Formatter):
@@ -39,7 +43,7 @@ class JsonFormat(logging.Formatter):
         entry = {"at": _utc(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         entry |= getattr(record, _FIELDS, {})
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = _traceback(record.exc_info)
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
@@ -54,6 +58,28 @@ def start(level: str, format_: str) -> None:
 def set_level(level: str) -> None:
     """Changes how much is logged, while running."""
     logging.getLogger().setLevel(level.upper())
+
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+# An error that was raised from an error and so on.
+CAUSES_MAX = 10
+
+
+def _traceback(exc_info: _ExcInfo) -> str:
+    """Frames and kinds of an error and of what caused it, the latest first."""
+    parts, error = list[str](), exc_info[1]
+    while error is not None and len(parts) < CAUSES_MAX:
+        parts.append(f"{_kind(error)}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip())
+        error = error.__cause__ or error.__context__
+    return "Traceback: " + "\ncaused by ".join(parts)
+
+
+def _kind(error: BaseException) -> str:
+    """`OSError 28`, `sqlite3.OperationalError SQLITE_FULL`: what says nothing of values. Our own messages never do."""
+    what = error.message if isinstance(error, CarrelError) else getattr(error, "sqlite_errorname", None) or getattr(error, "errno", None)
+    module = type(error).__module__
+    name = type(error).__qualname__ if module == "builtins" else f"{module}.{type(error).__qualname__}"
+    return name if what is None else f"{name} {what}"
 
 
 def _utc(record: logging.LogRecord) -> str:

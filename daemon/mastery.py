@@ -12,7 +12,7 @@ from daemon.models import ConceptMastery
 from domain.clock import Clock
 from domain.errors import StorageFull
 from domain.ids import Id
-from domain.mastery import MODEL_VERSION, Rates, fold, mastery_rows
+from domain.mastery import MODEL_VERSION, Rates, fold_ordered, mastery_rows
 
 # Scores fall as time passes, within an hour by at most 0.004; a cache older than that is filled again.
 AGE_MAX_MS = 60 * 60 * 1000
@@ -58,7 +58,7 @@ def _is_stale(conn: sqlite3.Connection, student_id: Id, now_ms: int) -> bool:
 
 
 def _replace(conn: sqlite3.Connection, student_id: Id, now_ms: int) -> None:
-    rows = mastery_rows(fold(folded_attempts(conn, student_id), RATES), now_ms)
+    rows = mastery_rows(fold_ordered(folded_attempts(conn, student_id), RATES), now_ms)
     conn.execute("DELETE FROM concept_mastery WHERE student_id = ?", (student_id,))
     conn.executemany(
         "INSERT INTO concept_mastery (student_id, concept_id, score, evidence, attempts, correct_attempts, last_attempt_at_ms, level,"

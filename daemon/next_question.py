@@ -13,7 +13,7 @@ from daemon.database import DeviceDatabase
 from daemon.mastery import RATES
 from daemon.plans import Situation, Wish, plan_request
 from domain.ids import Id
-from domain.mastery import fold, in_order
+from domain.mastery import fold_ordered
 from domain.planner import Kind, PlanItem, best_steps, study_states
 from domain.questions import ConceptLeft, Desk, NextQuestion, next_question
 
@@ -52,14 +52,14 @@ def choose(database: DeviceDatabase, student_id: Id, now: Situation) -> Choice:
 
 
 def _desk(conn: sqlite3.Connection, student_id: Id, now: Situation) -> Desk:
-    attempts = in_order(folded_attempts(conn, student_id))
+    attempts = list(folded_attempts(conn, student_id))
     nodes, study = concept_nodes(conn), study_states(attempts)
     return Desk(
         now_ms=now.now_ms,
         day_starts_at_ms=now.day_starts_at_ms,
         candidates=question_refs(conn),
         concepts={node.id: node for node in nodes},
-        state=fold(attempts, RATES),
+        state=fold_ordered(attempts, RATES),
         study=study,
         today=[a for a in attempts if a.answered_at_ms is not None and a.answered_at_ms >= now.day_starts_at_ms],
         steps=best_steps(nodes, study, plan_request(conn, student_id, Wish(), now)),

@@ -63,9 +63,9 @@ def situation(clock: Clock) -> Situation:
 def make(database: DeviceDatabase, records: LocalRecords, student_id: Id, wish: Wish, now: Situation) -> None:
     """Plans from today and stores the plan, which then counts. Raises InvalidInput for a plan that would get too long."""
     with database.read() as conn:
-        nodes, attempts = concept_nodes(conn), folded_attempts(conn, student_id)
+        nodes, study = concept_nodes(conn), study_states(folded_attempts(conn, student_id))
         request = plan_request(conn, student_id, wish, now)
-    plan = make_plan(nodes, study_states(attempts), request)
+    plan = make_plan(nodes, study, request)
     if len(plan.items) > ITEMS_MAX:
         raise InvalidInput([Problem("$.horizon_days", "too_long", f"A plan has at most {ITEMS_MAX} items: ask for fewer days.")])
     row = {

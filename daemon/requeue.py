@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from daemon import inbox
 from daemon.journal_file import KeptOperation
 from daemon.replay import replay
 from domain.errors import Conflict, NotFound
@@ -39,6 +40,7 @@ def retry(conn: sqlite3.Connection, op_ids: Sequence[str] | None, now_ms: int) -
     device_id = conn.execute("SELECT device_id FROM identity").fetchone()
     before = _last_op_no(conn)
     replay(conn, rejected, device_id[0] if device_id else "", now_ms)
+    inbox.note_leftovers(conn)
     op_nos = tuple(range(before + 1, before + 1 + len(rejected)))
     conn.executemany(
         "UPDATE sync_operations SET state = 'synced', code = ?, message = ? WHERE op_no = ?",

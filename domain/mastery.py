@@ -31,7 +31,7 @@ from domain.rates import OVERALL_RATE, Counts, Rates
 # The engine's face: what its callers need of the modules below it.
 __all__ = [
     "DAY_MS", "EVIDENCE_ANSWERS_MIN", "MODEL_VERSION", "OVERALL_RATE", "SCALE", "WEIGHTS", "ConceptMastery", "ConceptState", "Counts",
-    "FoldedAttempt", "Level", "OrderKey", "QuestionRef", "QuestionState", "Rates", "StudentState", "Weights", "concept_set", "fold", "in_order",
+    "FoldedAttempt", "Level", "OrderKey", "QuestionRef", "QuestionState", "Rates", "StudentState", "Weights", "concept_set", "fold", "fold_ordered", "in_order",
     "logit", "mastery_rows", "observe", "order_key", "predict", "score", "sigmoid", "with_guessing",
 ]  # fmt: skip
 
@@ -55,8 +55,13 @@ class ConceptMastery:
 
 def fold(attempts: Iterable[FoldedAttempt], rates: Rates, weights: Weights = WEIGHTS) -> StudentState:
     """The state after all attempts of one student, given in any order (`in_order`)."""
+    return fold_ordered(in_order(attempts), rates, weights)
+
+
+def fold_ordered(attempts: Iterable[FoldedAttempt], rates: Rates, weights: Weights = WEIGHTS) -> StudentState:
+    """The same of attempts that come in canonical order, each once; they are not kept, so that a long life costs no more memory than a short one."""
     state = StudentState(rates, weights)
-    for attempt in in_order(attempts):
+    for attempt in attempts:
         observe(state, attempt)
     return state
 

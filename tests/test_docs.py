@@ -27,6 +27,7 @@ from cloud_api.config import CloudConfig
 from daemon import openapi as device_openapi
 from daemon import problems, server
 from daemon.config import DeviceSettings
+from daemon.device_keys import KEYS_FILE
 from daemon.identity import TOKEN_FILE
 from daemon.instance import IDENTITY_COPY
 from daemon.routes import NOUNS
@@ -185,7 +186,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_every_setting_named_exists(page: str) -> None:
     keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(\.[a-z_]+)+", span)}
     keys |= {key for block in fences(page, "toml") for key in flat(tomllib.loads(block))}
-    assert keys - {TOKEN_FILE, IDENTITY_COPY} <= defaults().keys()
+    assert keys - {TOKEN_FILE, KEYS_FILE, IDENTITY_COPY} <= defaults().keys()
 
 
 @each_page

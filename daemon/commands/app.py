@@ -18,7 +18,9 @@ def app() -> None:
 
 @app.command()
 @click.argument("name")
-@click.option("--origin", "origins", multiple=True, help="Where the app's web pages come from, like http://localhost:3000. May be given again.")
+@click.option(
+    "--origin", "origins", multiple=True, help="Where the app's web pages come from, like http://localhost:3000. May be given again."
+)
 @as_json
 @click.pass_obj
 def add(settings: Settings, name: str, origins: tuple[str, ...], as_json: bool) -> None:

@@ -104,12 +104,13 @@ def next_request(database: DeviceDatabase, identity: Identity, now_ms: int, page
     """The request for what comes after the cursors in a device's database; None on a device that was never enrolled."""
 
     def begin_again(conn: sqlite3.Connection) -> None:
-        if inbox.forget_stale_filling(conn):
+        evicted = inbox.forget_evicted(conn)
+        if (stale and inbox.forget_stale_filling(conn)) or evicted:
             identity.start_incarnation(conn, resend_all=False)
 
     with database.read() as conn:
-        stale = inbox.is_filling_stale(conn, now_ms)
-    if stale:
+        stale, evicted = inbox.is_filling_stale(conn, now_ms), inbox.has_evicted(conn)
+    if stale or evicted:
         database.write(begin_again)
     with database.read() as conn:
         place = outbox.progress(conn)

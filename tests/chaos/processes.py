@@ -144,7 +144,9 @@ class Daemon(Program):
     def __init__(self, state_dir: Path, database_path: Path) -> None:
         self.state_dir, self.database_path = state_dir, database_path
         config = state_dir.parent / "config.toml"
-        config.write_text("[device.api]\nport = 0\n[device.sync]\npoll_s = 1.0\ndebounce_ms = 20\nbackoff_cap_s = 1.0\n[device.sign_in]\nsingle_student_without_pin = true\n")
+        config.write_text(
+            "[device.api]\nport = 0\n[device.sync]\npoll_s = 1.0\ndebounce_ms = 20\nbackoff_cap_s = 1.0\n[device.sign_in]\nsingle_student_without_pin = true\n"
+        )
         environ = {
             "CARREL_CONFIG": str(config),
             "CARREL_DEVICE_STATE_DIR": str(state_dir),

@@ -19,6 +19,7 @@ from cloud_api.embedded import DatabaseServer
 from tests.simulation.checks import Violated
 from tests.simulation.ground import Ground, ground_on
 from tests.simulation.shrink import run_seed
+from tests.simulation.storage import DeviceCrash
 from tests.support.postgres import running_server
 
 # Worlds of one database: with more of them, whatever looks at all devices of a server gets slower.
@@ -86,7 +87,7 @@ def _told(seed: int, ground: Ground) -> str:
         run_seed(seed, ground)
     except Violated as violated:
         return str(violated)
-    except Exception as error:  # noqa: BLE001  # an error of the product's is a find too
+    except (Exception, DeviceCrash) as error:  # noqa: BLE001  # an error of the product's is a find too
         return f"{type(error).__name__}: {error}"
     return ""
 

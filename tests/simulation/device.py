@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ class SimulatedDevice:
     folder: Path
     clock: DeviceClock
     network: Network
-    randomness: random.Random
+    random_bits: Callable[[int], int]
+    jitter: Callable[[], float]
     page_rows: int
     new_boot: Callable[[], None]
     later: bool = False
@@ -60,14 +60,14 @@ class SimulatedDevice:
 
     def start(self) -> None:
         """What a daemon does when it starts."""
-        ids = IdSource(self.clock.now_ms, self.randomness.getrandbits)
+        ids = IdSource(self.clock.now_ms, self.random_bits)
         self.database = MortalDatabase(self.path, self.mortality)
         self.database.open()
         self.identity = Identity(self.database, self.folder, self.clock, ids)
         self.identity.finish_adoption()
         instance.confirm(self.database, self.folder, lambda conn: self.identity.start_incarnation(conn, resend_all=False))
         gateway = SimulatedGateway(self.network, self.name, self.mortality.spend)
-        self.rounds = SyncRound(self.database, self.identity, self.clock, lambda url: gateway, self.randomness.random)
+        self.rounds = SyncRound(self.database, self.identity, self.clock, lambda url: gateway, self.jitter)
         self.rounds._puller._page_rows = self.page_rows
         with self.database.read() as conn:
             hlc = HybridClock(self.clock, outbox.last_hlc(conn))
@@ -116,6 +116,7 @@ class SimulatedDevice:
     def go_back_to(self, copy: Path) -> None:
         """The file is that of a copy made earlier."""
         self.database.close()
+        self.mortality.moments_left = FOREVER
         for leftover in self.folder.glob("device.sqlite3*"):
             leftover.unlink()
         for file in copy.iterdir():
@@ -141,4 +142,6 @@ class LaterOutbox(Outbox):
 
 
 def _with_field(operation: NewOperation, name: str, value: Any) -> NewOperation:
-    return replace(operation, payload={**operation.payload, name: value})
+    return NewOperation(
+        operation.table, operation.row_id, operation.kind, {**operation.payload, name: value}, operation.hlc, operation.op_id
+    )

@@ -49,7 +49,8 @@ class World:
         self.ground, self.folder, self.universe = ground, folder, universe
         self.randomness = random.Random(self.plan.seed)
         self.clock = WorldClock(START_MS)
-        self.ids = IdSource(self.clock.now_ms, self.randomness.getrandbits)
+        self._mark = int.from_bytes(hashlib.blake2b(universe.encode(), digest_size=7).digest(), "big")
+        self.ids = IdSource(self.clock.now_ms, self.random_bits)
         self.ledger = Ledger()
         self.stick = Stick()
         self.devices: list[SimulatedDevice] = []
@@ -91,6 +92,11 @@ class World:
         app = served.lend(self.clock, self.ids, Limits(self.plan.batch_ops_max), self.plan.first_syncs_max)
         self.network = Network(app, self.database, self.randomness, self.plan.network_fault_share, self._meanwhile, self.plan.later_server)
         self.enrol(Grant("class", self.school.class_id))
+
+    def random_bits(self, count: int) -> int:
+        """For ids. Another universe of the same seed has others, of the same order: a device's id is that of one device on the whole server."""
+        bits = self.randomness.getrandbits(count)
+        return bits ^ self._mark if count > self._mark.bit_length() else bits
 
     def draw_anew(self, what: object) -> None:
         """Begins the randomness of a step; the product's own (jitter) included."""
@@ -152,7 +158,9 @@ class World:
         self.new_boot()
         name = f"d{len(self.devices)}"
         clock = DeviceClock(self.clock)
-        device = SimulatedDevice(name, folder, clock, self.network, self.randomness, self.plan.page_rows, self.new_boot, later)
+        device = SimulatedDevice(
+            name, folder, clock, self.network, self.random_bits, self.randomness.random, self.plan.page_rows, self.new_boot, later
+        )
         self.devices.append(device)
         self._views[name] = DeviceView(device)
         return device

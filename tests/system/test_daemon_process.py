@@ -426,6 +426,37 @@ def test_the_log_holds_neither_names_nor_answers_nor_tokens(carrel: Carrel, serv
         assert secret not in log
 
 
+def test_what_the_daemon_keeps_is_readable_by_its_account_alone(carrel: Carrel, server: Server) -> None:
+    carrel.enrol(server.url)
+    carrel.state_dir.chmod(0o755)
+    process = carrel.start()
+    done = subprocess.run(
+        [sys.executable, "-m", "daemon.cli", "pin", "set", "ada"],
+        cwd=ROOT, env=carrel.environ, text=True, input="4711\n", capture_output=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert carrel.state_dir.stat().st_mode & 0o777 == 0o700
+    secrets = ("control.token", "app.token", "device.token", "pin.key")
+    assert {(carrel.state_dir / name).stat().st_mode & 0o777 for name in secrets} == {0o600}
+    _stop(process)
+    assert [name for name in secrets if (carrel.state_dir / name).exists()] == ["device.token", "pin.key"]
+
+
+def test_an_app_is_registered_listed_launched_and_removed_by_commands(carrel: Carrel, server: Server) -> None:
+    carrel.enrol(server.url)
+    carrel.start()
+    added = carrel.command("app", "add", "Fractions", "--origin", "http://localhost:3000")
+    assert (added.returncode, len(added.stdout.strip())) == (0, 43), added.stderr
+    with closing(carrel.connect()) as connection:
+        assert ask(connection, "GET", "/v1/students", None, added.stdout.strip())[0] == 200
+    assert carrel.command("app", "list").stdout == "Fractions  http://localhost:3000\n"
+    assert carrel.command("app", "launch", "Fractions").stdout.startswith("http://localhost:3000/#carrel=")
+    assert carrel.command("app", "launch").returncode == 1, "the account's own app has no pages"
+    assert carrel.command("app", "remove", "Fractions").returncode == 0
+    assert carrel.command("app", "list").stdout == "No app is registered.\n"
+    assert carrel.command("pin", "set", "nobody").returncode == 1
+
+
 def test_memory_at_rest_is_printed(carrel: Carrel, server: Server) -> None:
     carrel.enrol(server.url)
     process = carrel.start()

@@ -131,7 +131,12 @@ def test_an_app_launches_itself_and_no_other(device: DeviceUnderTest) -> None:
 def test_a_page_cannot_use_the_tokens_of_another_app_or_of_the_command_line(device: DeviceUnderTest) -> None:
     fractions, reading = add(device, "Fractions", FRACTIONS), add(device, "Reading", READING)
     student = signed_in_page(device, fractions, FRACTIONS)
-    tokens = [(student.token, "/me"), (fractions["token"], "/students"), (device.in_app().token, "/students"), (device.controlling().token, "/apps")]
+    tokens = [
+        (student.token, "/me"),
+        (fractions["token"], "/students"),
+        (device.in_app().token, "/students"),
+        (device.controlling().token, "/apps"),
+    ]
     for token, path in tokens:
         refused = ApiClient(device.client, token).get(path, headers={"Origin": READING})
         assert (refused.status_code, refused.get_json()["code"]) == (403, "origin_not_allowed")

@@ -18,8 +18,8 @@ from werkzeug.test import TestResponse
 
 from daemon.bundle_spool import INCOMING, lay_down
 from domain.bundle import FromSchool
-from domain.wire import to_json
 from domain.ids import dashed
+from domain.wire import to_json
 from tests.support.device import ADA, GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, open_device, topic_id
 
 PROBLEM = "application/problem+json"

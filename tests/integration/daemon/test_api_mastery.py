@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from daemon.mastery import AGE_MAX_MS, refresh_stale
+from daemon.sessions import NOTE_USE_AFTER_MS
 from domain.errors import StorageFull
 from domain.ids import dashed, derived_id
 from domain.mastery import FoldedAttempt, Rates, fold, mastery_rows
@@ -31,6 +32,7 @@ def test_mastery_is_the_models_after_every_answer(device: DeviceUnderTest) -> No
     ada, times = device.signed_in(), list[tuple[int, bool]]()
     for correct in (True, False, True, True):
         device.clock.advance(HOUR_MS)
+        ada = device.signed_in()
         ada.post("/attempts", json=attempt(QUESTION, correct=correct))
         times.append((device.clock.now_ms(), correct))
         assert shown(device) == expected(device.clock.now_ms(), *times)
@@ -91,7 +93,9 @@ def test_a_full_disk_does_not_stop_reading(device: DeviceUnderTest, monkeypatch:
     ada = device.signed_in()
     ada.post("/attempts", json=attempt(QUESTION))
     before = shown(device)
-    device.clock.advance(2 * DAY_MS)  # the cache is old now, and the session's last use is to be written down
+    device.clock.advance(2 * DAY_MS)
+    ada = device.signed_in()
+    device.clock.advance(2 * NOTE_USE_AFTER_MS)  # the cache is old now, and the session's last use is to be written down
 
     def full(_: object) -> NoReturn:
         raise StorageFull()

@@ -47,6 +47,7 @@ def test_the_newest_plan_counts_and_knows_what_was_learnt(device: DeviceUnderTes
     first = ada.post("/plan").get_json()
     ada.post("/attempts", json=[attempt(question_id("scoring", n)) for n in range(3)])
     device.clock.advance(DAY_MS)
+    ada = device.signed_in()
     second = ada.post("/plan").get_json()
     assert ada.get("/plan").get_json()["id"] == second["id"] != first["id"]
     assert dashed(concept_id("scoring")) not in {i["concept_id"] for i in second["items"] if i["kind"] == "new"}

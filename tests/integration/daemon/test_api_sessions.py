@@ -9,13 +9,27 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from daemon.inbox import _evict
 from daemon.pins import KEY_FILE
 from daemon.sessions import MINUTE_MS, SESSIONS_MAX
 from daemon.sign_in import BURST_MAX, PER_S
 from daemon.sign_in_tries import FIRST_WAIT_MS, FREE_TRIES, WAIT_MAX_MS, SignInTries, wait_ms
 from domain.errors import RateLimited, StorageFull
 from domain.ids import Id, dashed
-from tests.support.device import ADA, BEN, CLEO, DAN, DAY_MS, HOUR_MS, START_MS, ApiClient, DeviceUnderTest, ManualClock, Settings, open_device
+from tests.support.device import (
+    ADA,
+    BEN,
+    CLEO,
+    DAN,
+    DAY_MS,
+    HOUR_MS,
+    START_MS,
+    ApiClient,
+    DeviceUnderTest,
+    ManualClock,
+    Settings,
+    open_device,
+)
 
 PIN = "4711"
 IDLE_MS = 15 * MINUTE_MS
@@ -122,7 +136,8 @@ def test_a_pin_is_set_by_the_command_line_only_and_for_students_of_this_device(d
 
 
 def test_the_only_student_of_a_device_signs_in_without_a_pin_where_the_school_allows_it(alone: DeviceUnderTest) -> None:
-    for options in ({}, {"json": {}}, {"json": {"username": "ada"}}):
+    bodies: list[dict[str, Any]] = [{}, {"json": {}}, {"json": {"username": "ada"}}]
+    for options in bodies:
         answer = alone.in_app().post("/sessions", **options)
         assert (answer.status_code, answer.get_json()["student"]["username"]) == (201, "ada")
     assert [s["pin"] for s in alone.in_app().get("/students").get_json()["items"]] == ["not_needed"]
@@ -260,6 +275,16 @@ def test_a_session_ends_when_its_student_leaves_the_device_or_the_school(device:
     device.execute("DELETE FROM student_sessions WHERE student_id = ?", ADA)  # as the eviction of a scope does
     device.execute("UPDATE users SET retired_at_ms = ? WHERE id = ?", START_MS, BEN)
     assert [c.get("/me").status_code for c in (ada, ben)] == [401, 401]
+
+
+def test_with_a_students_scope_go_pin_tries_and_sessions(device: DeviceUnderTest) -> None:
+    for student in (ADA, BEN):
+        set_pin(device, student)
+        device.signed_in(student)
+        sign_in(device, student_id=student, pin="0000")
+    device.database.write(lambda conn: _evict(conn, f"student:{ADA}"))
+    for table in ("student_pins", "sign_in_tries", "student_sessions"):
+        assert device.rows(f"SELECT DISTINCT student_id FROM {table}") == [(BEN,)]
 
 
 def test_signing_out_ends_one_session_and_no_other(device: DeviceUnderTest) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from daemon.cli import EXIT_NOT_RUNNING, main
 from domain.errors import AlreadyRunning, InvalidConfig
 
-HEAVY = ("peewee", "flask", "apscheduler", "watchdog", "cheroot", "urllib3", "rich", "psycopg2")
+HEAVY = ("cryptography", "peewee", "flask", "apscheduler", "watchdog", "cheroot", "urllib3", "rich", "psycopg2")
 
 
 @pytest.fixture
@@ -33,6 +33,11 @@ def test_a_quick_command_imports_nothing_heavy(tmp_path: Path, arguments: list[s
     environ = {"CARREL_DEVICE_STATE_DIR": str(tmp_path), "PATH": "", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
     assert set(done.stderr.split()) & set(HEAVY) == set()
+
+
+def test_the_daemon_does_without_the_library_that_seals() -> None:
+    code = "import sys; import daemon.service; sys.exit('cryptography' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env={"PATH": "", "PYTHONPATH": str(Path(__file__).parents[3])}, check=True)
 
 
 def test_the_settings_are_shown_with_where_they_come_from(tmp_path: Path, environ: dict[str, str | None]) -> None:

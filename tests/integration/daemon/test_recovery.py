@@ -1,13 +1,11 @@
-"""A damaged, lost or restored database: noticed or harmless, and never the end of anything that was acknowledged."""
+"""A damaged, lost or restored database is replaced, and never the end of anything that was acknowledged."""
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,119 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from daemon import integrity
-from daemon.database import DeviceDatabase
-from daemon.identity import TOKEN_FILE
-from daemon.instance import IDENTITY_COPY, keep_copy
+from daemon.instance import IDENTITY_COPY
 from daemon.journal_file import journal_path
-from daemon.models import MODELS
-from daemon.records import NewAttempt
 from daemon.recovery import Recovery
 from daemon.recovery_report import KEPT_DAMAGED, damaged_files
-from domain.errors import OperatorError, Unavailable
 from domain.ids import IdSource, derived_id
 from migrations.runner import upgrade_device
-from tests.support.desk import DATABASE, Desk, crashed_copy, started
-from tests.support.device import ADA, BEN, QUESTIONS, ManualClock, seeded_database
+from tests.support.damage import (
+    PAGE,
+    Queue,
+    blank_one_leaf,
+    crashed,
+    device,
+    devices,
+    holds_everything,
+    overwritten,
+    truncated,
+)
+from tests.support.desk import DATABASE, started
+from tests.support.device import ADA, BEN, ManualClock
 
-Queue = dict[str, tuple[str, str, str]]
-PAGE = 4096
-SETTLED = 10
-
-
-def answer(desk: Desk, count: int) -> None:
-    desk.records.record_attempts(BEN, [NewAttempt(QUESTIONS[n % len(QUESTIONS)], n % 3 > 0, "free", f"answer {n}") for n in range(count)])
-
-
-@pytest.fixture(scope="module")
-def devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Queue]:
-    """The folders of a device that was stopped and of the same one as a power cut would leave it, and what is unsent in both."""
-    folder = tmp_path_factory.mktemp("devices")
-    stopped = folder / "stopped"
-    stopped.mkdir()
-    seeded_database(stopped)
-    (stopped / TOKEN_FILE).write_text("the token")
-    with closing(DeviceDatabase(stopped / DATABASE)) as database:
-        database.open(MODELS)
-        keep_copy(database, stopped)
-    with started(stopped) as desk:
-        answer(desk, SETTLED)
-        desk.records.update_profile(BEN, {"grade": "6"})
-
-        def settle(conn: sqlite3.Connection) -> None:
-            conn.execute("UPDATE sync_operations SET state = 'synced' WHERE op_no <= ?", (SETTLED,))
-            conn.execute("UPDATE sync_progress SET acked_op_no = ?", (SETTLED,))
-
-        desk.database.write(settle)
-        for _ in range(6):
-            answer(desk, 20)
-        desk.records.update_profile(BEN, {"grade": "7"})
-        queue = desk.queued()
-        crashed = crashed_copy(stopped, folder / "crashed")
-    return stopped, crashed, queue
-
-
-@pytest.fixture(params=["stopped", "crashed"])
-def device(request: pytest.FixtureRequest, devices: tuple[Path, Path, Queue], tmp_path: Path) -> tuple[Path, Queue]:
-    """A copy of one of the two."""
-    stopped, crashed, queue = devices
-    folder = tmp_path / "device"
-    shutil.copytree(stopped if request.param == "stopped" else crashed, folder)
-    return folder, queue
-
-
-@pytest.fixture
-def crashed(devices: tuple[Path, Path, Queue], tmp_path: Path) -> tuple[Path, Queue]:
-    """A copy of the one that lost power."""
-    shutil.copytree(devices[1], tmp_path / "device")
-    return tmp_path / "device", devices[2]
-
-
-def holds_everything(desk: Desk, queue: Queue) -> bool:
-    """Whether everything unsent is queued as it was, shown as before, and nothing is there twice."""
-    queued = desk.queued()
-    with desk.database.read() as conn:
-        shown = {row[0] for row in conn.execute("SELECT id FROM question_attempts")}
-        (twice,) = conn.execute("SELECT count(*) - count(DISTINCT op_id) FROM sync_operations").fetchone()
-        sound = conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        grade = conn.execute("SELECT grade FROM student_profiles WHERE id = ?", (BEN,)).fetchone()
-    unchanged = all(queued.get(op_id) == values for op_id, values in queue.items())
-    attempts = {row_id for table, row_id, _ in queue.values() if table == "question_attempts"}
-    return unchanged and sound and twice == 0 and attempts <= shown and grade == ("7",)
-
-
-def test_a_sound_database_is_left_alone(device: tuple[Path, Queue]) -> None:
-    folder, queue = device
-    before = (folder / DATABASE).stat().st_ino
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert (desk.notices(), desk.was_own) == ([], True)
-    assert (folder / DATABASE).stat().st_ino == before
-    assert damaged_files(folder / DATABASE) == []
-
-
-def truncated(size: float) -> Callable[[Path], None]:
-    def damage(file: Path) -> None:
-        os.truncate(file, int(size if size > 1 else size * file.stat().st_size))
-
-    return damage
-
-
-def overwritten(at: float, data: bytes) -> Callable[[Path], None]:
-    def damage(file: Path) -> None:
-        with file.open("r+b") as opened:
-            opened.seek(int(at if at >= 1 or at == 0 else at * file.stat().st_size) // PAGE * PAGE)
-            opened.write(data)
-
-    return damage
-
-
-def blank_one_leaf(file: Path) -> None:
-    """Zeros over one of the pages that hold operations; those that lead to them stay (sqlite.org/fileformat.html, section 1.6)."""
-    data = bytearray(file.read_bytes())
-    leaves = [at for at in range(0, len(data), PAGE) if data[at] == 13 and b'"purpose":"free"' in data[at : at + PAGE]]
-    at = leaves[len(leaves) // 2]
-    file.write_bytes(data[:at] + bytes(PAGE) + data[at + PAGE :])
+__all__ = ["crashed", "device", "devices"]
 
 
 def replaced_by_a_folder(file: Path) -> None:
@@ -135,10 +41,8 @@ def replaced_by_a_folder(file: Path) -> None:
     file.mkdir()
 
 
-def replaced_by_another(file: Path) -> None:
-    file.unlink()
-    with closing(sqlite3.connect(file)) as conn:
-        conn.execute("CREATE TABLE something (else_ TEXT)")
+def replaced_by_an_archive(file: Path) -> None:
+    file.write_bytes(b"PK\x03\x04" * 5000)
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
@@ -151,7 +55,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "a page left": truncated(PAGE),
     "half of it left": truncated(0.5),
     "the last page torn off": truncated(0.97),
-    "another kind of file": lambda file: file.with_suffix(file.suffix) and file.write_bytes(b"PK\x03\x04" * 5000) and None,  # type: ignore[func-returns-value]
+    "another kind of file": replaced_by_an_archive,
     "a folder in its place": replaced_by_a_folder,
     "zeros over its header": overwritten(0, bytes(100)),
     "zeros over its first page": overwritten(0, bytes(PAGE)),
@@ -177,21 +81,6 @@ def test_NO_LOST_OP_a_damaged_database_is_replaced_and_says_so(devices: tuple[Pa
             assert conn.execute("SELECT rebaselining FROM sync_progress").fetchone() != ("no",)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_flipped_bit_anywhere_is_noticed_or_harmless(devices: tuple[Path, Path, Queue], tmp_path: Path, seed: int) -> None:
-    draw = random.Random(seed)
-    folder = tmp_path / "device"
-    shutil.copytree(devices[draw.randrange(2)], folder)
-    wal = folder / f"{DATABASE}-wal"
-    file = wal if wal.exists() and draw.random() < 0.5 else folder / DATABASE
-    data = bytearray(file.read_bytes())
-    for _ in range(draw.choice((1, 1, 5))):
-        data[draw.randrange(draw.choice((100, 2 * PAGE, len(data))))] ^= 1 << draw.randrange(8)
-    file.write_bytes(data)
-    with started(folder) as desk:
-        assert holds_everything(desk, devices[2])
-
-
 @pytest.mark.parametrize("part", [0, 0.3, 0.7, 0.99, None], ids=str)
 def test_NO_LOST_OP_what_the_wal_alone_had_comes_back_from_the_journal(crashed: tuple[Path, Queue], part: float | None) -> None:
     folder, queue = crashed
@@ -212,15 +101,6 @@ def incarnation(file: Path) -> str:
         return str(conn.execute("SELECT incarnation FROM sync_progress").fetchone()[0])
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, truncated(0), overwritten(0, b"noise" * 2000)])
-def test_the_shm_is_nobodys_memory(crashed: tuple[Path, Queue], damage: Callable[[Path], None]) -> None:
-    folder, queue = crashed
-    damage(folder / f"{DATABASE}-shm")
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert desk.notices() == []
-
-
 def test_what_the_wal_of_a_damaged_file_holds_can_still_be_read(crashed: tuple[Path, Queue]) -> None:
     folder, queue = crashed
     journal_path(folder / DATABASE).unlink()
@@ -233,62 +113,6 @@ def test_what_the_wal_of_a_damaged_file_holds_can_still_be_read(crashed: tuple[P
     with started(folder) as desk:
         assert desk.notices()
         assert desk.queued() == queue
-
-
-def test_a_header_that_the_wal_holds_too_is_no_damage(crashed: tuple[Path, Queue]) -> None:
-    folder, queue = crashed
-    overwritten(0, bytes(100))(folder / DATABASE)
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert desk.notices() == []
-
-
-def test_an_unsent_answer_that_was_altered_on_the_disk_is_not_sent_so(devices: tuple[Path, Path, Queue], tmp_path: Path) -> None:
-    """SQLite has no checksums: it would not notice."""
-    folder = tmp_path / "device"
-    shutil.copytree(devices[0], folder)
-    data = (folder / DATABASE).read_bytes()
-    assert data.count(b'"answer":"answer 17"') > 1
-    (folder / DATABASE).write_bytes(data.replace(b'"answer":"answer 17"', b'"answer":"answer 71"'))
-    with started(folder) as desk:
-        assert holds_everything(desk, devices[2])
-        assert "not what it was when it was written" in desk.notices()[0]
-
-
-def test_a_schema_that_was_altered_on_the_disk_is_noticed(device: tuple[Path, Queue]) -> None:
-    folder, queue = device
-    with started(folder):
-        pass
-    data = (folder / DATABASE).read_bytes()
-    (folder / DATABASE).write_bytes(data.replace(b"'pending', 'synced', 'rejected'", b"'pendinh', 'synced', 'rejected'"))
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert "its schema is not what it was" in desk.notices()[0]
-
-
-def test_a_large_file_that_was_closed_in_order_is_not_looked_through_before_a_week_is_over(
-    devices: tuple[Path, Path, Queue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, clock, looked = tmp_path / "device", ManualClock(), list[str]()
-    shutil.copytree(devices[0], folder)
-    note = integrity.Checkup._note
-
-    def noted(self: integrity.Checkup, **changed: object) -> None:
-        looked.extend(changed.keys() & {"checked_ms"})
-        note(self, **changed)
-
-    monkeypatch.setattr(integrity.Checkup, "_note", noted)
-    monkeypatch.setattr(integrity, "SMALL_BYTES", 0)
-    expected = []
-    for days in (0, 0, 3, 3, 3, 0):
-        clock.advance(days * 24 * 3600 * 1000)
-        with started(folder, clock) as desk:
-            answer(desk, 1)
-        expected.append(len(looked))
-    assert expected == [1, 1, 1, 1, 2, 2]
-    monkeypatch.setattr(integrity, "SMALL_BYTES", 10**9)
-    with started(folder, clock):
-        assert len(looked) == 3
 
 
 def test_rows_stay_in_sight_until_the_school_has_sent_its_own(devices: tuple[Path, Path, Queue], tmp_path: Path) -> None:
@@ -341,7 +165,7 @@ def test_a_device_that_does_not_know_whose_it_is_keeps_what_is_unsent_for_its_ow
     path.unlink()
     with started(folder) as desk:
         assert (desk.queued(), desk.identity.current()) == ({}, None)
-    other = copy.replace(b'"school_id": "', b'"school_id": "') and copy.decode().replace(_school_of(copy), derived_id("another school"))
+    other = copy.decode().replace(_school_of(copy), derived_id("another school"))
     (folder / IDENTITY_COPY).write_text(other)
     with started(folder) as desk:
         assert desk.queued() == {}
@@ -433,58 +257,6 @@ def test_a_database_that_is_damaged_again_and_again_leaves_a_bounded_number_of_f
     assert len(list(folder.iterdir())) < 20
 
 
-def test_damage_that_shows_while_the_daemon_runs_ends_its_work_at_once(device: tuple[Path, Queue]) -> None:
-    folder, queue = device
-    with started(folder) as desk:
-        with desk.database.read() as conn:
-            (root,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'question_attempts'").fetchone()
-        _overwrite_page(folder / DATABASE, root)
-        with pytest.raises(Unavailable), desk.database.read() as conn:
-            conn.execute("SELECT * FROM question_attempts").fetchall()
-        assert desk.database.failure is not None
-        with pytest.raises(Unavailable):
-            answer(desk, 1)
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert desk.notices()
-
-
-def _overwrite_page(file: Path, number: int) -> None:
-    """By another process: a descriptor closed here would take SQLite's locks with it."""
-    code = "import sys; f = open(sys.argv[1], 'r+b'); f.seek(int(sys.argv[2])); f.write(bytes(4096))"
-    subprocess.run([sys.executable, "-c", code, str(file), str((number - 1) * PAGE)], check=True, timeout=30)
-
-
-def test_a_file_that_another_program_holds_is_not_taken_for_damaged(device: tuple[Path, Queue], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, queue = device
-    monkeypatch.setattr(integrity, "BUSY_TIMEOUT_S", 0.05)
-    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
-        other.execute("PRAGMA locking_mode = EXCLUSIVE")
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(Unavailable), started(folder):
-            pass
-        other.execute("ROLLBACK")
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-
-
-def test_a_file_of_another_account_is_left_to_a_person(device: tuple[Path, Queue], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, queue = device
-
-    def refuse(path: object, mode: int) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", refuse)
-    before = (folder / DATABASE).read_bytes()
-    with pytest.raises(OperatorError, match="must belong to the account"), started(folder):
-        pass
-    assert (folder / DATABASE).read_bytes() == before
-    monkeypatch.undo()
-    with started(folder) as desk:
-        assert holds_everything(desk, queue)
-        assert desk.notices() == []
-
-
 def test_the_notice_ends_when_everything_is_back(device: tuple[Path, Queue]) -> None:
     folder, _ = device
     (folder / DATABASE).unlink()
@@ -524,33 +296,3 @@ def test_an_app_may_not_see_another_students_row_because_of_a_recovery(devices: 
     with started(folder) as desk, desk.database.read() as conn:
         assert conn.execute("SELECT count(*) FROM student_sessions").fetchone() == (0,), "sessions are not believed"
         assert conn.execute("SELECT count(*) FROM question_attempts WHERE student_id = ?", (ADA,)).fetchone() == (0,)
-
-
-def test_a_file_that_is_in_use_is_looked_through_once_a_week(devices: tuple[Path, Path, Queue], tmp_path: Path) -> None:
-    folder, clock, looked, days = tmp_path / "device", ManualClock(), list[bool](), list[int]()
-    shutil.copytree(devices[0], folder)
-    with started(folder, clock) as desk:
-
-        def look() -> None:
-            desk.database.look_through()
-            looked.append(True)
-
-        checkup = integrity.Checkup(folder / DATABASE, folder, clock)
-        for day in range(16):
-            before = len(looked)
-            checkup.repeat_if_due(look)
-            days.extend([day] * (len(looked) - before))
-            clock.advance(24 * 3600 * 1000)
-    assert days == [7, 14]
-
-
-def test_looking_through_a_damaged_file_ends_the_daemons_work(devices: tuple[Path, Path, Queue], tmp_path: Path) -> None:
-    folder = tmp_path / "device"
-    shutil.copytree(devices[0], folder)
-    with started(folder) as desk:
-        with desk.database.read() as conn:
-            (root,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'idx_attempts_student_timestamp'").fetchone()
-        _overwrite_page(folder / DATABASE, root)
-        with pytest.raises(Unavailable):
-            desk.database.look_through()
-        assert desk.database.failure is not None

@@ -177,15 +177,11 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "coding that is unknown": (lambda host: post(host, b"Transfer-Encoding: gzip, chunked"), b"501"),
     "version that is unknown": (lambda host: b"GET /v1/health HTTP/2.0\r\n" + host + b"\r\n", b"505"),
     "chunk that is none": (
-        lambda host: (
-            post(host, b"Transfer-Encoding: chunked") + b"zz\r\n"
-        ),
+        lambda host: post(host, b"Transfer-Encoding: chunked") + b"zz\r\n",
         b"400",
     ),
     "chunk size without end": (
-        lambda host: (
-            post(host, b"Transfer-Encoding: chunked") + b"1" * 4_000_000
-        ),
+        lambda host: post(host, b"Transfer-Encoding: chunked") + b"1" * 4_000_000,
         b"413",
     ),
 }

@@ -32,7 +32,7 @@ from daemon.state_folder import locked
 from domain.errors import NotEnrolled, OperatorError
 from tests.support.device import OfflineGateway
 from tests.support.fleet import Fleet, SyncedDevice, migrated_file
-from tests.support.stick import device_with_keys, taken_at_school, written_by
+from tests.support.stick import at_school, device_with_keys, taken_at_school, written_by
 
 
 @pytest.fixture
@@ -166,6 +166,15 @@ def test_what_is_new_at_school_is_exported_for_a_device(
     assert made["rows"] > len(fleet.questions)
     assert json.loads(carrel("import", file, "--json").stdout)["rows"] == 0, "it has all of it already"
     assert carrel_cloud("export", "--device", "0" * 32, tmp_path / "x").exit_code == 1
+
+
+def test_a_bundle_for_another_device_is_refused_by_name(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, carrel: Callable[..., Result], tmp_path: Path
+) -> None:
+    file = tmp_path / "feed"
+    file.write_bytes(at_school(fleet).give(device_with_keys(fleet, Grant("student", ada)).id).data)
+    refused = carrel("import", file)
+    assert (refused.exit_code, refused.stderr) == (1, "carrel: This bundle is for another device.\n")
 
 
 def test_a_device_that_is_not_enrolled_has_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import pytest
 from cloud_api.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
-from domain.errors import BundleRefused
+from domain.errors import BundleRefused, Unavailable
 from domain.registry import TABLES
+from domain.wire import Limits
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 from tests.support.stick import at_school, bundles_of, device_with_keys, taken_at_school, taken_by, written_by
 
@@ -302,6 +303,18 @@ def test_a_server_that_was_restored_is_refilled_by_stick(fleet: Fleet, ada: str,
     assert (laptop.rounds.status().state, laptop.synced_rows(ATTEMPTS)) == ("synced", answers(fleet))
 
 
+def test_a_server_that_lost_something_without_knowing_it_is_refilled_by_stick(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(5))
+    laptop.sync()
+    fleet.server("DELETE FROM question_attempts")
+    fleet.server("UPDATE device_incarnations SET last_seq = 0, chain = decode(repeat('00', 16), 'hex')")
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    for _ in range(2):
+        taken_by(laptop, taken_at_school(fleet, written_by(laptop)).answer.data)
+    assert len(answers(fleet)) == 6
+    assert laptop.synced_rows(ATTEMPTS) == answers(fleet)
+
+
 def test_a_feed_of_another_life_of_the_server_is_refused_until_the_device_has_been_answered(fleet: Fleet, laptop: SyncedDevice) -> None:
     fleet.server("UPDATE server_state SET epoch = gen_random_uuid()")
     before = everything(laptop)
@@ -372,10 +385,9 @@ def test_a_feed_from_the_beginning_leaves_out_what_the_device_has_passed_already
     assert 0 < taken.rows < len(fleet.questions), "only what is new"
     assert lab.value("SELECT stem FROM questions WHERE id = ?", fleet.questions[0]) == "later"
     assert (lab.synced_rows("class_members"), lab.synced_rows(ATTEMPTS)) == ([], [])
-    assert lab.sync().outcome == "done"
     join(fleet, class_id, ada)
-    taken_by(lab, at_school(fleet).give(lab.id, anew=True).data)
-    assert lab.synced_rows(ATTEMPTS) == answers(fleet)
+    assert lab.sync().outcome == "done"
+    assert lab.synced_rows(ATTEMPTS) == answers(fleet), "what it wrote itself comes back with the scope"
 
 
 def test_a_feed_goes_on_from_where_the_devices_last_bundle_said_it_was(fleet: Fleet, laptop: SyncedDevice) -> None:
@@ -438,6 +450,13 @@ def test_a_queued_change_stays_visible_over_what_a_bundle_brings(
     assert tablet.rows("SELECT exam_on, available_minutes FROM student_profiles") == [("2027-05-04", "[20,20,20,20,20,20,20]")]
 
 
+def test_own_rows_are_not_left_out_of_a_feed(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    for _ in laptop.rounds._pusher.push_all(*laptop.rounds._way()):
+        pass
+    assert taken_at_school(fleet, written_by(laptop)).answer.rows == 2
+
+
 def test_a_bundle_without_the_feed_only_answers(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     rename(fleet, fleet.questions[0], "later")
     laptop.records.record_attempts(ada, fleet.attempts(1))
@@ -491,3 +510,26 @@ def test_a_time_in_the_future_becomes_that_of_the_arrival_and_is_flagged(fleet: 
     taken_by(tablet, imported.answer.data)
     folded = "SELECT id, corrected_at_ms FROM question_attempts ORDER BY id"
     assert tablet.rows(folded) == fleet.server(folded)
+
+
+def test_no_sync_round_runs_while_a_bundle_is_taken_in(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(1))
+    data = taken_at_school(fleet, written_by(laptop)).answer.data
+    monkeypatch.setattr("daemon.sync.round.ROUND_WAIT_MAX_S", 0.01)
+    with laptop.rounds._running, pytest.raises(Unavailable, match="round"):
+        taken_by(laptop, data)
+    assert laptop.rounds.status().pending == 1
+    assert taken_by(laptop, data).settled == 1
+
+
+def test_an_answer_says_nothing_about_operations_that_were_settled_before_it_came(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(4))
+    data = written_by(laptop)
+    laptop.rounds._pusher._limits = Limits(2, 262_144)
+    next(laptop.rounds._pusher.push_all(*laptop.rounds._way()))  # the first half, over the network
+    laptop.change("UPDATE question_attempts SET feed_no = 90000 WHERE feed_no > 0")  # as if it had come down anew since
+    assert taken_by(laptop, taken_at_school(fleet, data).answer.data).settled == 2
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no = 90000") == 2
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no = 0") == 0

@@ -8,9 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cloud_api.dead_letters import Filter, letters_in_order, replay
 from cloud_api.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
+from daemon.requeue import retry
+from domain.ids import Id
 from domain.wire import EnrolAnswer, Limits, PullAnswer, PullRequest, PushAnswer, PushRequest
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
@@ -115,6 +118,39 @@ def test_the_devices_own_answers_come_back_when_a_student_leaves_the_class_and_j
     lab.sync()
     assert lab.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
     assert len(lab.synced_rows("question_attempts")) == 5
+
+
+def test_NO_LEAK_an_answer_that_is_sent_again_after_its_student_was_taken_away_goes_once_it_is_settled(fleet: Fleet, ada: str) -> None:
+    class_id = fleet.add_class("Knots 2")
+    member = join_class(fleet, class_id, ada)
+    lab = fleet.device(Grant("class", class_id))
+    lab.sync()
+    leave_class(fleet, class_id, ada, member)
+    lab.records.record_attempts(Id(ada), fleet.attempts(1))
+    assert lab.sync().rejected == 1
+    lab.database.write(lambda conn: retry(conn, None, lab.clock.now_ms()))
+    with fleet.school.database.transaction() as cursor:
+        (letter,) = letters_in_order(cursor, fleet.school.id, Filter())
+        assert replay(cursor, fleet.school.ids, fleet.school.id, letter, fleet.school.clock.now_ms()).verdict == "applied"
+    assert lab.value("SELECT count(*) FROM question_attempts") == 1
+    assert lab.sync().outcome == "done"
+    assert lab.rounds.status().state == "synced"
+    assert lab.value("SELECT count(*) FROM question_attempts") == 0
+
+
+def test_NO_GAP_an_answer_that_went_when_it_was_settled_is_back_when_its_student_is(fleet: Fleet, ada: str) -> None:
+    class_id = fleet.add_class("Knots 2")
+    member = join_class(fleet, class_id, ada)
+    lab = fleet.device(Grant("class", class_id))
+    lab.sync()
+    leave_class(fleet, class_id, ada, member)
+    lab.records.record_attempts(Id(ada), fleet.attempts(1))
+    lab.sync()
+    lab.database.write(lambda conn: retry(conn, None, lab.clock.now_ms()))
+    join_class(fleet, class_id, ada)
+    assert lab.sync().outcome == "done"
+    assert len(lab.synced_rows("question_attempts")) == 1
+    assert lab.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
 
 
 def test_what_was_deleted_while_a_log_began_anew_is_deleted_here_too(fleet: Fleet, ada: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -130,7 +131,8 @@ def test_a_log_is_read_in_the_students_order_and_lines_that_cannot_be_read_are_l
 
 def test_the_program_prepares_itself_with_other_students_and_answers_each_line_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.mastery_lines", "--fit", str(written_log(tmp_path / "log.csv.gz"))]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         chances = []
         for question in ("q0", "q7"):

@@ -35,11 +35,18 @@ def test_a_line_of_json_is_one_object() -> None:
     }  # fmt: skip
 
 
-def test_an_unexpected_error_keeps_its_traceback_in_both_forms() -> None:
+def test_an_unexpected_error_keeps_its_way_and_its_kind_in_both_forms_and_not_its_message() -> None:
     record = _record("job failed", job="sync")
+    said = "the answer of Ada"
     try:
-        raise ValueError("boom")
+        try:
+            raise OSError(28, said)
+        except OSError as error:
+            raise ValueError(said) from error
     except ValueError:
         record.exc_info = sys.exc_info()
-    assert "ValueError: boom" in TextFormat().format(record)
-    assert "ValueError: boom" in json.loads(JsonFormat().format(record))["traceback"]
+    for traceback in (TextFormat().format(record), json.loads(JsonFormat().format(record))["traceback"]):
+        assert "Traceback: ValueError\n" in traceback
+        assert "caused by OSError 28\n" in traceback
+        assert "test_logs.py" in traceback
+        assert said not in traceback.replace(f'said = "{said}"', "")

@@ -55,6 +55,14 @@ def test_a_snapshot_survives_its_bytes_and_predicts_the_same() -> None:
     assert b" " not in made.encoded
 
 
+def test_everything_in_a_snapshot_is_sorted_so_that_equal_counts_have_equal_bytes() -> None:
+    table = DifficultyTable.of(attempt(n, None, True, (f"c{n % 17}", f"c{n % 5}"), f"q{n % 29}") for n in range(200))
+    content = json.loads(snapshot(table, {"z": 0.5, "a": 0.5}).encoded)
+    assert content["concepts"] == sorted(content["concepts"]) and len(content["concepts"]) == 17
+    assert all(content[name] == sorted(content[name]) for name in ("questions", "stated"))
+    assert list(content) == sorted(content)
+
+
 def test_the_empty_table_can_be_published() -> None:
     assert read_snapshot(snapshot(DifficultyTable()).encoded).rates == Rates.empty()
 

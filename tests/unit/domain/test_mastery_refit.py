@@ -65,6 +65,15 @@ def test_weights_that_foretell_worse_are_not_adopted() -> None:
     assert found.weights == WEIGHTS and found.fitted_loss >= found.shipped_loss
 
 
+def test_the_answers_of_the_last_month_are_foretold_and_not_learnt_from() -> None:
+    answers = strange_school()["s0"]
+    turned = {**strange_school(), "s0": [*answers[:-1], answers[-1]._replace(correct=not answers[-1].correct)]}
+    one, other = refit(strange_school()), refit(turned)
+    assert one is not None and other is not None
+    assert one.adopted and other.adopted and one.weights == other.weights
+    assert one.fitted_loss != other.fitted_loss
+
+
 def test_a_school_with_few_attempts_keeps_the_shipped_weights() -> None:
     few = {s: answers[:50] for s, answers in strange_school().items()}
     assert refit(few) is None
@@ -90,6 +99,14 @@ def test_a_students_rows_are_made_without_the_students_own_answers() -> None:
     alone = {"s0": strange_school()["s0"]}
     bases = {row.features[Weights._fields.index("skill")] for row in labelled_rows(alone)}
     assert len(bases) == 1
+
+
+def test_rates_can_be_made_of_what_was_answered_before_a_time_alone() -> None:
+    """What is to be foretold must not stand in the table."""
+    first_day = {row.features for row in labelled_rows(strange_school(), START_MS)}
+    nothing_counted = {row.features for row in labelled_rows({"s0": strange_school()["s0"]})}
+    skill, question = Weights._fields.index("skill"), Weights._fields.index("question")
+    assert {(f[skill], f[question]) for f in first_day} == {(f[skill], f[question]) for f in nothing_counted}
 
 
 def test_the_challenger_leads_while_it_foretells_better_lately() -> None:

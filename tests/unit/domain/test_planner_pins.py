@@ -39,6 +39,12 @@ def test_a_pin_of_a_learnt_concept_is_a_review_and_pins_that_cannot_be_are_passe
     assert [(i.concept_id, i.kind) for i in plan.items if i.reason.startswith("pinned")] == [("x", Kind.REVIEW)]
 
 
+def test_a_pin_is_met_once() -> None:
+    plan = make_plan(LIGHT_LAST, {}, request((12,) * 7, pinned=(Pin("light"),)))
+    assert len(by_day(plan.items)) > 5
+    assert [i.concept_id for i in plan.items if i.reason.startswith("pinned")] == ["light"]
+
+
 @ANY_SPEED
 @given(problems(), st.lists(st.builds(Pin, st.sampled_from([*IDS, "elsewhere"]), st.none() | st.just(TUESDAY)), max_size=4))
 def test_pins_break_no_prerequisite_no_exclusion_and_no_days_minutes(problem: Problem, pins: list[Pin]) -> None:
