@@ -12,7 +12,9 @@ import hmac
 import secrets
 import sqlite3
 import threading
+from contextlib import suppress
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,9 @@ MEMORY_KIB = 19 * 1024
 PASSES = 2
 # One PIN is checked at a time; others wait so long, then come again.
 QUEUE_MAX_S = 5.0
+# Blocks from this size on are the system's again when they are freed. The number is glibc's, of malloc.h.
+LARGE_BLOCK_BYTES = 1024 * 1024
+_M_MMAP_THRESHOLD = -3
 DAY_MS = 24 * 3_600_000
 
 
@@ -141,10 +146,20 @@ class _Turn:
         self._lock.release()
 
 
+@cache
 def _hasher() -> argon2.PasswordHasher:
     from argon2 import PasswordHasher  # here, because a daemon at rest has no use for it
 
+    _give_memory_back()
     return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1)
+
+
+def _give_memory_back() -> None:
+    """Has the C library return large blocks to the system at once. glibc else keeps 19 MiB for each server thread that has ever checked a PIN."""
+    import ctypes
+
+    with suppress(AttributeError, OSError):  # other C libraries return them anyway
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _keyed(key: bytes, student_id: Id, pin: str) -> bytes:

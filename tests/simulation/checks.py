@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import NoReturn
 
+from domain.ids import Id
 from domain.registry import TABLES, ScopeKind
 from tests.simulation.ledger import Ledger
 from tests.simulation.views import DeviceView, ServerView
@@ -24,10 +25,14 @@ def violated(name: str, words: str) -> NoReturn:
     raise Violated(name, words)
 
 
-def check_always(server: ServerView, devices: Iterable[DeviceView], changed: Iterable[DeviceView], ledger: Ledger) -> None:
-    """Everything that a step may have broken: `changed` are the devices whose file was written, and `server` is as it is now."""
+def check_always(server: ServerView, devices: Iterable[DeviceView], changed: Iterable[DeviceView], ledger: Ledger, outsider: Id) -> None:
+    """Everything that a step may have broken: `changed` are the devices whose file was written, `server` is as it is now, and no device was ever
+    granted the `outsider`.
+    """
     devices = list(devices)
     for view in changed:
+        if outsider in view.students:
+            violated("NO_LEAK", f"{view.device.name} follows a student whom nobody granted")
         check_no_leak(view)
         check_own_writes(view, ledger)
     for view in devices:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,5 @@ class LaterOutbox(Outbox):
     def append(self, conn: sqlite3.Connection, operations: Sequence[NewOperation]) -> None:
         name, value = LATER_FIELD
         before = conn.execute("SELECT coalesce(max(op_no), 0) FROM sync_operations").fetchone()[0]
-        super().append(conn, [_with_field(op, name, value) for op in operations])
+        super().append(conn, [replace(op, payload={**op.payload, name: value}) for op in operations])
         conn.execute("UPDATE sync_operations SET schema_version = ? WHERE op_no > ?", (SCHEMA_VERSION + 1, before))
-
-
-def _with_field(operation: NewOperation, name: str, value: Any) -> NewOperation:
-    return NewOperation(
-        operation.table, operation.row_id, operation.kind, {**operation.payload, name: value}, operation.hlc, operation.op_id
-    )

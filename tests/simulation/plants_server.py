@@ -188,8 +188,9 @@ def grants_not_asked(patch: pytest.MonkeyPatch) -> None:
     scopes_of = auth.scopes_of
 
     def generous(cursor: Any, device: Any) -> frozenset[str]:
+        granted = scopes_of(cursor, device)
         cursor.execute("SELECT id FROM users WHERE school_id = %s AND role = 'student'", (device.school_id,))
-        return scopes_of(cursor, device) | {f"student:{row[0]}" for row in cursor.fetchall()}
+        return granted | {f"student:{row[0]}" for row in cursor.fetchall()}
 
     patch.setattr(pull, "scopes_of", generous)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cloud_api.enrolment import Grant
 from tests.simulation.checks import violated
 from tests.simulation.endings import check_end
+from tests.simulation.people import regrant
 from tests.simulation.stick import arrive
 from tests.simulation.storage import FOREVER
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 DRAIN_ROUNDS = 12
 # Longer than the longest backoff.
 PAUSE_MS = 16 * 60_000
+# In as many worlds the last thing to change is what a device may hold: nothing in the feed tells of it.
+REGRANTED_SHARE = 0.3
 
 
 def settle(world: World) -> None:
@@ -33,6 +36,9 @@ def settle(world: World) -> None:
     if world.stick.bundles:  # however old they are, they change nothing for the worse
         for bundle in world.randomness.sample(world.stick.bundles, len(world.stick.bundles)):
             arrive(world, bundle)
+        _drain(world)
+    if world.randomness.random() < REGRANTED_SHARE:
+        regrant(world, world.randomness.choice(world.devices))
         _drain(world)
     world.server.read_all()
     world.check()

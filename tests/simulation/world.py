@@ -122,7 +122,7 @@ class World:
         for device in self.devices:
             self.view(device)
         changed, self._changed = self._changed, {}
-        check_always(self.server, self._views.values(), changed.values(), self.ledger)
+        check_always(self.server, self._views.values(), changed.values(), self.ledger, self.school.outsider)
         for view in changed.values():
             check_status(self.server, view, self.ledger)
 
