@@ -19,9 +19,9 @@ from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
-# Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; rows of it went so;
-# it was gained and has not been here whole yet.
-_LEFTOVER, _EVICTED, _FILLING = "leftover:", "evicted:", "filling:"
+# Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; it was gained
+# and has not been here whole yet.
+_LEFTOVER, _FILLING = "leftover:", "filling:"
 # After so long without a page, what was begun to be pulled from 0 is begun again: deletions of what came first may be forgotten.
 FILLING_MAX_MS = 30 * 24 * 3600 * 1000
 
@@ -196,6 +196,8 @@ def _apply_mergeable(conn: sqlite3.Connection, table: Table, rows: Sequence[dict
     shown = [under_queued(table, row, pending[row["id"]], writer) if row["id"] in pending else row for row in rows]
     names = [*table.column_names, "feed_no", "_extra"]
     conn.executemany(_upsert_sql(table, names), [[row[n] for n in names] for row in shown])
+    replaced = [(table.name, row["id"]) for row in rows if row["id"] not in pending]
+    conn.executemany("DELETE FROM shadows WHERE table_name = ? AND row_id = ?", replaced)
 
 
 def _device_id(conn: sqlite3.Connection) -> str:
@@ -204,19 +206,31 @@ def _device_id(conn: sqlite3.Connection) -> str:
 
 
 def release_shadows(conn: sqlite3.Connection) -> None:
-    """Once a push is settled: rows without queued changes lose their shadow, and go back to it when their change was rejected.
+    """Once a push is settled: rows whose change was rejected, and that have no other one queued, go back to their shadow.
 
-    A change that was applied or merged needs nothing: the merged row comes with the next pull.
+    A change that was applied or merged stays on show: the merged row comes with the next pull, unless it has come before (`settle_shadows`).
     """
+    _go_back(conn, "EXISTS (SELECT 1 FROM sync_operations r WHERE r.state = 'rejected' AND r.row_id = s.row_id)")
+
+
+def settle_shadows(conn: sqlite3.Connection) -> None:
+    """Once everything was pulled that the server had after a push: rows without queued changes are as the server has them.
+
+    Most had that row among the pages, and no shadow any more. For the others it had come before the push was answered, by stick or on the way of
+    another copy, and was laid under the change.
+    """
+    _go_back(conn, "1")
+
+
+def _go_back(conn: sqlite3.Connection, which: str) -> None:
     free = conn.execute(
-        "SELECT s.table_name, s.row_id, s.data, EXISTS (SELECT 1 FROM sync_operations r WHERE r.state = 'rejected' AND r.row_id = s.row_id)"
-        " FROM shadows s WHERE NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = s.row_id)"
+        "SELECT s.table_name, s.row_id, s.data FROM shadows s"
+        f" WHERE {which} AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = s.row_id)"
     ).fetchall()
-    for table_name, row_id, data, was_rejected in free:
-        if was_rejected:
-            fields = msgspec.json.decode(data)
-            assignments = ", ".join(f"{n} = ?" for n in fields)
-            conn.execute(f"UPDATE {TABLES[table_name].name} SET {assignments} WHERE id = ?", (*fields.values(), row_id))
+    for table_name, row_id, data in free:
+        fields = msgspec.json.decode(data)
+        assignments = ", ".join(f"{n} = ?" for n in fields)
+        conn.execute(f"UPDATE {TABLES[table_name].name} SET {assignments} WHERE id = ?", (*fields.values(), row_id))
         conn.execute("DELETE FROM shadows WHERE table_name = ? AND row_id = ?", (table_name, row_id))
 
 
@@ -266,14 +280,4 @@ def evict_leftovers(conn: sqlite3.Connection) -> None:
         if conn.execute("SELECT 1 FROM cursors WHERE scope = ?", (scope,)).fetchone():
             conn.execute("DELETE FROM cursors WHERE scope = ?", (_LEFTOVER + scope,))  # it came back
         elif _evict(conn, scope):
-            conn.execute("INSERT OR IGNORE INTO cursors (scope, cursor) VALUES (?, 0)", (_EVICTED + scope,))
-
-
-def has_evicted(conn: sqlite3.Connection) -> bool:
-    """Whether rows went that this incarnation has written (`evict_leftovers`). Should their scope come back, they must come with it."""
-    return bool(_noted(conn, _EVICTED))
-
-
-def forget_evicted(conn: sqlite3.Connection) -> bool:
-    """Whether `has_evicted`, and from now on not: the caller begins a new incarnation, to which the server gives what an earlier one wrote."""
-    return conn.execute("DELETE FROM cursors WHERE scope LIKE ? || '%'", (_EVICTED,)).rowcount > 0
+            outbox.note_absent(conn)

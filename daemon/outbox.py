@@ -154,8 +154,12 @@ def settle(conn: sqlite3.Connection, place: Progress, after: Progress, answer: P
         "UPDATE sync_operations SET state = 'rejected', code = ?, message = ?, settled_at_ms = ? WHERE op_no = ? AND op_no BETWEEN ? AND ?",
         [(v.code, v.message, settled_ms, place.seq_base + v.seq, first, last) for v in rejected],
     )
-    for first_seq, last_seq, feed_no in answer.feed:
-        _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no)
+    told = sum(last_seq - first_seq + 1 for first_seq, last_seq, _ in answer.feed)
+    numbered = sum(
+        _number_rows(conn, place.seq_base + first_seq, place.seq_base + last_seq, feed_no) for first_seq, last_seq, feed_no in answer.feed
+    )
+    if numbered < told:
+        note_absent(conn)
     for first_seq, last_seq, delta_ms, doubtful in answer.corrections:
         _correct_times(conn, place.seq_base + first_seq, place.seq_base + last_seq, Correction(delta_ms, doubtful))
     return len(rejected)
@@ -165,13 +169,32 @@ def settle(conn: sqlite3.Connection, place: Progress, after: Progress, answer: P
 _APPEND_ONLY: tuple[Table, ...] = tuple(t for t in TABLES.values() if t.policy is Policy.APPEND_ONLY)
 
 
-def _number_rows(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, feed_no: int) -> None:
-    for table in _APPEND_ONLY:
+def _number_rows(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, feed_no: int) -> int:
+    """How many rows there were to be given a number."""
+    return sum(
         conn.execute(
             f"UPDATE {table.name} SET feed_no = ? + o.op_no - ? FROM sync_operations o"
             f" WHERE o.op_no BETWEEN ? AND ? AND o.table_name = ? AND {table.name}.id = o.row_id",
             (feed_no, first_op_no, first_op_no, last_op_no, table.name),
-        )
+        ).rowcount
+        for table in _APPEND_ONLY
+    )
+
+
+# Stands among the cursors while rows that this incarnation has written are at school and not here.
+_ABSENT = "absent:"
+
+
+def note_absent(conn: sqlite3.Connection) -> None:
+    """Rows that this incarnation wrote are not here (any more): their scope was lost. Should it come back, they must come with it, and the server
+    leaves out what an incarnation wrote itself: the next pull is to be one of a new incarnation.
+    """
+    conn.execute("INSERT OR IGNORE INTO cursors (scope, cursor) VALUES (?, 0)", (_ABSENT,))
+
+
+def has_absent(conn: sqlite3.Connection) -> bool:
+    """Whether rows that this incarnation wrote are at school and not here."""
+    return conn.execute("SELECT 1 FROM cursors WHERE scope = ?", (_ABSENT,)).fetchone() is not None
 
 
 def _correct_times(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, correction: Correction) -> None:
@@ -200,6 +223,7 @@ def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: 
     if first is None:
         first = conn.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'sync_operations'").fetchone()[0] + 1
     base = first - 1
+    conn.execute("DELETE FROM cursors WHERE scope = ?", (_ABSENT,))
     conn.execute(
         "INSERT INTO sync_progress (one, incarnation, seq_base, acked_op_no, chain) VALUES (1, ?, ?, ?, ?) ON CONFLICT (one) DO UPDATE"
         " SET incarnation = excluded.incarnation, seq_base = excluded.seq_base, acked_op_no = excluded.acked_op_no, chain = excluded.chain",

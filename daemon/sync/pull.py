@@ -94,6 +94,8 @@ class Puller:
             return None
         rows = inbox.apply_page(conn, page, self._clock.now_ms())
         outbox.note_durable(conn, page.durable_through)
+        if not page.has_more:
+            inbox.settle_shadows(conn)
         if page.lost:
             # What this log wrote went with the scope. Should the scope come back, the server must not leave it out as known.
             self._identity.start_incarnation(conn, resend_all=False)
@@ -104,13 +106,13 @@ def next_request(database: DeviceDatabase, identity: Identity, now_ms: int, page
     """The request for what comes after the cursors in a device's database; None on a device that was never enrolled."""
 
     def begin_again(conn: sqlite3.Connection) -> None:
-        evicted = inbox.forget_evicted(conn)
-        if (stale and inbox.forget_stale_filling(conn)) or evicted:
+        anew = stale and inbox.forget_stale_filling(conn)
+        if anew or absent:
             identity.start_incarnation(conn, resend_all=False)
 
     with database.read() as conn:
-        stale, evicted = inbox.is_filling_stale(conn, now_ms), inbox.has_evicted(conn)
-    if stale or evicted:
+        stale, absent = inbox.is_filling_stale(conn, now_ms), outbox.has_absent(conn)
+    if stale or absent:
         database.write(begin_again)
     with database.read() as conn:
         place = outbox.progress(conn)

@@ -179,8 +179,9 @@ class SyncRound:
         return RoundResult("done", pushed, rejected, pulled)
 
     def _push_all(self) -> Iterator[Pushed]:
-        fruitless = 0
-        while fruitless < FRUITLESS_MAX:
+        fruitless, pulls_begun = 0, self._identity.pulls_begun
+        # A server that loses again and again what it has acknowledged would be sent everything for ever.
+        while fruitless < FRUITLESS_MAX and self._identity.pulls_begun - pulls_begun < FRUITLESS_MAX:
             fruitless += 1
             for pushed in self._pusher.push_all(*self._way()):
                 fruitless = 0

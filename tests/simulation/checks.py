@@ -99,5 +99,5 @@ def check_status(server: ServerView, view: DeviceView, ledger: Ledger) -> None:
     if view.pending:
         violated("TRUTHFUL_STATUS", f"{view.device.name} says synced with {len(view.pending)} operations queued")
     mine = view.rows["question_attempts"].keys() & ledger.attempts.keys()
-    if missing := mine - server.rows["question_attempts"].keys() - server.dead.keys():
+    if missing := mine - server.rows["question_attempts"].keys() - server.dead.keys() - ledger.excused:
         violated("TRUTHFUL_STATUS", f"{view.device.name} says synced, and {len(missing)} answers on it are not at school")

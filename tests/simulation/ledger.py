@@ -57,6 +57,11 @@ class Ledger:
         self.values += 1
         return self.values
 
+    @property
+    def lost_rows(self) -> set[str]:
+        """Rows that the school may lack for good, and that a device may hold all the same."""
+        return self.excused | {edit.row_id for op_id, edit in self.edits.items() if op_id in self.excused}
+
     def note_log(self, before: frozenset[str], queued: frozenset[str], logged: frozenset[str], now_ms: int) -> None:
         """One device's log has changed from `before` to `logged`, of which `queued` are not settled. What went after its time went by right."""
         for op_id in logged - queued:

@@ -94,7 +94,7 @@ PLANTS: tuple[Plant, ...] = (
     Plant(_device.shadow_not_given_back, "CONVERGENCE", 99),
     Plant(_device.mastery_not_stale, "DERIVED_EQUAL", 2),
     Plant(_device.queue_not_counted, "TRUTHFUL_STATUS", 2),
-    Plant(_server.acknowledged_before_the_commit, "NO_LOST_OP TRUTHFUL_STATUS", 6),
+    Plant(_server.acknowledged_before_the_commit, "NO_LOST_OP TRUTHFUL_STATUS", 1),
     Plant(_server.chain_not_checked, "NO_LOST_OP NO_GAP TRUTHFUL_STATUS", 73),
     Plant(_server.known_by_number_alone, "NO_LOST_OP TRUTHFUL_STATUS CONVERGENCE", 11),
     Plant(_server.place_not_moved, "NO_WEDGE NO_GAP", 2),

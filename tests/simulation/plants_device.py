@@ -80,7 +80,7 @@ def verdicts_not_read(patch: pytest.MonkeyPatch) -> None:
 
 def numbers_of_own_rows_not_read(patch: pytest.MonkeyPatch) -> None:
     """The device does not write down the feed numbers that its own rows were given."""
-    patch.setattr(outbox, "_number_rows", lambda *_: None)
+    patch.setattr(outbox, "_number_rows", lambda conn, first_op_no, last_op_no, feed_no: last_op_no - first_op_no + 1)
 
 
 def busy_server_taken_for_poison(patch: pytest.MonkeyPatch) -> None:

@@ -450,6 +450,24 @@ def test_a_queued_change_stays_visible_over_what_a_bundle_brings(
     assert tablet.rows("SELECT exam_on, available_minutes FROM student_profiles") == [("2027-05-04", "[20,20,20,20,20,20,20]")]
 
 
+def test_CONVERGENCE_a_change_whose_outcome_came_by_stick_before_its_answer_gives_way_to_it(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    other = device_with_keys(fleet, Grant("student", ada))
+    other.sync()
+    laptop.records.update_profile(ada, {"grade": "6"})
+    other.records.update_profile(ada, {"grade": "7"})
+    other.sync()
+    laptop.gateway.lose_answers = 1
+    assert laptop.sync().outcome == "bad_answer"  # it lost against the later change, and does not know
+    taken_by(laptop, at_school(fleet).give(laptop.id).data)
+    assert laptop.value("SELECT grade FROM student_profiles") == "6"
+    assert laptop.sync().outcome == "done"
+    assert laptop.value("SELECT grade FROM student_profiles") == "7"
+    assert laptop.synced_rows("student_profiles") == other.synced_rows("student_profiles")
+    assert laptop.value("SELECT count(*) FROM shadows") == 0
+
+
 def test_own_rows_are_not_left_out_of_a_feed(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     for _ in laptop.rounds._pusher.push_all(*laptop.rounds._way()):

@@ -153,6 +153,24 @@ def test_NO_GAP_an_answer_that_went_when_it_was_settled_is_back_when_its_student
     assert lab.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
 
 
+def test_NO_GAP_an_answer_that_is_accepted_after_its_row_went_is_here_again(fleet: Fleet, ada: str) -> None:
+    class_id = fleet.add_class("Knots 2")
+    member = join_class(fleet, class_id, ada)
+    lab = fleet.device(Grant("class", class_id))
+    lab.sync()
+    lab.records.record_attempts(Id(ada), fleet.attempts(1))
+    lab.sync()
+    leave_class(fleet, class_id, ada, member)
+    lab.records.record_attempts(Id(ada), fleet.attempts(1))
+    assert lab.sync().rejected == 1
+    join_class(fleet, class_id, ada)
+    fleet.server("UPDATE server_state SET epoch = gen_random_uuid()")  # restored: everything is sent again
+    lab.sync()
+    assert lab.sync().outcome == "done"
+    assert len(lab.synced_rows("question_attempts")) == 2
+    assert lab.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
+
+
 def test_what_was_deleted_while_a_log_began_anew_is_deleted_here_too(fleet: Fleet, ada: str) -> None:
     class_id = fleet.add_class("Knots 1")
     member = join_class(fleet, class_id, ada)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from domain.wire import PushRequest
+from domain.errors import CloudUnreachable
+from domain.wire import PushAnswer, PushRequest
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 
@@ -146,3 +148,23 @@ def test_what_was_queued_is_sent_by_the_next_process(fleet: Fleet, ada: str, lap
         laptop.database.close()
         device = fleet.open(laptop.folder)
     assert device.sync().pushed == 2
+
+
+def test_NO_WEDGE_a_server_that_loses_again_and_again_what_it_acknowledged_ends_the_round(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(3))
+    forgetful = count()
+    push = laptop.gateway.push
+
+    def losing(token: str, request: PushRequest) -> PushAnswer:
+        if next(forgetful) % 2:
+            raise CloudUnreachable("refused", "lost it", 409, None, "ahead")
+        laptop.records.record_attempts(ada, fleet.attempts(1))
+        return push(token, request)
+
+    laptop.gateway.push = losing  # type: ignore[method-assign]
+    assert laptop.sync().outcome == "refused"
+    laptop.gateway.push = push  # type: ignore[method-assign]
+    assert laptop.sync().outcome == "done"
+    assert laptop.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
