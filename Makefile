@@ -1,10 +1,12 @@
 # `make` prints what there is. Everything runs in .venv, which the first target to need it makes; after that no target touches the network.
 
 VENV := .venv
+# pip-audit has many dependencies of its own, which are not to be those of the environment.
+AUDIT := .venv-audit
 PY := $(VENV)/bin/python
 READY := $(VENV)/.complete
-# Processes for the tests.
-JOBS ?= 2
+# Processes for the tests: one more than two cores, because some tests mostly wait.
+JOBS ?= 3
 # device, cloud or all
 DB ?= all
 # More arguments for the command behind `test`, `run`, `demo`, `bench`, `chaos` and `fleet`, for instance ARGS="-k outbox".
@@ -14,10 +16,10 @@ SEEDS ?= 1-200
 # After so many minutes `chaos` begins no further round.
 CHAOS_MINUTES ?= 10
 STATE := $(or $(CARREL_STATE_DIR),.state)
-PACKAGES := domain daemon cloud_api migrations devstack benchmarks
+PACKAGES := domain webpages daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test sim sim-teeth chaos fleet check format migrate bench build reset clean
+.PHONY: help run demo test sim sim-teeth chaos fleet check audit format migrate bench build install backup restore reset clean
 
 # An environment whose Python has gone, or that was made in another folder, is made again.
 ifneq ($(shell $(PY) -c 'pass' 2>/dev/null && cat $(READY) 2>/dev/null),$(CURDIR))
@@ -51,12 +53,17 @@ chaos: $(READY) ## kill, cut and confuse the real processes, round after round: 
 fleet: $(READY) ## up to a thousand devices at once against one server, and how long they wait
 	@$(PY) -m benchmarks.fleet $(ARGS)
 
-check: $(READY) ## the gate before a commit: format, lint, types, zero-downtime migrations, quick tests
+check: $(READY) ## the gate before a commit: format, lint (the security rules too), types, packages as pinned, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy $(wildcard $(PACKAGES))
+	@$(PY) -m devstack.dependencies
 	@$(PY) -m migrations.lint
 	@$(PY) -m pytest -q tests/unit
+
+audit: ## known flaws in the packages that constraints.txt names; needs the network, and a package that cannot be looked up is a failure
+	@test -x $(AUDIT)/bin/pip-audit || { python3 -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 format: $(READY) ## rewrite the code in the project's format
 	@$(PY) -m ruff format .
@@ -71,6 +78,18 @@ bench: $(READY) ## measure the budgets
 build: $(READY) ## the wheel, in dist/
 	@rm -rf build
 	@$(PY) -m build --wheel --no-isolation
+
+install: build ## this machine as a device, or ARGS="--role server": a service of systemd; asks for root
+	@$(if $(filter 0,$(shell id -u)),,sudo) $(abspath $(PY)) -m daemon.cli service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)
+
+backup: $(READY) ## back up the device and the server of `make run`, into .state/backups
+	@mkdir -p $(STATE)/backups/device $(STATE)/backups/server
+	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli backup $(STATE)/backups/device
+	@$(PY) -m cloud_api.cli backup --embedded --data-dir $(STATE)/postgres $(STATE)/backups/server
+
+restore: $(READY) ## put the newest of these backups back; `make run` must not run
+	@$(PY) -m cloud_api.cli restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
+	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli restore "$$(ls $(STATE)/backups/device/*.backup | tail -n 1)"
 
 reset: $(READY) ## forget all data of `make run` on this machine
 	@$(PY) -m cloud_api.embedded remove $(STATE)/postgres

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import click
 
-from benchmarks import growth, idle_cpu, idle_round, local_write, memory, migrations, pull, push, report, wire
+from benchmarks import analytics, growth, idle_cpu, idle_round, local_write, memory, migrations, next_question, pull, push, report, wire
 from benchmarks.report import Result
 from benchmarks.stage import Effort, Stage, open_stage
 from domain.errors import CarrelError
@@ -27,7 +27,9 @@ BUDGETS: dict[str, Callable[[Stage], Result]] = {
     "memory": memory.measure,
     "growth": growth.measure,
     "idle_cpu": idle_cpu.measure,
+    "analytics": analytics.measure,
     "migrations": migrations.measure,
+    "next_question": next_question.measure,
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.line_protocol import number, whole
-from domain.attempts import FoldedAttempt
+from domain.learning.attempts import FoldedAttempt
 
 Log = dict[str, list[FoldedAttempt]]
 # Times beyond this are no times.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from domain.refit import log_loss
+from domain.learning.refit import log_loss
 
 CALIBRATION_BINS = 10
 

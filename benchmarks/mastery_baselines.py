@@ -13,9 +13,9 @@ from math import sqrt
 from typing import Protocol
 
 from benchmarks.attempt_log import Log
-from domain.attempts import FoldedAttempt
-from domain.difficulty import DifficultyTable
-from domain.odds import held, sigmoid
+from domain.learning.attempts import FoldedAttempt
+from domain.learning.difficulty import DifficultyTable
+from domain.learning.odds import held, sigmoid
 
 
 class Baseline(Protocol):

@@ -18,7 +18,7 @@ import click
 from benchmarks.attempt_log import answer, read_log, skills, time_ms
 from benchmarks.line_protocol import listen, message_of, whole
 from benchmarks.mastery_stream import MasteryStream
-from domain.attempts import QuestionRef
+from domain.learning.attempts import QuestionRef
 
 
 class Listener:

@@ -15,9 +15,9 @@ from benchmarks.foretelling import Foretold, quality
 from benchmarks.mastery_baselines import Baseline, KnowledgeTracing, MeanOfAll, MeanOfQuestion, PerformanceFactors
 from benchmarks.mastery_stream import MasteryStream
 from benchmarks.timing import seconds
-from domain.attempts import FoldedAttempt, QuestionRef
-from domain.mastery import fold
-from domain.rates import Rates
+from domain.learning.attempts import FoldedAttempt, QuestionRef
+from domain.learning.mastery import fold
+from domain.learning.rates import Rates
 
 FOLDS = 5
 FOLDED_ATTEMPTS = 10_000

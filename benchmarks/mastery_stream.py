@@ -9,12 +9,12 @@ from __future__ import annotations
 from itertools import count, islice
 
 from benchmarks.attempt_log import Log
-from domain.attempts import FoldedAttempt, QuestionRef, concept_set
-from domain.difficulty import DifficultyTable
-from domain.features import WEIGHTS, Features, Weights, question_features, weighted_sum
-from domain.history import StudentHistory
-from domain.odds import held, sigmoid
-from domain.refit import Contest, WeightFit, labelled_rows, log_loss
+from domain.learning.attempts import FoldedAttempt, QuestionRef, concept_set
+from domain.learning.difficulty import DifficultyTable
+from domain.learning.features import WEIGHTS, Features, Weights, question_features, weighted_sum
+from domain.learning.history import StudentHistory
+from domain.learning.odds import held, sigmoid
+from domain.learning.refit import Contest, WeightFit, labelled_rows, log_loss
 
 # Attempts of a log that weights are fitted on beforehand; some 40 µs each.
 FITTED_ROWS_MAX = 40_000

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmarks.planner_stream import Answer, Planned
-from domain.plan import LEARN_MINUTES, ConceptNode
-from domain.prerequisites import without_circles
-from domain.recall import LEARNT_STREAK
+from domain.learning.plan import LEARN_MINUTES, ConceptNode
+from domain.learning.prerequisites import without_circles
+from domain.learning.recall import LEARNT_STREAK
 
 ITEM_MINUTES = LEARN_MINUTES
 

@@ -19,7 +19,7 @@ import click
 
 from benchmarks.line_protocol import fraction, listen, message_of, whole
 from benchmarks.planner_stream import Answer, PlannerStream
-from domain.plan import ConceptNode
+from domain.learning.plan import ConceptNode
 
 
 class Listener:

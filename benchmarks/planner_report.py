@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,10 +17,10 @@ import click
 
 from benchmarks.learners import FAMILIES, trait
 from benchmarks.planner_baselines import FringeByWeight, Planner, SyllabusOrder, WeakestFirst
-from benchmarks.planner_stream import Answer, PlannerStream
+from benchmarks.planner_stream import Answer, Planned, PlannerStream
 from benchmarks.prerequisite_maps import drawn_map, read_map
-from domain.plan import ConceptNode, PlanRequest
-from domain.planner import make_plan
+from domain.learning.plan import ConceptNode, PlanRequest
+from domain.learning.planner import make_plan
 
 # The part of a day that has passed when studying begins, and when the exam does.
 STUDY_AT, EXAM_AT = 0.7, 0.4
@@ -48,6 +48,7 @@ TERMS = (
     Term("60 days, five missed", 60, 45, missed=frozenset(range(25, 30))),
     Term("120 days, 20 min, 4 a week", 120, 20, frozenset({0, 2, 4, 5})),
 )
+CHURN_TERM = TERMS[1]
 PLANNERS: Mapping[str, Callable[[Sequence[ConceptNode], int], Planner]] = {
     "syllabus order": SyllabusOrder,
     "weakest first": WeakestFirst,
@@ -98,6 +99,30 @@ def live_through(
     return outcome
 
 
+@dataclass(slots=True)
+class WatchedPlanner:
+    """Carrel's planner compared with itself: of the concepts planned on the day before, `planned`, how many are planned on the day itself, `kept`."""
+
+    stream: PlannerStream
+    kept: int = 0
+    planned: int = 0
+
+    def plan(self, day: int, minutes: int, answers: Iterable[Answer]) -> list[Planned]:
+        """The plan of a day."""
+        items = self.stream.plan(day, minutes, answers)
+        expected = self.stream.ahead.get(day, frozenset())
+        self.kept += len(expected & {item.concept for item in items})
+        self.planned += len(expected)
+        return items
+
+
+def churn(family: str, nodes: list[ConceptNode], seed: str) -> WatchedPlanner:
+    """One learner of a family through `CHURN_TERM`."""
+    watched = WatchedPlanner(PlannerStream(nodes, CHURN_TERM.exam_day, looks_ahead=True))
+    live_through(lambda _nodes, _exam_day: watched, family, CHURN_TERM, nodes, seed)
+    return watched
+
+
 def plan_cost() -> float:
     """Processor seconds to plan `COST_DAYS` days of a course of `COST_CONCEPTS` concepts from nothing."""
     nodes = drawn_map(random.Random(1), COST_CONCEPTS)
@@ -106,6 +131,15 @@ def plan_cost() -> float:
     started_s = time.process_time()
     make_plan(nodes, {}, request)
     return time.process_time() - started_s
+
+
+def print_churn(learners: int, seed: int, nodes_of: Callable[[int], list[ConceptNode]]) -> None:
+    """How much of what was planned for tomorrow is planned otherwise when tomorrow comes, by family."""
+    cells = []
+    for family in FAMILIES:
+        watched = [churn(family, nodes_of(number), f"{seed} {family} churn {number}") for number in range(learners)]
+        cells.append(f"{family} {1 - sum(w.kept for w in watched) / sum(w.planned for w in watched):.2f}")
+    click.echo(f"\nof what was planned for tomorrow, planned otherwise tomorrow ({CHURN_TERM.name}): {', '.join(cells)}")
 
 
 @click.command()
@@ -117,8 +151,17 @@ def plan_cost() -> float:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A real map (CSV: concept, prerequisite, …), of which courses are parts; without it they are drawn.",
 )
-def main(learners: int, concepts: int, seed: int, prerequisites: Path | None) -> None:
+@click.option("--churn-only", is_flag=True, help="Only how much plans change from day to day.")
+def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, churn_only: bool) -> None:
     """Print what simulated learners recall on exam day, by planner, family of forgetting and term."""
+
+    def nodes_of(number: int) -> list[ConceptNode]:
+        dice = random.Random(f"{seed} churn {number}")
+        return drawn_map(dice, concepts) if prerequisites is None else read_map(prerequisites, dice, concepts)
+
+    if churn_only:
+        print_churn(learners, seed, nodes_of)
+        return
     click.echo(f"| planner | term | {' | '.join(FAMILIES)} |\n|---|---|{'---|' * len(FAMILIES)}")
     for name, make in PLANNERS.items():
         for term in TERMS:
@@ -134,6 +177,7 @@ def main(learners: int, concepts: int, seed: int, prerequisites: Path | None) ->
                     outcome.needs_broken += one.needs_broken
                 cells.append(outcome.text)
             click.echo(f"| {name} | {term.name} | {' | '.join(cells)} |")
+    print_churn(learners, seed, nodes_of)
     cost_s = min(plan_cost() for _ in range(3))
     click.echo(f"\nplanning {COST_DAYS} days of {COST_CONCEPTS} concepts: {cost_s:.2f} s of processor time")
 

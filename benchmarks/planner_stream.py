@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from domain.attempts import DAY_MS, FoldedAttempt
-from domain.pace import minutes_to_learn
-from domain.plan import MINUTES_A_DAY_MAX, REVIEW_MINUTES, ConceptNode, PlanRequest
-from domain.planner import make_plan
-from domain.recall import student_memory, study_states
+from domain.learning.attempts import DAY_MS, FoldedAttempt
+from domain.learning.memory import student_memory
+from domain.learning.pace import minutes_to_learn
+from domain.learning.plan import MINUTES_A_DAY_MAX, REVIEW_MINUTES, ConceptNode, PlanRequest
+from domain.learning.planner import make_plan
+from domain.learning.recall import study_states
 
 _EPOCH = date(1970, 1, 1)
 # Days that a calendar holds with room to spare.
@@ -36,10 +37,15 @@ class Planned(NamedTuple):
 
 @dataclass(slots=True)
 class PlannerStream:
-    """Plans one learner's days. `exam_day` None means that no exam is known."""
+    """Plans one learner's days. `exam_day` None means that no exam is known.
+
+    With `looks_ahead` each plan covers the day after as well; `ahead` then holds the concepts that were planned for each day on the day before.
+    """
 
     concepts: Sequence[ConceptNode]
     exam_day: int | None
+    looks_ahead: bool = False
+    ahead: dict[int, frozenset[str]] = field(default_factory=dict, init=False)
     answers: dict[float, list[Answer]] = field(default_factory=dict, init=False)
     planned: dict[tuple[int, str], int] = field(default_factory=dict, init=False)
 
@@ -49,10 +55,13 @@ class PlannerStream:
         attempts = self._attempts()
         memory = student_memory(attempts)
         exam = None if self.exam_day is None else _date(self.exam_day)
-        request = PlanRequest(_date(day), exam, (min(max(minutes, 0), MINUTES_A_DAY_MAX),) * 7, 1, memory=memory, recaps=False)
+        days = 1 + self.looks_ahead
+        request = PlanRequest(_date(day), exam, (min(max(minutes, 0), MINUTES_A_DAY_MAX),) * 7, days, memory=memory, recaps=False)
         to_learn = self._minutes_to_learn(attempts)
         nodes = [replace(node, minutes_to_learn=to_learn) for node in self.concepts]
-        items = make_plan(nodes, study_states(attempts, memory), request).items
+        plan = make_plan(nodes, study_states(attempts, memory), request).items
+        self.ahead[day + 1] = frozenset(item.concept_id for item in plan if item.forecast)
+        items = [item for item in plan if not item.forecast]
         for item in items:
             self.planned[day, item.concept_id] = item.minutes
         return [Planned(item.concept_id, item.minutes) for item in items]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import exp
 from pathlib import Path
 
-from domain.planner import ConceptNode
+from domain.learning.planner import ConceptNode
 
 
 def drawn_map(dice: random.Random, concepts: int) -> list[ConceptNode]:

@@ -75,7 +75,7 @@ def postgres_writes(url: str, now_ms: Callable[[], int] | None = None) -> Iterat
     that is made for it. A write that PostgreSQL wants to be repeated is.
     """
     ids = IdSource(now_ms or SystemClock().now_ms)
-    with closing(psycopg2.connect(url, options=f"-c statement_timeout={WRITE_MAX_S:.0f}s")) as connection:
+    with closing(psycopg2.connect(url, options=f"-c statement_timeout={WRITE_MAX_S:.0f}s -c carrel.every_school=on")) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass('question_attempts') IS NOT NULL")

@@ -31,7 +31,7 @@ def measure(stage: Stage) -> Result:
     def floor() -> float:
         device = stage.blank_file()
         with stage.database(FILLED) as url:
-            took_s = fetch_by_copy(url, device)
+            took_s = fetch_by_copy(stage.beyond_row_security(url), device)
         stage.forget(device)
         return took_s
 

@@ -30,7 +30,7 @@ def measure(stage: Stage) -> Result:
 
     def floor() -> float:
         with stage.database() as url:
-            return load_by_copy(queued, url, stage.school.id)
+            return load_by_copy(queued, stage.beyond_row_security(url), stage.school.id)
 
     pairs = alternate(floor, product, stage.effort.runs)
     share = speed_against_floor(pairs)

@@ -104,6 +104,10 @@ class Stage:
 
     # --- the school's server
 
+    def beyond_row_security(self, url: str) -> str:
+        """The same database for a superuser: what a floor does is not slowed down by the wall between schools, nor is COPY closed to it."""
+        return self.postgres.superuser_url_for(url.rpartition("/")[2])
+
     @contextmanager
     def database(self, template: str = SCHOOL) -> Iterator[str]:
         """The address of a fresh copy of the school's database, or of the filled one, all of it on the disk; dropped afterwards."""

@@ -1,30 +1,32 @@
-"""Device tokens, and what a device may hold.
-
-A token is 256 random bits, so one fast hash is enough to make the stored form useless to whoever reads the database, and looking it up by
-its hash needs no comparison in constant time.
-"""
+"""Which device a token is, and what a device may hold."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
+from enum import StrEnum
 
+from cloud_api.access.tokens import token_hash
 from cloud_api.database import Cursor
 from domain.errors import Forbidden, NotSignedIn
 from domain.ids import Id
 from domain.registry import ScopeKind
 
-TOKEN_BYTES = 32
-HASH_BYTES = 32
-# Longer headers are nobody's token; nothing is hashed for them.
-TOKEN_LENGTH_MAX = 200
-_SCHEME = "bearer "
+
+class Revocation(StrEnum):
+    """What a revoked device is told: to let nobody in; to forget everything once nothing of it is unsent; or to forget everything at once."""
+
+    LOCK = "lock"
+    WIPE = "wipe"
+    WIPE_DISCARDING_UNSENT = "wipe_discarding_unsent"
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An enrolled device that is not revoked. `clock_offset_ms` is server time minus device time at its last contact, None before."""
+    """An enrolled device that is not revoked. `clock_offset_ms` is server time minus device time at its last contact, None before.
+
+    `token_is_new` says that it came with a token that was offered to it (cloud_api/access/device_tokens.py), `token_since_ms` since when it has
+    the one before.
+    """
 
     id: Id
     school_id: Id
@@ -32,44 +34,33 @@ class Device:
     app_version: str
     clock_offset_ms: int | None
     last_seen_ms: int | None
-
-
-def new_token() -> str:
-    """A fresh device token: 32 random bytes as URL-safe base64 without padding."""
-    return secrets.token_urlsafe(TOKEN_BYTES)
-
-
-def token_hash(token: str) -> bytes:
-    """What is stored of a token: BLAKE2b-256."""
-    return hashlib.blake2b(token.encode(), digest_size=HASH_BYTES).digest()
-
-
-def bearer(header: str | None) -> str:
-    """The token of an `Authorization: Bearer …` header. Raises NotSignedIn when there is none."""
-    if not header or not header.lower().startswith(_SCHEME) or len(header) > TOKEN_LENGTH_MAX:
-        raise NotSignedIn("A device token is needed: Authorization: Bearer <token>.")
-    token = header[len(_SCHEME) :].strip()
-    if not token or not token.isascii():
-        raise NotSignedIn("A device token is needed: Authorization: Bearer <token>.")
-    return token
+    token_is_new: bool = False
+    token_since_ms: int = 0
 
 
 def device_for(cursor: Cursor, token: str, *, lock: bool) -> Device:
-    """The device that holds a token; one statement. `lock` keeps every other push of this device waiting until the transaction ends.
+    """The device that holds a token, whose school the transaction is about from then on; one statement. `lock` keeps every other push of this
+    device waiting until the transaction ends.
 
-    Raises NotSignedIn for a token that nobody holds, Forbidden (`device_revoked`) for a device that was revoked.
+    Raises NotSignedIn for a token that nobody holds; Forbidden for a device that was revoked (`device_revoked`), and is to be wiped as well, once
+    everything of it is at school (`device_wipe`) or at once (`device_wipe_all`).
     """
+    hash_ = token_hash(token)
     cursor.execute(
-        "SELECT id, school_id, name, app_version, clock_offset_ms, last_seen_ms, revoked_at_ms FROM devices WHERE token_hash = %s"
-        + (" FOR UPDATE" if lock else ""),
-        (token_hash(token),),
+        "SELECT id, school_id, name, app_version, clock_offset_ms, last_seen_ms, next_token_hash = %s IS TRUE, token_since_ms, revoked_at_ms,"
+        " revocation FROM device_by_token(%s, %s)",
+        (hash_, hash_, lock),
     )
     if (row := cursor.fetchone()) is None:
         raise NotSignedIn("No device holds this token: enrol the device again.")
-    id_, school_id, name, app_version, clock_offset_ms, last_seen_ms, revoked_at_ms = row
-    if revoked_at_ms is not None:
-        raise Forbidden("This device was revoked; what it has not sent yet stays on it.", code="device_revoked")
-    return Device(id_, school_id, name, app_version, clock_offset_ms, last_seen_ms)
+    *known, revoked_at_ms, revocation = row
+    if revoked_at_ms is None:
+        return Device(*known)
+    wiped = revocation in (Revocation.WIPE, Revocation.WIPE_DISCARDING_UNSENT)
+    raise Forbidden(
+        "This device was revoked and is to be wiped." if wiped else "This device was revoked; what it has not sent yet stays on it.",
+        "device_wipe" if revocation == Revocation.WIPE else "device_wipe_all" if wiped else "device_revoked",
+    )
 
 
 # The classes and students granted, and the students who are members of the classes granted. Ended grants reach nothing.

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from migrations.waiting import SILENCE, Activity
 
 SUFFIX = ".backup.dump"
 KEEP_DEFAULT = 7
+# The time in a backup's name, in UTC and without milliseconds: such texts sort as the times do.
+_TIME_FORMAT = "%Y%m%dT%H%M%S"
 # Places in logs that one statement moves.
 PLACES_STEP = 1_000
 
@@ -65,11 +68,14 @@ def back_up(
     clock: Clock,
     *,
     keep: int = KEEP_DEFAULT,
+    keep_days: int | None = None,
     replace: bool = False,
     verify: bool = False,
     activity: Activity = SILENCE,
 ) -> Made:
     """Writes a backup into the folder `target`, of whose backups the newest `keep` stay, or as the file `target`.
+
+    Of those no other than the one just made stays that is older than `keep_days`.
 
     `verify` restores it into a scratch database, whose rows are counted against the snapshot. Raises OperatorError when anything of it fails:
     then no file is left and devices keep what they have; PostgresUnavailable, SchemaError.
@@ -94,7 +100,7 @@ def back_up(
                 _demand_complete(client.contents(partial), moment.tables)
                 counts = _demand_restorable(url, client, partial, execute, moment, activity) if verify else None
         _note_durable(execute, moment.places)
-        removed = _rotate(target, database, path, keep, clock) if target.is_dir() else []
+        removed = _rotate(target, database, path, keep, keep_days, clock) if target.is_dir() else []
         return Made(path, path.stat().st_size, moment.schools, len(moment.places), counts, removed)
     except peewee.PeeweeException as error:
         raise OperatorError(f"There is no backup: {first_line(error)}.") from error
@@ -162,13 +168,16 @@ def _note_durable(execute: Execute, places: Sequence[tuple[str, int, int]]) -> N
         )
 
 
-def _rotate(folder: Path, database: str, newest: Path, keep: int, clock: Clock) -> list[Path]:
-    """Removes this database's backups beyond the newest `keep`, and what killed runs left. The one just made stays whatever the clock says."""
+def _rotate(folder: Path, database: str, newest: Path, keep: int, keep_days: int | None, clock: Clock) -> list[Path]:
+    """Removes this database's backups beyond the newest `keep`, those older than `keep_days`, and what killed runs left. The one just made stays whatever the clock says."""
     prefix = re.escape(re.sub(r"[^\w.-]", "_", database))
     pattern = re.compile(rf"{prefix}\.[^.]+\.(\d{{8}}T\d{{9}}Z){re.escape(SUFFIX)}({re.escape(PARTIAL)})?")
     found = [(match[1], match[2], file) for file in folder.iterdir() if (match := pattern.fullmatch(file.name))]
     older = sorted((made, file) for made, partial, file in found if not partial and file != newest)
     removed = [file for _, file in older[: max(0, len(older) - (keep - 1))]]
+    if keep_days is not None:
+        oldest = f"{datetime.fromtimestamp(clock.now_ms() / 1000, UTC) - timedelta(days=keep_days):{_TIME_FORMAT}}"
+        removed += [file for made, file in older if made < oldest and file not in removed]
     left_ms = clock.now_ms() - DUMP_MAX_S * 1000
     removed += [file for _, partial, file in found if partial and file.stat().st_mtime * 1000 < left_ms]
     for file in removed:

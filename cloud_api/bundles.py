@@ -19,6 +19,7 @@ from cloud_api import audit
 from cloud_api.auth import Device
 from cloud_api.carried_feed import Gathered, gather_feed
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.erasure.orders import confirm
 from cloud_api.publication import Progress
 from cloud_api.schools import server_epoch
 from cloud_api.server_keys import server_keys
@@ -100,7 +101,7 @@ class Bundles:
         gathered = self._feed_for(sender.device, carried, imported.parted, left_bytes) if with_feed else Gathered()
         if gathered.ahead:
             imported.parted = "ahead"
-        self._database.retrying(lambda cursor: self._record(cursor, sender.device, imported, carried.pull.cursors))
+        self._database.retrying(lambda cursor: self._record(cursor, sender.device, imported, carried.pull))
         imported.answer = self._carry(sender, gathered, carried.pull.incarnation, answers, imported.parted)
         return imported
 
@@ -147,9 +148,10 @@ class Bundles:
                 asked = msgspec.structs.replace(asked, cursors=dict.fromkeys(asked.cursors, 0), rebaselining=True)
             return gather_feed(cursor, device, asked, self._clock, limit_bytes)
 
-    def _record(self, cursor: Cursor, device: Device, imported: Imported, cursors: Mapping[str, int]) -> None:
+    def _record(self, cursor: Cursor, device: Device, imported: Imported, pull: PullRequest) -> None:
+        confirm(cursor, self._ids, device, pull, self._clock.now_ms())
         counts = {"operations": imported.operations, "verdicts": imported.verdicts, "parted": imported.parted}
-        self._audit(cursor, device, _IMPORTED, {**counts, "cursors": cursors})
+        self._audit(cursor, device, _IMPORTED, {**counts, "cursors": pull.cursors})
 
     def _audit(self, cursor: Cursor, device: Device, action: str, detail: Mapping[str, Any]) -> None:
         audit.record(cursor, device.school_id, self._ids.new(), self._clock.now_ms(), audit.OPERATOR, action, device.id, detail)

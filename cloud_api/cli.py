@@ -9,13 +9,18 @@ import click
 
 from cloud_api.commands.backup import backup
 from cloud_api.commands.bundle import bundle
+from cloud_api.commands.classes import class_
 from cloud_api.commands.conflicts import conflicts
 from cloud_api.commands.content import content, import_
 from cloud_api.commands.dead_letters import dead_letters
+from cloud_api.commands.doctor import doctor
+from cloud_api.commands.erasure import erase_student, export_student
 from cloud_api.commands.mastery import mastery
+from cloud_api.commands.plan import plan
 from cloud_api.commands.restore import restore_backup
 from cloud_api.commands.schools import device, enrol_code, school, user
-from cloud_api.commands.serving import serve, status
+from cloud_api.commands.serving import serve
+from cloud_api.commands.status import status
 from cloud_api.commands.tidy import tidy_server
 from domain.errors import CarrelError, InvalidInput
 
@@ -29,7 +34,7 @@ class _Commands(click.Group):
         except CarrelError as error:
             click.echo(f"carrel-cloud: {error.message}", err=True)
             if isinstance(error, InvalidInput):
-                for problem in error.problems:
+                for problem in (one for one in error.problems if one.message != error.message):
                     click.echo(f"  {problem.path}: {problem.message}", err=True)
             sys.exit(error.exit_code)
 
@@ -49,8 +54,8 @@ def main() -> None:
 
 
 for command in (
-    *(serve, status, school, user, enrol_code, device, import_, content, mastery),
-    *(backup, restore_backup, tidy_server, dead_letters, conflicts, bundle),
+    *(serve, status, school, user, enrol_code, device, import_, content, mastery, plan, class_),
+    *(doctor, backup, restore_backup, tidy_server, dead_letters, conflicts, bundle, export_student, erase_student),
 ):
     main.add_command(command)
 

@@ -7,6 +7,7 @@ address with several hosts is handed to libpq as it is.
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10
 # What a session may be told during COMMIT when its client_min_messages asks for it. PostgreSQL translates the names of all other levels.
 _CHATTER = ("DEBUG", "LOG")
 _BEGIN_WRITING = "BEGIN"
+# What row-level security goes by (cloud_api/wall.sql), for one transaction.
+_ONE_SCHOOL = "SELECT set_config('carrel.school_id', %s, true)"
+_EVERY_SCHOOL = "; SET LOCAL carrel.every_school = 'on'"
 _SCHEMES = ("postgresql://", "postgres://")
 # serialization_failure, deadlock_detected: PostgreSQL rolled the transaction back and says to run it again.
 _LOST_TO_ANOTHER = (postgres_errors.SerializationFailure, postgres_errors.DeadlockDetected)
@@ -79,7 +83,10 @@ class _ConnectionDied(Exception):
 
 
 class CloudDatabase:
-    """The school's PostgreSQL for one process; safe for threads, each of which has at most one transaction at a time."""
+    """The school's PostgreSQL for one process; safe for threads, each of which has at most one transaction at a time.
+
+    It is an administrator's: its transactions reach every school, unless they are about one. Requests get `narrowed()`.
+    """
 
     def __init__(
         self,
@@ -99,29 +106,39 @@ class CloudDatabase:
         self._pool.keep_idle = keep_idle
         self._down_until_s = 0.0
         self._commits = CommitWatch(settings.statement_timeout_s)
+        self._reach = _EVERY_SCHOOL
 
     @classmethod
     def configured(cls, url: str, settings: DatabaseSettings) -> CloudDatabase:
         """The database at `url` with the pool that the configuration asks for."""
         return cls(url, settings.connections_max, settings.connections_idle, settings)
 
+    def narrowed(self) -> CloudDatabase:
+        """The same database, over the same connections, for requests: a transaction reaches no row of any school before it is about one.
+
+        That is by `school`, or by asking a gate of the wall between schools (cloud_api/gates.sql) with a secret.
+        """
+        other = copy.copy(self)
+        other._reach = ""
+        return other
+
     @contextmanager
-    def transaction(self, *, read_only: bool = False, snapshot: bool = False) -> Iterator[Cursor]:
-        """A cursor inside BEGIN … COMMIT, rolled back when the block raises. Not to be nested.
+    def transaction(self, *, read_only: bool = False, snapshot: bool = False, school: str | None = None) -> Iterator[Cursor]:
+        """A cursor inside BEGIN … COMMIT, rolled back when the block raises. Not to be nested. `school` is the id of the one it is about.
 
         `snapshot` (which implies read-only) sees the database at one moment (REPEATABLE READ); otherwise every statement sees what
         is committed. Raises Unavailable when no connection can be had or the connection dies, StorageFull when the server's disk is
         full; IntegrityError and its kin of psycopg2 pass through to the storage module that caused them.
         """
         try:
-            with self._open_transaction(_begin(read_only, snapshot)) as cursor:
+            with self._open_transaction(_begin(read_only, snapshot), school) as cursor:
                 yield cursor
         except _ConnectionDied as error:
             raise Unavailable("The connection to the database was lost; nothing was written.") from error
         except _LOST_TO_ANOTHER as error:
             raise Unavailable("Another change came in between; nothing was written.") from error
 
-    def retrying(self, fn: Callable[[Cursor], T]) -> T:
+    def retrying(self, fn: Callable[[Cursor], T], *, school: str | None = None) -> T:
         """What `fn` returns, run in a transaction of its own; run again while it loses against others or loses its connection.
 
         `fn` may run up to TRIES_MAX times and must have no effect but through its cursor. When the connection dies *during* COMMIT
@@ -130,7 +147,7 @@ class CloudDatabase:
         number = 1
         while True:
             try:
-                with self._open_transaction(_begin(False, False)) as cursor:
+                with self._open_transaction(_begin(False, False), school) as cursor:
                     return fn(cursor)
             except (*_LOST_TO_ANOTHER, _ConnectionDied) as error:
                 if number == TRIES_MAX:
@@ -149,10 +166,10 @@ class CloudDatabase:
         self._pool.close_all()
 
     @contextmanager
-    def _open_transaction(self, begin: str) -> Iterator[Cursor]:
+    def _open_transaction(self, begin: str, school: str | None) -> Iterator[Cursor]:
         with self._connection() as connection:
             with _translated(connection), connection.cursor() as cursor:
-                cursor.execute(begin)
+                cursor.execute(*_bound(begin, self._reach, school))
                 yield cursor
             # COMMIT only here: an error of the block has left through _translated, and the pool rolls back at check-in.
             with self._commits.over(connection) if begin == _BEGIN_WRITING else nullcontext():
@@ -192,6 +209,11 @@ def _begin(read_only: bool, snapshot: bool) -> str:
     if snapshot:
         return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     return "BEGIN READ ONLY" if read_only else _BEGIN_WRITING
+
+
+def _bound(begin: str, reach: str, school: str | None) -> tuple[str, tuple[str, ...] | None]:
+    """The beginning of a transaction that reaches one school's rows, or as many as `reach` says; until its end, behind pgbouncer as well."""
+    return (f"{begin}; {_ONE_SCHOOL}", (school,)) if school is not None else (f"{begin}{reach}", None)
 
 
 @contextmanager

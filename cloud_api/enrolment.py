@@ -16,7 +16,7 @@ from typing import Literal
 from psycopg2.extras import Json, execute_values
 
 from cloud_api import audit
-from cloud_api.auth import HASH_BYTES, new_token, token_hash
+from cloud_api.access.tokens import HASH_BYTES, new_token, token_hash
 from cloud_api.database import Cursor
 from domain.errors import Forbidden, InvalidInput, Problem
 from domain.ids import Id, IdSource
@@ -67,7 +67,16 @@ def code_hash(code: str) -> bytes:
     return hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
 
 
-def create_code(cursor: Cursor, ids: IdSource, school_id: str, grants: Sequence[Grant], uses: int, expires_h: float, now_ms: int) -> str:
+def create_code(
+    cursor: Cursor,
+    ids: IdSource,
+    school_id: str,
+    grants: Sequence[Grant],
+    uses: int,
+    expires_h: float,
+    now_ms: int,
+    actor: str = audit.OPERATOR,
+) -> str:
     """Stores a new code for devices that shall hold `grants`, and returns it; it is shown this once.
 
     Raises InvalidInput when nothing is granted or `uses` or `expires_h` lie outside their limits.
@@ -89,15 +98,36 @@ def create_code(cursor: Cursor, ids: IdSource, school_id: str, grants: Sequence[
         (school_id, code_id, code_hash(code), Json(granted), uses, now_ms + round(expires_h * _HOUR_MS), now_ms),
     )
     detail = {"grants": granted, "uses": uses}
-    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "enrolment_code.created", code_id, detail)
+    audit.record(cursor, school_id, ids.new(), now_ms, actor, "enrolment_code.created", code_id, detail)
     return code
 
 
-_REDEEM = """
-UPDATE enrolment_codes SET uses_left = uses_left - 1
- WHERE code_hash = %s AND uses_left > 0 AND expires_at_ms > %s
-RETURNING school_id, id, grants
+@dataclass(frozen=True, slots=True)
+class OpenCode:
+    """A code that can still be used; what it is nobody can be told any more. `classes` are the names of those that it grants."""
+
+    classes: list[str]
+    students: int
+    uses_left: int
+    created_at_ms: int
+    expires_at_ms: int
+
+
+_OPEN = """
+SELECT array(SELECT c.name FROM classes c WHERE c.school_id = e.school_id AND c.id IN
+             (SELECT (g ->> 'subject_id')::uuid FROM jsonb_array_elements(e.grants) g WHERE g ->> 'kind' = 'class') ORDER BY c.name),
+       (SELECT count(*) FROM jsonb_array_elements(e.grants) g WHERE g ->> 'kind' = 'student'),
+       e.uses_left, e.created_at_ms, e.expires_at_ms
+  FROM enrolment_codes e
+ WHERE e.school_id = %s AND e.uses_left > 0 AND e.expires_at_ms > %s
+ ORDER BY e.created_at_ms DESC, e.id LIMIT %s
 """
+
+
+def open_codes(cursor: Cursor, school_id: str, now_ms: int, most: int) -> list[OpenCode]:
+    """At most so many codes that can still be used, the newest first."""
+    cursor.execute(_OPEN, (school_id, now_ms, most))
+    return [OpenCode(*row) for row in cursor.fetchall()]
 
 
 def redeem(
@@ -108,19 +138,20 @@ def redeem(
     Raises Forbidden (`enrolment_refused`) for a wrong, expired or used code without saying which, InvalidInput for names too long.
     """
     _check_names(device_name, app_version)
-    cursor.execute(_REDEEM, (code_hash(code), now_ms))
+    cursor.execute("SELECT school_id, id, grants FROM redeem_code(%s, %s)", (code_hash(code), now_ms))
     if (row := cursor.fetchone()) is None:
         raise Forbidden("This code cannot be used (any more): ask for a new one.", code="enrolment_refused")
     school_id, code_id, grants = row
     device = EnrolledDevice(ids.new(), school_id, _school_name(cursor, school_id), new_token())
     cursor.execute(
-        "INSERT INTO devices (school_id, id, name, token_hash, app_version, enrolled_at_ms, verify_key, seal_key)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO devices (school_id, id, name, token_hash, token_since_ms, app_version, enrolled_at_ms, verify_key, seal_key)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             school_id,
             device.id,
             device_name.strip() or f"device {device.id[-6:]}",
             token_hash(device.token),
+            now_ms,
             app_version,
             now_ms,
             *(keys or (None, None)),

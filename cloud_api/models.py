@@ -7,6 +7,7 @@ which peewee's foreign-key fields cannot express, so references are plain column
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from peewee import (
@@ -144,6 +145,7 @@ class StudentProfile(SyncedRow):
     grade = TextField(null=True)
     exam_on = TextField(null=True)
     available_minutes = JSONField(null=True)
+    days_off = JSONField(null=True)
     clocks = JSONField(constraints=[SQL("DEFAULT '{}'")])
 
     class Meta:
@@ -163,6 +165,7 @@ class Topic(SyncedRow):
     level = TextField()
     position = IntegerField()
     weightage = DoubleField(null=True)
+    estimated_minutes = IntegerField(null=True)
     external_id = TextField(null=True)
     retired_at_ms = BigIntegerField(null=True)
 
@@ -235,6 +238,31 @@ _index(Question, "idx_questions_feed", Question.school_id, Question.feed_no)
 # --- study
 
 
+class DifficultySnapshot(SyncedRow):
+    content = TextField()
+    published_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "difficulty_snapshots"
+        constraints = (_references("schools", "school_id"),)
+
+
+_index(DifficultySnapshot, "idx_difficulty_snapshots_feed", DifficultySnapshot.school_id, DifficultySnapshot.feed_no)
+
+
+class ModelWeights(SyncedRow):
+    model = TextField()
+    content = TextField()
+    published_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "model_weights"
+        constraints = (_references("schools", "school_id"),)
+
+
+_index(ModelWeights, "idx_model_weights_feed", ModelWeights.school_id, ModelWeights.feed_no)
+
+
 class QuestionAttempt(SyncedRow):
     student_id = UUIDField()
     question_id = UUIDField()
@@ -299,6 +327,23 @@ class MasteryFold(Model):
         primary_key = CompositeKey("school_id", "student_id")
 
 
+class StudentFigures(Model):
+    school_id = UUIDField()
+    student_id = UUIDField()
+    feed_no = BigIntegerField()
+    questions_no = BigIntegerField()
+    engine = TextField()
+    answers = BigIntegerField()
+    mastery = JSONTextField()
+    days = JSONTextField()
+    questions = JSONTextField()
+
+    class Meta:
+        table_name = "student_figures"
+        constraints = (_references("users", "student_id"),)
+        primary_key = CompositeKey("school_id", "student_id")
+
+
 class StudyPlan(SyncedRow):
     student_id = UUIDField()
     created_at_ms = BigIntegerField()
@@ -306,6 +351,7 @@ class StudyPlan(SyncedRow):
     days = IntegerField()
     planner_version = TextField()
     forecast = JSONField(null=True)
+    notes = JSONField(null=True)
     device_id = UUIDField()
 
     class Meta:
@@ -338,25 +384,63 @@ _index(StudyPlanItem, "idx_study_plan_items_feed", StudyPlanItem.school_id, Stud
 _index(StudyPlanItem, "idx_study_plan_items_plan", StudyPlanItem.school_id, StudyPlanItem.plan_id)
 
 
+class PlanRule(SyncedRow):
+    student_id = UUIDField()
+    kind = TextField()
+    concept_id = UUIDField(null=True)
+    day = TextField(null=True)
+    created_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "plan_rules"
+        constraints = (_references("users", "student_id"), _references("concepts", "concept_id"))
+
+
+_index(PlanRule, "idx_plan_rules_feed", PlanRule.school_id, PlanRule.student_id, PlanRule.feed_no)
+
+
 # --- devices
 
 
 class Device(Row):
     name = TextField()
     token_hash = BlobField(constraints=[SQL("UNIQUE")])
+    token_since_ms = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    next_token_hash = BlobField(null=True, constraints=[SQL("UNIQUE")])
     app_version = TextField(constraints=[SQL("DEFAULT ''")])
     enrolled_at_ms = BigIntegerField()
     last_seen_ms = BigIntegerField(null=True)
     clock_offset_ms = BigIntegerField(null=True)
     revoked_at_ms = BigIntegerField(null=True)
+    revocation = TextField(null=True, constraints=[SQL("CHECK (revocation IN ('lock', 'wipe', 'wipe_discarding_unsent'))")])
+    obeyed_at_ms = BigIntegerField(null=True)
+    unsent_at_wipe = IntegerField(null=True)
     first_sync_until_ms = BigIntegerField(null=True)
     seal_key = BlobField(null=True)
     verify_key = BlobField(null=True)
+    pending_ops = IntegerField(null=True)
+    oldest_pending_at_ms = BigIntegerField(null=True)
+    schema_version = IntegerField(null=True)
+    reported_at_ms = BigIntegerField(null=True)
 
     class Meta:
         table_name = "devices"
         constraints = (_references("schools", "school_id"),)
         table_settings = ("WITH (fillfactor = 70)",)
+
+
+class SyncHour(Model):
+    school_id = UUIDField()
+    hour_ms = BigIntegerField()
+    operations = BigIntegerField()
+    backlog = BigIntegerField()
+    counted_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "sync_hours"
+        primary_key = CompositeKey("school_id", "hour_ms")
+        constraints = (_references("schools", "school_id"),)
+        table_settings = ("WITH (fillfactor = 50)",)
 
 
 class DeviceIncarnation(Model):
@@ -424,6 +508,38 @@ class EnrolmentCode(Row):
     class Meta:
         table_name = "enrolment_codes"
         constraints = (_references("schools", "school_id"),)
+
+
+# --- access
+
+
+class UserSession(Model):
+    school_id = UUIDField()
+    token_hash = BlobField(constraints=[SQL("UNIQUE")])
+    user_id = UUIDField()
+    started_at_ms = BigIntegerField()
+    used_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "user_sessions"
+        primary_key = CompositeKey("school_id", "token_hash")
+        constraints = (_references("users", "user_id"),)
+
+
+_index(UserSession, "idx_user_sessions_user", UserSession.school_id, UserSession.user_id)
+
+
+class WrongTries(Model):
+    key = BlobField(primary_key=True)
+    failures = IntegerField()
+    failed_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "wrong_tries"
+        table_settings = ("WITH (fillfactor = 70)",)
+
+
+_index(WrongTries, "idx_wrong_tries_time", WrongTries.failed_at_ms)
 
 
 # --- sync
@@ -515,6 +631,44 @@ class SettledValue(Model):
 _index(SettledValue, "idx_settled_values_time", SettledValue.school_id, SettledValue.settled_at_ms)
 
 
+class Erasure(Model):
+    school_id = UUIDField()
+    student_id = UUIDField()
+    erased_at_ms = BigIntegerField()
+    feed_no = BigIntegerField()
+
+    class Meta:
+        table_name = "erasures"
+        constraints = (_references("schools", "school_id"),)
+        primary_key = CompositeKey("school_id", "student_id")
+
+
+_index(Erasure, "idx_erasures_feed", Erasure.school_id, Erasure.feed_no)
+
+
+class ErasedRow(Model):
+    school_id = UUIDField()
+    row_id = UUIDField()
+    student_id = UUIDField()
+
+    class Meta:
+        table_name = "erased_rows"
+        constraints = (SQL("FOREIGN KEY (school_id, student_id) REFERENCES erasures (school_id, student_id)"),)
+        primary_key = CompositeKey("school_id", "row_id")
+
+
+class ErasureConfirmation(Model):
+    school_id = UUIDField()
+    device_id = UUIDField()
+    feed_no = BigIntegerField()
+    confirmed_at_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "erasure_confirmations"
+        constraints = (_references("devices", "device_id"),)
+        primary_key = CompositeKey("school_id", "device_id")
+
+
 class AuditLog(Row):
     at_ms = BigIntegerField()
     actor = TextField()
@@ -542,21 +696,31 @@ MODELS: tuple[type[Model], ...] = (
     TopicPrerequisite,
     Concept,
     Question,
+    DifficultySnapshot,
+    ModelWeights,
     QuestionAttempt,
     ConceptMastery,
     MasteryFold,
+    StudentFigures,
     StudyPlan,
     StudyPlanItem,
+    PlanRule,
     Device,
+    SyncHour,
     DeviceIncarnation,
     DeviceGrant,
     MembershipHistory,
     EnrolmentCode,
+    UserSession,
+    WrongTries,
     Tombstone,
     DeadLetter,
     SyncConflict,
     SettledValue,
+    Erasure,
+    ErasedRow,
     AuditLog,
+    ErasureConfirmation,
 )
 
 # What a model cannot say: run when all tables are there. Migrations say it with the same words.
@@ -582,4 +746,5 @@ $check$
 CREATE TRIGGER attempts_refer_to_rows AFTER INSERT ON question_attempts
     REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION check_attempt_references()
 """,
+    *((Path(__file__).parent / name).read_text("utf-8").replace("%", "%%") for name in ("audit.sql", "wall.sql", "gates.sql")),
 )

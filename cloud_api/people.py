@@ -47,6 +47,13 @@ def find_user(cursor: Cursor, school_id: str, username: str) -> User:
     return _user(dict(zip(USERS.column_names, values, strict=True)))
 
 
+def display_name(cursor: Cursor, school_id: str, user_id: str) -> str | None:
+    """What a user is called, also one who has left; None where there is nobody of that id."""
+    cursor.execute("SELECT display_name FROM users WHERE school_id = %s AND id = %s", (school_id, user_id))
+    row = cursor.fetchone()
+    return str(row[0]) if row else None
+
+
 def find_class(cursor: Cursor, school_id: str, name: str) -> Id:
     """The id of the class of that very name. Raises NotFound, and Conflict when several bear it."""
     cursor.execute("SELECT id FROM classes WHERE school_id = %s AND name = %s AND retired_at_ms IS NULL", (school_id, name.strip()))
@@ -56,6 +63,12 @@ def find_class(cursor: Cursor, school_id: str, name: str) -> Id:
         case [(class_id,)]:
             return Id(class_id)
     raise Conflict("Several classes of the school bear that name.")
+
+
+def list_classes(cursor: Cursor, school_id: str) -> list[tuple[Id, str]]:
+    """(id, name) of every class that is not retired, by name."""
+    cursor.execute("SELECT id, name FROM classes WHERE school_id = %s AND retired_at_ms IS NULL ORDER BY lower(name), id", (school_id,))
+    return cursor.fetchall()
 
 
 def create_user(

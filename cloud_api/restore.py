@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,13 @@ import psycopg2
 from cloud_api import audit
 from cloud_api.config import Database as DatabaseSettings
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.erasure import register
+from cloud_api.erasure.erase import erase_again
+from cloud_api.erasure.holdings import holdings
+from cloud_api.erasure.register import Entry
+from cloud_api.erasure.rewriting import rewrite
 from domain.clock import Clock
-from domain.errors import OperatorError, PostgresUnavailable
+from domain.errors import OperatorError, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource
 from migrations.dump import Client
 from migrations.engines import Limits, PostgresEngine, first_line
@@ -54,8 +59,12 @@ class Restored:
     replaced: str | None
 
 
-def restore(url: str, archive: Path, clock: Clock, ids: IdSource, activity: Activity = SILENCE) -> Restored:
+def restore(
+    url: str, archive: Path, clock: Clock, ids: IdSource, activity: Activity = SILENCE, *, erased: Sequence[Entry] = ()
+) -> Restored:
     """Puts a backup in the place of the database at `url`, which need not exist.
+
+    Students whom `erased` names, the register beside the archive, or the replaced database, are erased in what takes its place.
 
     Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises PostgresUnavailable, and
     SchemaError for a backup of a newer version.
@@ -76,12 +85,16 @@ def restore(url: str, archive: Path, clock: Clock, ids: IdSource, activity: Acti
                 with activity.during(f"restoring {archive.name}"):
                     client.read_archive(archive, fresh, otherwise="Nothing was restored")
                 epoch, schools = _make_new_life(_with_database(url, fresh), clock, ids)
+                known = {*erased, *register.read(archive.with_name(register.FILE_NAME)), *_erased_in(url)}
+                _erase_again(_with_database(url, fresh), clock, ids, sorted({(e.school_id, e.student_id): e for e in known}.values()))
                 replaced = _swap(url, execute, database, fresh, clock)
             except BaseException:
                 execute(f"DROP DATABASE IF EXISTS {quoted(fresh)} WITH (FORCE)")
                 raise
     except peewee.PeeweeException as error:
         raise OperatorError(f"Nothing was restored: {first_line(error)}.") from error
+    if replaced:  # erased while this was under way
+        _erase_again(url, clock, ids, sorted(set(_erased_in(_with_database(url, replaced))) - known))
     return Restored(database, epoch, schools, replaced)
 
 
@@ -130,6 +143,7 @@ def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
 
     def renew(cursor: Cursor) -> tuple[Id, int]:
         cursor.execute("UPDATE devices SET first_sync_until_ms = NULL WHERE first_sync_until_ms IS NOT NULL")
+        cursor.execute("DELETE FROM user_sessions")  # also of those who have signed out since
         cursor.execute("SELECT id FROM schools")
         schools = [school_id for (school_id,) in cursor.fetchall()]
         for school_id in schools:
@@ -141,6 +155,30 @@ def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
         return database.retrying(renew)
     finally:
         database.close()
+
+
+def _erased_in(url: str) -> list[Entry]:
+    """The erasures that the database which is to be replaced knows; none where there is no such database, or none that can be asked."""
+    database = CloudDatabase(url, 1, 1)
+    try:
+        with database.transaction(read_only=True) as cursor:
+            return register.entries(cursor)
+    except (psycopg2.Error, Unavailable):
+        return []
+    finally:
+        database.close()
+
+
+def _erase_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[Entry]) -> None:
+    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
+    try:
+        if not erase_again(database, clock, ids, entries):
+            return
+        with database.transaction(read_only=True) as cursor:
+            tables = [holding.table for holding in holdings(cursor)]
+    finally:
+        database.close()
+    rewrite(url, tables)
 
 
 def _swap(url: str, execute: Execute, database: str, fresh: str, clock: Clock) -> str | None:

@@ -1,4 +1,5 @@
-"""What a server lets go of in time: tombstones, codes, places in logs that nobody continues, devices that nobody has seen for years.
+"""What a server lets go of in time: tombstones, codes, places in logs that nobody continues, devices that nobody has seen for years, and, if
+a school wants that, students who left long ago.
 
 Every step is a transaction of its own over a bounded number of rows, so that pushes and pulls go on meanwhile; a run that is killed, or that
 stops at its limit, is gone on with by the next. Lock order as everywhere: device, school, rows.
@@ -10,14 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from cloud_api import devices
+from cloud_api import audit, devices
+from cloud_api.access import sessions, tries
 from cloud_api.config import Retention
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.erasure.leavers import erase_leavers
+from cloud_api.fleet import hours
 from cloud_api.sync import settled
 from domain.clock import Clock
 from domain.ids import IdSource
 
 DAY_MS = 24 * 3600 * 1000
+# No session lasts for longer, however the server is set up (cloud.sign_in.absolute_h).
+SESSION_LIFE_MAX_MS = DAY_MS
 # Rows of one step, and steps of each kind that one run makes for one school.
 STEP_ROWS_MAX = 5_000
 STEPS_MAX = 200
@@ -32,6 +38,11 @@ class Tidied:
     incarnations: int = 0
     devices_revoked: int = 0
     settled_values: int = 0
+    sessions: int = 0
+    sync_hours: int = 0
+    wrong_tries: int = 0
+    audit_entries: int = 0
+    students_erased: int = 0
     more: bool = False
 
 
@@ -45,7 +56,18 @@ def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retenti
     with database.transaction(read_only=True) as cursor:
         cursor.execute("SELECT id FROM schools ORDER BY id")
         schools = [school_id for (school_id,) in cursor.fetchall()]
-    counts = {"tombstones": 0, "codes": 0, "incarnations": 0, "devices_revoked": 0, "settled_values": 0}
+    counts = {
+        "tombstones": 0,
+        "codes": 0,
+        "incarnations": 0,
+        "devices_revoked": 0,
+        "settled_values": 0,
+        "sessions": 0,
+        "sync_hours": 0,
+        "wrong_tries": 0,
+        "audit_entries": 0,
+        "students_erased": 0,
+    }
     more = False
     for school_id in schools:
         steps: dict[str, _Step] = {
@@ -54,11 +76,20 @@ def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retenti
             "incarnations": partial(_forget_incarnations, school_id, settings.incarnations_kept),
             "devices_revoked": partial(_revoke_silent, school_id, now_ms - settings.devices_silent_days * DAY_MS, ids, now_ms),
             "settled_values": partial(_forget_settled, school_id, now_ms),
+            "sessions": partial(_forget_sessions, school_id, now_ms),
+            "sync_hours": partial(_forget_hours, school_id, now_ms),
+            "audit_entries": partial(_forget_audit, school_id, now_ms - settings.audit_days * DAY_MS),
         }
         for name, step in steps.items():
             done, left = _repeat(database, step)
             counts[name] += done
             more |= left
+    counts["wrong_tries"], left = _repeat(database, lambda cursor, rows_max: tries.forget_old(cursor, now_ms, rows_max))
+    more |= left
+    if settings.retired_students_days:
+        before_ms = now_ms - settings.retired_students_days * DAY_MS
+        counts["students_erased"], left = erase_leavers(database, clock, ids, before_ms)
+        more |= left
     return Tidied(**counts, more=more)
 
 
@@ -115,9 +146,23 @@ def _forget_incarnations(school_id: str, kept: int, cursor: Cursor, rows_max: in
     return cursor.rowcount
 
 
+def _forget_audit(school_id: str, before_ms: int, cursor: Cursor, rows_max: int) -> int:
+    return audit.forget(cursor, school_id, before_ms, rows_max)
+
+
 def _forget_settled(school_id: str, now_ms: int, cursor: Cursor, rows_max: int) -> int:
     """What merges remember (cloud_api/sync/settled.py says for how long)."""
     return settled.forget(cursor, school_id, now_ms, rows_max)
+
+
+def _forget_sessions(school_id: str, now_ms: int, cursor: Cursor, rows_max: int) -> int:
+    """Those that have ended by any setting that there can be."""
+    return sessions.forget_old(cursor, school_id, now_ms - SESSION_LIFE_MAX_MS, rows_max)
+
+
+def _forget_hours(school_id: str, now_ms: int, cursor: Cursor, rows_max: int) -> int:
+    """What the chart of the fleet page does not show any more."""
+    return hours.forget(cursor, school_id, now_ms, rows_max)
 
 
 def _revoke_silent(school_id: str, before_ms: int, ids: IdSource, now_ms: int, cursor: Cursor, rows_max: int) -> int:

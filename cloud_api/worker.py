@@ -9,18 +9,22 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+import ssl
 import time
 from typing import Any
 
+from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from cloud_api.routes.problems import CONTENT_TYPE, problem_body
+from cloud_api.tls import Certificate
 
 log = logging.getLogger("carrel.cloud")
 
 # (status, reason phrase, code) of what gunicorn refuses before a route sees it; any other request that it cannot read is a bad one.
 _BAD_REQUEST = (400, "Bad Request", "bad_request")
+_FAILED = (500, "Internal Server Error", "internal")
 _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
     errors.LimitRequestLine: (414, "URI Too Long", "address_too_long"),
     errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "bad_request"),
@@ -31,29 +35,50 @@ _REFUSALS: dict[type[Exception], tuple[int, str, str]] = {
 SEND_MAX_S = 5.0
 
 
+class ServerLog(glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn's own lines, in the form and with the silence of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers[:] = []
+        self.error_log.propagate = True
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typed
-    """Serves `app`, a `CloudServer`, which says how long a request may take to arrive."""
+    """Serves `app`, a `CloudServer`, which says how long a request may take to arrive, and has the certificate, if any."""
 
     def enqueue_req(self, conn: Any) -> None:
         """Hands a connection on which something arrives to a thread."""
         if not isinstance(conn.sock, _TimedSocket):
-            conn.sock = _TimedSocket(conn.sock, self.app.arrives_max_s)
+            certificate: Certificate | None = self.app.certificate
+            # The handshake is a part of the first request's arrival, and has its time: it is made with the first bytes that a thread reads.
+            sock = conn.sock if certificate is None else _secured(conn.sock, certificate)
+            conn.sock = _TimedSocket(sock, self.app.arrives_max_s)
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Refuses what is no request; errors of the application have been answered by it."""
-        if not isinstance(exc, errors.ParseException):
-            super().handle_error(req, client, addr, exc)
+        if isinstance(exc, ssl.SSLError):
+            log.info("a connection without TLS was ended: %s", exc.reason)
             return
-        status, reason, code = _REFUSALS.get(type(exc), _BAD_REQUEST)
-        log.info("a request was refused: %s", type(exc).__name__)
-        body = problem_body(status, code, f"{reason}.", "The request is not valid HTTP.", secrets.token_hex(8))
+        if not isinstance(exc, errors.ParseException):
+            log.error("a request could not be answered", exc_info=exc)
+            (status, reason, code), detail = _FAILED, "Something went wrong on the server."
+        else:
+            detail = "The request is not valid HTTP."
+            status, reason, code = _REFUSALS.get(type(exc), _BAD_REQUEST)
+            log.info("a request was refused: %s", type(exc).__name__)
+        body = problem_body(status, code, f"{reason}.", detail, secrets.token_hex(8))
         head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         try:
             client.settimeout(SEND_MAX_S)
             client.sendall(head.encode("latin-1") + body)
         except OSError:
             log.debug("nobody was there to read the refusal")
+
+
+def _secured(sock: socket.socket, certificate: Certificate) -> ssl.SSLSocket:
+    return certificate.context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
 
 class _TimedSocket:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from daemon.device_keys import DeviceKeys
+from daemon.bundles.keys import DeviceKeys
 from daemon.durable_file import replace_durably
 from domain.errors import OperatorError
 from domain.wire import EnrolAnswer

@@ -173,7 +173,7 @@ def _remove(conn: sqlite3.Connection, table: Table, ids: Sequence[str]) -> int:
     """Deletes rows without queued changes; returns how many."""
     if table.name == "question_attempts":
         conn.execute(
-            "INSERT OR IGNORE INTO mastery_stale (student_id)"
+            "INSERT OR REPLACE INTO mastery_stale (student_id)"
             " SELECT DISTINCT student_id FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))",
             (_json(ids),),
         )

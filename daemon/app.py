@@ -1,6 +1,6 @@
 """The localhost API as a Flask application, made from the tables of endpoints in `routes`.
 
-The way of a request: guard (host, origin, media type) → route → who calls → query → body → handler → answer. Everything up to the handler is the
+The way of a request: id → guard (host, origin, media type) → route → pace of the token → who calls → query → body → handler → answer. Everything up to the handler is the
 same for every endpoint and happens here, so no handler can leave a check out.
 """
 
@@ -13,15 +13,17 @@ import msgspec
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from daemon import problems
-from daemon.callers import caller
-from daemon.endpoints import Answer, Call, Device, Endpoint
-from daemon.guards import Guard, foreign_origin, has_body
+from daemon.access.callers import caller
+from daemon.access.guards import Guard, foreign_origin, from_own_page, has_body
+from daemon.endpoints import Access, Answer, Call, Device, Endpoint
 from daemon.intake import json_reader, query_reader
 from daemon.openapi import path_of
+from daemon.request_log import RequestLog
 from daemon.routes import NOUNS
 from daemon.routes.document import with_document
 from domain.errors import BodyTooLarge, Forbidden, MalformedJson, Problem
 from domain.ids import parse_id
+from domain.request_rate import RequestRate
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,31 +34,36 @@ def create_app(device: Device) -> flask.Flask:
     app.config["MAX_CONTENT_LENGTH"] = device.settings.body_bytes_max
     app.url_map.merge_slashes = False  # no redirects: an address is right or it is not there
     app.url_map.redirect_defaults = False
+    RequestLog(device.tally).register(app)
     Guard(device.access.apps.origins).register(app)
     problems.register(app)
+    rate = RequestRate(device.clock, device.settings.requests_per_s)
     described = with_document([endpoint for endpoints in NOUNS.values() for endpoint in endpoints])
     for name, endpoints in (*NOUNS.items(), ("document", described[-1:])):
-        app.register_blueprint(_blueprint(name, endpoints, device))
+        app.register_blueprint(_blueprint(name, endpoints, device, rate))
     return app
 
 
-def _blueprint(name: str, endpoints: Sequence[Endpoint], device: Device) -> flask.Blueprint:
+def _blueprint(name: str, endpoints: Sequence[Endpoint], device: Device, rate: RequestRate) -> flask.Blueprint:
     blueprint = flask.Blueprint(name, "carrel")
     for endpoint in endpoints:
         blueprint.add_url_rule(
-            path_of(endpoint), endpoint.name, _view(endpoint, device), methods=[endpoint.method], provide_automatic_options=False
+            path_of(endpoint), endpoint.name, _view(endpoint, device, rate), methods=[endpoint.method], provide_automatic_options=False
         )
     return blueprint
 
 
-def _view(endpoint: Endpoint, device: Device) -> Callable[..., flask.Response]:
+def _view(endpoint: Endpoint, device: Device, rate: RequestRate) -> Callable[..., flask.Response]:
     """What Flask calls for an endpoint."""
     read_query = query_reader(endpoint.query)
     read_body = endpoint.read_body or (json_reader(endpoint.body) if endpoint.body is not None else None)
 
     def view(**args: str) -> flask.Response:
         request = flask.request
-        who = caller(device.access, endpoint.access, request.environ.get("HTTP_AUTHORIZATION"), foreign_origin())
+        authorization = request.environ.get("HTTP_AUTHORIZATION")
+        if endpoint.access is not Access.OPEN:  # those cost next to nothing, and say whether the daemon is well
+            rate.take(authorization or "")
+        who = caller(device.access, endpoint.access, authorization, foreign_origin(), from_own_page())
         call = Call(device, who.student, who.app, args=args)
         call.query = read_query(request.args.to_dict(flat=False) if request.query_string else {})
         _demand_own(call)
@@ -90,4 +97,4 @@ def _respond(answer: Answer, media: str) -> flask.Response:
     if answer.body is None:
         return flask.Response(status=answer.status)
     data = answer.body if isinstance(answer.body, bytes) else _encode(answer.body)
-    return flask.Response(data, answer.status, content_type=media)
+    return flask.Response(data, answer.status, answer.headers, content_type=media)

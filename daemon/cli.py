@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon import sentences
+from daemon.commands import watching
 from daemon.commands.app import app, pin
+from daemon.commands.backup import backup, restore
 from daemon.commands.bundle import bundle
 from daemon.commands.conflicts import conflicts
+from daemon.commands.doctor import doctor
 from daemon.commands.prepare_image import prepare_image
 from daemon.commands.queue import queue
+from daemon.commands.service import service as service_commands
 from daemon.commands.site import (
     EXIT_DIFFERS,
     EXIT_NOT_RUNNING,
@@ -30,11 +34,12 @@ from daemon.commands.site import (
     as_json,
     find_daemon,
     leave_out_postgres,
+    leave_out_what_is_unused,
     tell,
 )
 from daemon.commands.verify import verify
 from domain.clock import SystemClock
-from domain.errors import CarrelError, InvalidConfig, NotEnrolled, Problem
+from domain.errors import CarrelError, InvalidConfig, NotEnrolled, OperatorError, Problem
 from domain.ids import dashed
 
 if TYPE_CHECKING:
@@ -75,6 +80,7 @@ def main(context: click.Context, config_path: Path | None) -> None:
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Run the daemon in the foreground until it is told to stop (SIGTERM, Ctrl-C)."""
+    leave_out_what_is_unused()
     leave_out_postgres()
     from daemon import service
 
@@ -82,19 +88,32 @@ def run(settings: Settings) -> None:
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C; with --json one object a line.")
+@click.option(
+    "--every", "every_s", type=click.IntRange(1, 3600), default=2, show_default=True, help="Seconds between two looks of --watch."
+)
 @as_json
 @click.pass_obj
-def status(settings: Settings, as_json: bool) -> None:
+def status(settings: Settings, watch: bool, every_s: int, as_json: bool) -> None:
     """Say whether the daemon runs, and whether everything is at school."""
+    if watch:
+        answer = watching.watch(lambda: _status(settings), _status_in_words, as_json, every_s)
+    else:
+        answer = _status(settings)
+        tell(answer, as_json, _status_in_words)
+    sys.exit(_STATE_EXIT_CODES.get(str(answer.get("state")), 0) if answer.get("running") else EXIT_NOT_RUNNING)
+
+
+def _status(settings: Settings) -> dict[str, Any]:
     control = find_daemon(settings, STATUS_TIMEOUT_S)
     if control is None:
-        tell({"running": False}, as_json, lambda _: NOT_RUNNING)
-        sys.exit(EXIT_NOT_RUNNING)
+        return {"running": False}
     running = control.running
-    about = {"running": True, "address": running.url, "pid": running.pid}
-    answer = about | control.get("/v1/status")
-    tell(answer, as_json, lambda a: sentences.status_lines(a, SystemClock().now_ms()))
-    sys.exit(_STATE_EXIT_CODES.get(str(answer["state"]), 0))
+    return {"running": True, "address": running.url, "pid": running.pid} | control.get("/v1/status")
+
+
+def _status_in_words(answer: dict[str, Any]) -> str:
+    return sentences.status_lines(answer, SystemClock().now_ms()) if answer["running"] else NOT_RUNNING
 
 
 @main.command()
@@ -116,14 +135,17 @@ def sync(settings: Settings, as_json: bool) -> None:
 @click.argument("url_or_code")
 @click.argument("code", required=False)
 @click.option("--name", default=platform.node, help="What the school calls this device; otherwise this machine's name.")
+@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Certificates of who issued the server's, kept for good.")
 @as_json
 @click.pass_obj
-def enrol(settings: Settings, url_or_code: str, code: str | None, name: str, as_json: bool) -> None:
+def enrol(settings: Settings, url_or_code: str, code: str | None, name: str, ca: Path | None, as_json: bool) -> None:
     """Make this a device of a school: carrel enrol URL CODE, or only CODE when the configuration names the server.
 
-    The code comes from `carrel-cloud enrol-code`.
+    The code comes from `carrel-cloud enrol-code`. One of the form CODE#KEY names the server's key: no other server is spoken with then.
     """
     config = settings.load()
+    if ca is not None:
+        _keep_ca(config, ca)
     url, code = (url_or_code, code) if code else (config.cloud_url, url_or_code)
     if not url:
         raise InvalidConfig("The command", [Problem("URL", "missing", "give the address of the school's server before the code")])
@@ -171,13 +193,27 @@ def _enrol_here(config: DeviceConfig, url: str, code: str, name: str) -> dict[st
     return {"device_id": dashed(identity.device_id), "school_id": dashed(identity.school_id), "school_name": identity.school_name}
 
 
+def _keep_ca(config: DeviceConfig, ca: Path) -> None:
+    """Puts the certificates into the state folder, where the daemon looks for them whenever it opens a way to the school."""
+    from daemon.config import prepare_folders
+    from daemon.durable_file import replace_durably
+    from daemon.tls import CA_FILE, Trust, context_for
+
+    context_for(Trust(ca_file=ca))
+    prepare_folders(config)
+    try:
+        replace_durably(config.state_dir / CA_FILE, ca.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"The certificates cannot be kept: {error.strerror}. Name their file in device.ca_file.") from error
+
+
 def _config_lines(shown: dict[str, Any]) -> str:
     lines = [f"# {shown['file'] or 'no file: defaults and variables'}"]
     lines += [f"{path} = {json.dumps(entry['value'], ensure_ascii=False)}  ({entry['from']})" for path, entry in shown["settings"].items()]
     return "\n".join(lines)
 
 
-for command in (app, pin, bundle, queue, conflicts, verify, prepare_image):
+for command in (app, pin, backup, restore, bundle, queue, conflicts, verify, doctor, prepare_image, service_commands):
     main.add_command(command)
 
 if __name__ == "__main__":

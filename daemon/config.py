@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from domain.errors import InvalidConfig, OperatorError, Problem
+from domain.server_key import MARK, read_name
 from domain.settings import load, setting
 
 SECTION = "device"
@@ -53,6 +54,16 @@ def _address_problem(url: str) -> str | None:
     return None if plain and parts.scheme in ("http", "https") else "must be an address like https://carrel.example.school"
 
 
+def _cloud_problem(url: str) -> str | None:
+    """The same, and perhaps the name of the server's key behind it."""
+    address, _, key = url.partition(MARK)
+    try:
+        names = [read_name(text) for text in key.split(",")] if key else []
+    except ValueError:
+        return "must have nothing but the name of the server's key behind #"
+    return _address_problem(address) or (None if names or MARK not in url else "must name a key behind #")
+
+
 def _origins_problem(origins: list[str]) -> str | None:
     bad = [o for o in origins if not o or _address_problem(o) or urlsplit(o).path]
     return "must be origins like http://localhost:3000, without a path" if bad else None
@@ -67,6 +78,9 @@ class ApiSettings:
     threads: int = setting(8, "Requests that are answered at the same time.", minimum=2, maximum=64)
     body_bytes_max: int = setting(
         2 * 1024 * 1024, "The largest request body that is read.", unit="bytes", minimum=4096, maximum=64 * 1024 * 1024
+    )
+    requests_per_s: float = setting(
+        500.0, "How many requests a second one token may make; ten seconds' worth may come at once.", minimum=1, maximum=1_000_000
     )
     allowed_origins: tuple[str, ...] = setting(
         (),
@@ -128,11 +142,41 @@ class InboxSettings:
 
 
 @dataclass(frozen=True)
+class ProvisioningSettings:
+    """[device.provisioning]"""
+
+    file: str = setting("", "The file that enrols this device without a person; empty: provisioning.toml in the state folder.")
+    spread_s: float = setting(
+        30.0,
+        "A device waits for a part of this time before it first enrols so, so that all do not at once.",
+        unit="s",
+        minimum=0,
+        maximum=3600,
+    )
+
+
+@dataclass(frozen=True)
+class BackupSettings:
+    """[device.backup]"""
+
+    dir: str = setting("", "The folder of the backups; empty: backups in the state folder. Another disk is better.")
+    every_h: int = setting(
+        24, "How old the newest backup becomes before the next is made; 0: never by itself.", unit="h", minimum=0, maximum=720
+    )
+    keep: int = setting(3, "Backups that are kept, the newest; each is as large as the database.", minimum=1, maximum=100)
+    keep_days: int = setting(0, "Older backups go when the next is made; 0: whatever their age.", unit="days", minimum=0, maximum=36_500)
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """[device.log]"""
 
     level: str = setting("info", "The least severe lines that are written.", choices=LOG_LEVELS, live=True)
-    format: str = setting("text", "text: time level name message key=value; json: one object a line.", choices=("text", "json"))
+    format: str = setting(
+        "text",
+        "text: time level name message key=value; json: one object a line; journal: for systemd.",
+        choices=("text", "json", "journal"),
+    )
 
 
 @dataclass(frozen=True)
@@ -142,12 +186,15 @@ class DeviceSettings:
     state_dir: str = setting("", "The folder of everything this daemon keeps; empty: the account's data folder.")
     database_path: str = setting("", f"The SQLite file; empty: {DATABASE_NAME} in the state folder. {DATABASE_VARIABLE} wins over it.")
     inbox_dir: str = setting("", "Content files (*.carrel-content) dropped here are loaded; empty: inbox in the state folder.")
-    cloud_url: str = setting("", "The school's server, for `carrel enrol` without an address.", check=_address_problem)
+    cloud_url: str = setting("", "The school's server, for `carrel enrol` without an address.", check=_cloud_problem)
+    ca_file: str = setting("", "Certificates (PEM) of who issued the school server's; empty: those that this machine trusts.")
     api: ApiSettings = field(default_factory=ApiSettings)
     sign_in: SignInSettings = field(default_factory=SignInSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
+    backup: BackupSettings = field(default_factory=BackupSettings)
+    provisioning: ProvisioningSettings = field(default_factory=ProvisioningSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -184,6 +231,14 @@ class DeviceConfig:
     @property
     def inbox(self) -> InboxSettings:
         return self.settings.inbox
+
+    @property
+    def backup(self) -> BackupSettings:
+        return self.settings.backup
+
+    @property
+    def provisioning(self) -> ProvisioningSettings:
+        return self.settings.provisioning
 
     @property
     def log(self) -> LogSettings:

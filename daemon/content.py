@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import peewee as pw
@@ -58,6 +59,13 @@ def student(database: DeviceDatabase, student_id: Id) -> tuple[User, StudentProf
     if user is None:
         raise NotFound("There is no such student on this device.")
     return user, profile, in_classes
+
+
+def concept_titles(database: DeviceDatabase, concept_ids: Sequence[str]) -> dict[str, str]:
+    """Concept id -> title, of those that are here, retired or not."""
+    query = Concept.select(Concept.id, Concept.title).where(Concept.id.in_(set(concept_ids)))
+    with database.read():
+        return {concept.id: concept.title for concept in query}
 
 
 def _page(database: DeviceDatabase, model: type[Row], query: pw.ModelSelect[Row], after: str, limit: int, retired: bool) -> list[Row]:

@@ -5,8 +5,8 @@ its own, so that one fsync pays for all of them; a 2xx means that this fsync has
 and checkpoints, and it closes last: two connections doing so at once can corrupt a WAL database in the SQLite versions in use
 (docs/decisions/0003). Nothing but SQLite may open the file, its -wal or its -shm in this process.
 
-Beside the file lie a journal of what is unsent (daemon/journal.py), for the day on which the file is damaged, and a ballast for the one on
-which the disk is full (daemon/ballast.py).
+Beside the file lie a journal of what is unsent (daemon/recovery/journal.py), for the day on which the file is damaged, and a ballast for the one on
+which the disk is full (daemon/recovery/ballast.py).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 
 import peewee
 
-from daemon.ballast import Ballast
-from daemon.journal import Journal
+from daemon.recovery.ballast import Ballast
+from daemon.recovery.journal import Journal
 from daemon.sqlite_errors import concerns_all, is_damage, may_be_full, translate
 from domain.errors import OperatorError, StorageFull, Unavailable
 from migrations.pragmas import SAFE, durable
@@ -43,6 +43,8 @@ WRITE_QUEUE_MAX = 256
 GROUP_MAX = 64
 # How long a caller waits for its commit before it is told to come back.
 WRITE_WAIT_MAX_S = 30.0
+# And for the file to be written anew, a gigabyte perhaps on a slow disk.
+REWRITE_WAIT_MAX_S = 300.0
 BUSY_TIMEOUT_MS = 5_000
 JOURNAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 WRITER_CACHE_KIB = 2_000
@@ -53,6 +55,8 @@ _FAILED = "The database failed; nothing is written until the daemon has started 
 _COMMON_PRAGMAS = {**SAFE, "busy_timeout": BUSY_TIMEOUT_MS}
 _WRITER_PRAGMAS = {
     "cache_size": -WRITER_CACHE_KIB,
+    # What is deleted is overwritten with zeros (sqlite.org/pragma.html#pragma_secure_delete).
+    "secure_delete": 1,
     "journal_mode": "wal",
     **durable(),
     "journal_size_limit": JOURNAL_SIZE_LIMIT_BYTES,
@@ -102,6 +106,7 @@ class _Request:
     work: Work
     done: Future[Any]
     finishing: bool
+    alone: bool = False  # outside of a transaction
 
 
 class DeviceDatabase:
@@ -158,18 +163,45 @@ class DeviceDatabase:
         database has failed, StorageFull when the disk is full.
         """
         done: Future[T] = Future()
-        with self._entry:
-            if self._closing:
-                raise Unavailable("The daemon is stopping.")
-            try:
-                self._queue.put_nowait(_Request(work, done, finishing))
-            except queue.Full:
-                raise Unavailable("Too many writes are waiting.") from None
+        self._enqueue(_Request(work, done, finishing))
         try:
             return done.result(timeout=WRITE_WAIT_MAX_S)
         except TimeoutError:
             done.cancel()
             raise Unavailable("The disk is too slow right now.") from None
+
+    def write_anew(self) -> None:
+        """Writes the file and its journal anew, so that no byte is left of what was deleted; some 20 ms a megabyte, in which writes wait.
+
+        Needs as much room again as the file has. Raises StorageFull, and Unavailable when readers keep at it for too long.
+        """
+        done: Future[None] = Future()
+        self._enqueue(_Request(self._rewrite, done, finishing=False, alone=True))
+        try:
+            done.result(timeout=REWRITE_WAIT_MAX_S)
+        except TimeoutError:
+            done.cancel()
+            raise Unavailable("The disk is too slow right now.") from None
+
+    def _enqueue(self, request: _Request) -> None:
+        with self._entry:
+            if self._closing:
+                raise Unavailable("The daemon is stopping.")
+            try:
+                self._queue.put_nowait(request)
+            except queue.Full:
+                raise Unavailable("Too many writes are waiting.") from None
+
+    def _rewrite(self, conn: sqlite3.Connection) -> None:
+        conn.execute("VACUUM")
+        (busy, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise Unavailable("The database is being read: its old pages cannot be removed yet.")
+        if self._journal is not None:
+            self._journal.write_anew()
+            self._journal.follow(conn)
+            if self._journal.is_behind:
+                raise StorageFull("The side file of unsent operations cannot be written anew.")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -245,8 +277,22 @@ class DeviceDatabase:
         if self._ballast is not None and not self._ballast.restore():
             _refuse([request for request in started if not request.finishing], StorageFull())
             started = [request for request in started if request.finishing]
-        if started:
-            self._commit(conn, started)
+        alone = [request for request in started if request.alone]
+        if together := [request for request in started if not request.alone]:
+            self._commit(conn, together)
+        for request in alone:
+            self._run_alone(conn, request)
+
+    def _run_alone(self, conn: sqlite3.Connection, request: _Request) -> None:
+        if self.failure is not None:
+            _refuse([request], Unavailable(_FAILED))
+            return
+        try:
+            result = request.work(conn)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
+            self._abandon(conn, error, [request])
+            return
+        request.done.set_result(result)
 
     def _commit(self, conn: sqlite3.Connection, started: list[_Request]) -> None:
         settled: list[Callable[[], None]] = []
@@ -296,7 +342,7 @@ class DeviceDatabase:
         _refuse(waiting, known)
 
     def _note_damage(self, error: BaseException) -> None:
-        """A reader that meets a damaged page: `failure` ends the process, and the next one sets the file aside (daemon/recovery.py)."""
+        """A reader that meets a damaged page: `failure` ends the process, and the next one sets the file aside (daemon/recovery/replacement.py)."""
         for found in (error, error.__cause__, error.__context__):
             if isinstance(found, sqlite3.Error) and is_damage(found):
                 self._fail(found)

@@ -13,15 +13,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from daemon.apps import App
-from daemon.bundle_spool import SpooledBundles
+from daemon.access.apps import App
+from daemon.access.local_access import LocalAccess
+from daemon.bundles.spool import SpooledBundles
 from daemon.database import DeviceDatabase
 from daemon.identity import DeviceIdentity
-from daemon.local_access import LocalAccess
+from daemon.learning.engine import Engine
 from daemon.records import LocalRecords
 from daemon.sync.round import RoundResult, SyncStatus
 from daemon.sync.verify import Verified
 from daemon.sync_on_demand import SyncOnDemand
+from daemon.tally import Tally
 from domain.clock import Clock
 from domain.errors import CarrelError, NotFound, NotSignedIn
 from domain.ids import Id, parse_id
@@ -32,6 +34,9 @@ class ApiSettings(Protocol):
 
     @property
     def body_bytes_max(self) -> int: ...
+
+    @property
+    def requests_per_s(self) -> float: ...
 
 
 class Enrolment(Protocol):
@@ -51,6 +56,7 @@ class Device:
 
     `notices` gives sentences for the person who looks after the machine. `verify` compares this device with its school, contents as well if
     asked; None when that takes longer than a request waits. `bundles` are those whose bodies lie in the state folder.
+    `tally` is what `/metrics` tells of this process.
     """
 
     database: DeviceDatabase
@@ -64,16 +70,25 @@ class Device:
     settings: ApiSettings
     clock: Clock
     access: LocalAccess
+    engine: Engine
+    tally: Tally = field(default_factory=Tally)
 
 
-_WANTED = {"app": "the token of an app", "student": "a student's session", "control": "the control token of the daemon"}
+_WANTED = {
+    "app": "the token of an app",
+    "page": "the device page",
+    "student": "a student's session",
+    "control": "the control token of the daemon",
+}
 
 
 class Access(Enum):
-    """Who may call an endpoint. Apps come with a token of their own, students with a session's, the command line with the control token."""
+    """Who may call an endpoint. Apps come with a token of their own, students with a session's, the command line with the control token; the
+    device page, which the daemon serves itself, with none."""
 
     OPEN = "open"
     APP = "app"
+    APP_OR_PAGE = "app_or_page"
     STUDENT = "student"
     CONTROL = "control"
     APP_OR_CONTROL = "app_or_control"
@@ -81,7 +96,7 @@ class Access(Enum):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of token that are taken: `app`, `student`, `control`."""
+        """The kinds of caller that are taken: `app`, `page`, `student`, `control`."""
         return () if self is Access.OPEN else tuple(self.value.split("_or_"))
 
     @property
@@ -132,10 +147,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a handler gives: a struct (or ready JSON bytes, or None for no body) and a status."""
+    """What a handler gives: a struct (or ready bytes of the endpoint's media type, or None for no body), a status, headers."""
 
     body: msgspec.Struct | bytes | None = None
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 BodyReader = Callable[[bytes], Any]

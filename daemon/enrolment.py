@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from daemon.device_keys import make_keys
+from daemon.bundles.keys import make_keys
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
+from daemon.tls import with_key
 from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, Problem
 from domain.wire import EnrolAnswer, EnrolRequest
 
@@ -32,16 +33,18 @@ class Enrolment:
     def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity:
         """Enrols this device with the server at `cloud_url`. No lock and no transaction is held while the server is asked.
 
-        Raises InvalidInput for an address that may not be used, CloudUnreachable when the server cannot be reached, Forbidden
+        A code may name the server's key, CODE#KEY: from then on nothing is sent to a server with another one. Raises InvalidInput for an address or key
+        that may not be used, CloudUnreachable when the server cannot be reached, Forbidden
         (`enrolment_refused`) when it does not take the code, and Conflict for a device that holds data of another school.
         """
+        cloud_url, code = with_key(cloud_url, code)
         try:
             gateway = self._gateway_for(cloud_url)
         except InvalidConfig as error:
             problems = [Problem(f"$.{p.path}", p.code, f"The server's address {p.message}.") for p in error.problems]
             raise InvalidInput(problems) from error
         keys = make_keys()
-        asked = EnrolRequest(code.strip(), name, _app_version(), keys.public_verify, keys.public_seal)
+        asked = EnrolRequest(code, name, app_version(), keys.public_verify, keys.public_seal)
         identity = self._identity.adopt(_redeem(gateway, asked), cloud_url, keys)
         self._on_enrolled()
         return identity
@@ -58,7 +61,7 @@ def _redeem(gateway: CloudGateway, request: EnrolRequest) -> EnrolAnswer:
         raise
 
 
-def _app_version() -> str:
+def app_version() -> str:
     try:
         return version("carrel")
     except PackageNotFoundError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import socket
 import threading
-from typing import Any, NoReturn, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -18,6 +20,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
+from daemon import logs
+from daemon.tls import Trust, context_for, demand_key, keys_of, unproved
 from domain.errors import BodyTooLarge, CloudUnreachable, FirstSyncsBusy, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
 from domain.wire import (
     BODY_BYTES_MAX,
@@ -25,10 +29,15 @@ from domain.wire import (
     EnrolAnswer,
     EnrolRequest,
     HeadAnswer,
+    ObeyedAnswer,
+    ObeyedRequest,
     PullAnswer,
     PullRequest,
     PushAnswer,
     PushRequest,
+    StudentSignInAnswer,
+    StudentSignInRequest,
+    TokenAnswer,
     VerifyAnswer,
     VerifyRequest,
     compress,
@@ -37,9 +46,14 @@ from domain.wire import (
     to_json,
 )
 
+if TYPE_CHECKING:
+    import ssl
+
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 RETRY_AFTER_MAX_S = 3_600.0
+# Names a request of a sync round in the server's log: the round's id in the log of this device, and a number.
+REQUEST_ID_HEADER = "X-Request-Id"
 
 Answer = TypeVar("Answer")
 
@@ -63,24 +77,42 @@ class CloudGateway(Protocol):
 
     def enrol(self, request: EnrolRequest) -> EnrolAnswer: ...
 
+    def renew_token(self, token: str) -> TokenAnswer: ...
+
+    def obeyed(self, token: str, request: ObeyedRequest) -> ObeyedAnswer: ...
+
+    def sign_in(self, token: str, request: StudentSignInRequest) -> StudentSignInAnswer: ...
+
     def abort(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class HttpGateway:
-    """The cloud API over HTTP(S), one connection kept open. `abort` ends a request that hangs, from any thread."""
+    """The cloud API over HTTP(S), one connection kept open. `abort` ends a request that hangs, from any thread.
 
-    def __init__(self, url: str) -> None:
+    By what the server is known: daemon/tls.py. Raises InvalidConfig for an address that may not be used, OperatorError for a `ca_file` that is none.
+    """
+
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
         check_url(url)
         parts = urlsplit(url)
         self.url = url
         self._prefix = parts.path.rstrip("/")
         self._open: set[HTTPConnection] = set()
         self._aborted = threading.Event()
-        pool = _HttpsPool if parts.scheme == "https" else _HttpPool
-        timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
-        self._pool = pool(parts.hostname or "", parts.port, timeout=timeout, retries=False, maxsize=1)
+        self._numbers = itertools.count(1)
+        self._pool = self._make_pool(parts.hostname or "", parts.port, Trust(keys_of(url), ca_file) if parts.scheme == "https" else None)
         self._pool.tracked = self._open
         self.poll_after_s: float | None = None
+
+    def _make_pool(self, host: str, port: int | None, trust: Trust | None) -> _HttpPool | _HttpsPool:
+        options: dict[str, Any] = {"timeout": Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S), "retries": False, "maxsize": 1}
+        if trust is None:
+            return _HttpPool(host, port, **options)
+        pool = _HttpsPool(host, port, ssl_context=context_for(trust), **options)
+        pool.keys = trust.keys
+        return pool
 
     def push(self, token: str, request: PushRequest) -> PushAnswer:
         return self._read(self._send("POST", "/v1/sync/push", token, to_json(request)), PushAnswer)
@@ -104,6 +136,15 @@ class HttpGateway:
     def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         return self._read(self._send("POST", "/v1/devices/enrol", None, to_json(request)), EnrolAnswer)
 
+    def renew_token(self, token: str) -> TokenAnswer:
+        return self._read(self._send("POST", "/v1/devices/token", token, None), TokenAnswer)
+
+    def obeyed(self, token: str, request: ObeyedRequest) -> ObeyedAnswer:
+        return self._read(self._send("POST", "/v1/devices/obeyed", token, to_json(request)), ObeyedAnswer)
+
+    def sign_in(self, token: str, request: StudentSignInRequest) -> StudentSignInAnswer:
+        return self._read(self._send("POST", "/v1/devices/password", token, to_json(request)), StudentSignInAnswer)
+
     def abort(self) -> None:
         """Breaks off whatever is under way and refuses what comes after."""
         self._aborted.set()
@@ -120,6 +161,8 @@ class HttpGateway:
         if self._aborted.is_set():
             raise CloudUnreachable("stopping", "The daemon is stopping.")
         sent = {"Accept": "application/json", "Accept-Encoding": "zstd, gzip", **(headers or {})}
+        if (round_ := logs.bound_value("round")) is not None:
+            sent[REQUEST_ID_HEADER] = f"{round_}.{next(self._numbers)}"
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         if body is not None:
@@ -176,6 +219,8 @@ def check_url(url: str) -> None:
     parts = urlsplit(url)
     if not parts.hostname or parts.scheme not in ("http", "https"):
         raise InvalidConfig("The cloud address", [Problem("cloud_url", "invalid", "must be an address like https://carrel.school.example")])
+    if parts.scheme == "https":
+        keys_of(url)
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise InvalidConfig(
             "The cloud address", [Problem("cloud_url", "invalid", "must begin with https:// unless the server is on this machine")]
@@ -195,7 +240,7 @@ def _no_answer(error: Exception) -> CloudUnreachable:
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError):
         return CloudUnreachable("timeout", "The school's server did not answer in time.")
     if isinstance(error, urllib3.exceptions.SSLError):
-        return CloudUnreachable("untrusted", "The school's server could not prove who it is.")
+        return unproved(error)
     return CloudUnreachable("bad_answer", "The school's server broke off its answer.")
 
 
@@ -253,7 +298,15 @@ class _HttpConnection(_Tracked, HTTPConnection):
 
 
 class _HttpsConnection(_Tracked, HTTPSConnection):
-    pass
+    """One that looks at the server's key before anything is sent, where the key is known."""
+
+    keys: tuple[str, ...] = ()
+
+    def connect(self) -> None:
+        super().connect()
+        if self.keys:
+            demand_key(cast("ssl.SSLSocket", self.sock), self.keys)
+            self.is_verified = True
 
 
 class _Tracking:
@@ -273,3 +326,9 @@ class _HttpPool(_Tracking, HTTPConnectionPool):
 
 class _HttpsPool(_Tracking, HTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
+    keys: tuple[str, ...] = ()
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.keys = self.keys
+        return connection

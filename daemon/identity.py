@@ -13,8 +13,8 @@ from pathlib import Path
 
 from daemon import inbox, outbox
 from daemon.adoption import Adoption, Adoptions
+from daemon.bundles.keys import DeviceKeys, ServerKeys, keep_keys
 from daemon.database import DeviceDatabase
-from daemon.device_keys import DeviceKeys, ServerKeys, keep_keys
 from daemon.instance import keep_copy
 from domain.clock import Clock
 from domain.errors import Conflict, NotEnrolled
@@ -23,6 +23,8 @@ from domain.wire import EnrolAnswer
 
 TOKEN_FILE = "device.token"  # a file's name
 TOKEN_BYTES_MAX = 1_000
+# The order that a revoked device is under (daemon/revocation.py); a new enrolment ends it.
+REVOKED_FILE = "revoked.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Identity:
 
     def __init__(self, database: DeviceDatabase, state_dir: Path, clock: Clock, ids: IdSource) -> None:
         self._database, self._token_path, self._clock, self._ids = database, state_dir / TOKEN_FILE, clock, ids
+        self.state_dir = state_dir
         self._adoptions = Adoptions(state_dir)
         self._current: DeviceIdentity | None = None
         self._reading = threading.Lock()  # nobody keeps what was read before a change, after it
@@ -68,12 +71,29 @@ class Identity:
     def token(self) -> str:
         """The device's token for the cloud API. Raises NotEnrolled when it is missing."""
         if self._token is None:
-            try:
-                with self._token_path.open(encoding="ascii") as file:
-                    self._token = file.read(TOKEN_BYTES_MAX).strip()
-            except FileNotFoundError as error:
-                raise NotEnrolled(f"The token of this device is missing ({self._token_path}): enrol it again.") from error
+            self._token = self._tokens()[0]
         return self._token
+
+    def _tokens(self) -> list[str]:
+        """The token, and the one before it, if there is one: a server that was restored from a backup knows that one alone."""
+        try:
+            with self._token_path.open(encoding="ascii") as file:
+                return file.read(TOKEN_BYTES_MAX).split() or [""]
+        except FileNotFoundError as error:
+            raise NotEnrolled(f"The token of this device is missing ({self._token_path}): enrol it again.") from error
+
+    def renew_token(self, token: str) -> None:
+        """Uses this token from now on, and keeps the one before it beside. On the disk before it is used. Raises OSError."""
+        _write_secret(self._token_path, f"{token}\n{self.token()}\n")
+        self._token = token
+
+    def try_other_token(self) -> bool:
+        """The server does not know the token: whether there is another, which is used from now on."""
+        known = self._tokens()
+        if len(known) < 2:
+            return False
+        self.renew_token(known[1])
+        return True
 
     def adopt(self, answer: EnrolAnswer, cloud_url: str, keys: DeviceKeys | None = None) -> DeviceIdentity:
         """Becomes the device that an enrolment has made. Everything queued stays and is sent under the new name.
@@ -105,6 +125,7 @@ class Identity:
         _write_secret(self._token_path, answer.token)
         self.pulls_begun += 1
         keep_copy(self._database, self._token_path.parent)
+        (self.state_dir / REVOKED_FILE).unlink(missing_ok=True)
         self._adoptions.end()
         with self._reading:
             self._current, self._token = identity, answer.token

@@ -12,21 +12,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon import adoption, ballast, bundle_spool, integrity, recovery_report
+from daemon import adoption
+from daemon.access.pins import KEY_FILE as PIN_KEY_FILE
+from daemon.backups.making import backup_folder
+from daemon.bundles.keys import KEYS_FILE
 from daemon.config import DeviceConfig, prepare_folders
-from daemon.device_keys import KEYS_FILE
+from daemon.erasure.files import files_with_students, remove
 from daemon.identity import TOKEN_FILE
 from daemon.instance import IDENTITY_COPY
-from daemon.journal_file import journal_path, read, scan
 from daemon.models import MODELS
 from daemon.outbox import SET_ASIDE
-from daemon.pins import KEY_FILE as PIN_KEY_FILE
 from daemon.readiness import make_ready
+from daemon.recovery import ballast, integrity
+from daemon.recovery import report as recovery_report
+from daemon.recovery.journal_file import journal_path, read, scan
 from daemon.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
-from daemon.sync import verify_report
 from domain.errors import OperatorError
 from domain.registry import ScopeKind, tables_in
-from migrations.backup import backups_of
 from migrations.lock import owning
 from migrations.pragmas import SAFE, durable
 from migrations.private_files import real_path
@@ -59,23 +61,24 @@ def prepare(config: DeviceConfig) -> Image:
     prepare_folders(config)
     with locked(config.state_dir), owning(config.database_path):
         make_ready(config)
-        return strip(config.database_path, config.state_dir)
+        return strip(config.database_path, config.state_dir, backup_folder(config))
 
 
-def strip(database: Path, state_dir: Path) -> Image:
+def strip(database: Path, state_dir: Path, backups: Path | None = None, *, discarding_unsent: bool = False) -> Image:
     """Leaves the course and nothing else, in the migrated database and in the folder. It may be called again, also after it was broken off.
 
-    Nothing else may work in the folder. Raises OperatorError, naming their number, while operations are unsent.
+    `backups` is the folder of the backups, unless it is that in the state folder. Nothing else may work in the folder. Raises OperatorError,
+    naming their number, while operations are unsent, unless they are to be lost.
     """
-    if count := unsent(database):
+    if (count := unsent(database)) and not discarding_unsent:
         what = "one change is" if count == 1 else f"{count} changes are"
         raise OperatorError(
             f"Nothing was changed, because {what} not at school yet: let `carrel run` and `carrel sync` bring them there first."
         )
     try:
         # The files first: a database without an identity, beside a copy of it, would be taken for one that has lost it.
-        for path in _personal_files(real_path(database), state_dir):
-            path.unlink(missing_ok=True)
+        for path in list(_personal_files(real_path(database), state_dir, backups)):
+            remove(path)
         with closing(_connect(database)) as conn:
             return _strip_tables(conn, real_path(database))
     except (OSError, sqlite3.Error) as error:
@@ -97,7 +100,7 @@ def _strip_tables(conn: sqlite3.Connection, path: Path) -> Image:
     return Image(int(questions), int(people), path.stat().st_size)
 
 
-def _personal_files(database: Path, state_dir: Path) -> Iterator[Path]:
+def _personal_files(database: Path, state_dir: Path, backups: Path | None) -> Iterator[Path]:
     """What lies beside the database and in the state folder and belongs to this device, or may hold rows about people."""
     yield from (
         state_dir / name
@@ -110,14 +113,10 @@ def _personal_files(database: Path, state_dir: Path) -> Iterator[Path]:
             TOKEN_NAME,
             APP_TOKEN_NAME,
             PIN_KEY_FILE,
-            *bundle_spool.FILE_NAMES,
         )
     )
-    yield database.parent / verify_report.FILE_NAME
     yield from database.parent.glob(f"{journal_path(database).name}*")
-    for damaged in recovery_report.damaged_files(database):
-        yield from (damaged.with_name(damaged.name + suffix) for suffix in ("-wal", "-shm", ""))
-    yield from backups_of(database)
+    yield from files_with_students(database, state_dir, backups)
     yield from (database.with_name(database.name + module.SUFFIX) for module in (ballast, integrity, recovery_report))
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from daemon import outbox
 from daemon.accepted_later import settle_accepted
+from daemon.erasure import orders as erasure_orders
 from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
@@ -62,6 +63,7 @@ def forget_stale_filling(conn: sqlite3.Connection) -> bool:
 
 def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
     """Applies one pulled page with its cursors; returns the number of rows. Raises BlockError for a page that cannot be read."""
+    erasure_orders.note(conn, page.erasures)
     rows = apply_tables(conn, page.tables)
     settle_accepted(conn, page.tables)
     for tombstone in page.tombstones:
@@ -121,7 +123,7 @@ def _forget_unnumbered(conn: sqlite3.Connection, table: Table) -> None:
     """Deletes students' rows without a number, but for those whose own operation is queued or was rejected: the server never had them."""
     gone = f"feed_no = 0 AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state <> 'synced' AND o.row_id = {table.name}.id)"
     if table.name == "question_attempts":
-        conn.execute(f"INSERT OR IGNORE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts WHERE {gone}")
+        conn.execute(f"INSERT OR REPLACE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts WHERE {gone}")
     conn.execute(f"DELETE FROM {table.name} WHERE {gone}")
 
 
@@ -137,9 +139,9 @@ def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> 
             _upsert(conn, table, _columns_for(table, known, unknown))
         if name == "question_attempts":
             students = set(known["student_id"])
-            conn.executemany("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
+            conn.executemany("INSERT OR REPLACE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
         elif name == "questions":  # which concepts a question counts for may have changed
-            conn.execute("INSERT OR IGNORE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM concept_mastery")
+            conn.execute("INSERT OR REPLACE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts")
         applied += tables[name].n
     return applied
 
@@ -236,6 +238,10 @@ def _go_back(conn: sqlite3.Connection, which: str) -> None:
 
 def _bury(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
     """Deletes a row that was deleted on the server, unless a newer version of it is here already."""
+    if tombstone.table == "question_attempts":
+        conn.execute(
+            "INSERT OR REPLACE INTO mastery_stale (student_id) SELECT student_id FROM question_attempts WHERE id = ?", (tombstone.row_id,)
+        )
     if tombstone.table in TABLES:
         conn.execute(f"DELETE FROM {tombstone.table} WHERE id = ? AND feed_no <= ?", (tombstone.row_id, tombstone.feed_no))
 

@@ -73,6 +73,7 @@ class Topic(pw.Model):
     level = pw.TextField()
     position = pw.BigIntegerField()
     weightage = pw.DoubleField(null=True)
+    estimated_minutes = pw.BigIntegerField(null=True)
     external_id = pw.TextField(null=True)
     retired_at_ms = pw.BigIntegerField(null=True)
     feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
@@ -139,13 +140,43 @@ class Question(pw.Model):
 Question.add_index(Question.topic_id, name="idx_questions_topic")
 
 
+class DifficultySnapshot(pw.Model):
+    """How hard the school's questions are; the newest counts."""
+
+    id = pw.TextField(primary_key=True)
+    content = pw.TextField()
+    published_at_ms = pw.BigIntegerField()
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "difficulty_snapshots"
+        strict_tables = True
+
+
+class ModelWeights(pw.Model):
+    """Weights of the school's own for the mastery model named `model`; the newest counts."""
+
+    id = pw.TextField(primary_key=True)
+    model = pw.TextField()
+    content = pw.TextField()
+    published_at_ms = pw.BigIntegerField()
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "model_weights"
+        strict_tables = True
+
+
 class StudentProfile(pw.Model):
-    """What planning needs to know of a student; the id is the student's. `available_minutes` is a JSON list, Monday first."""
+    """What planning needs to know of a student; the id is the student's. `available_minutes` is a JSON list, Monday first, `days_off` one of dates."""
 
     id = pw.TextField(primary_key=True)
     grade = pw.TextField(null=True)
     exam_on = pw.TextField(null=True)
     available_minutes = pw.TextField(null=True)
+    days_off = pw.TextField(null=True)
     clocks = pw.TextField(default="{}", constraints=[pw.SQL("DEFAULT '{}'")])
     feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
@@ -206,9 +237,10 @@ ConceptMastery.add_index(ConceptMastery.student_id, ConceptMastery.concept_id, n
 
 
 class MasteryStale(pw.Model):
-    """A student whose attempts changed since their mastery was computed."""
+    """A student whose attempts changed since their mastery was computed; `mark` is 0 while they only got new ones, and names the latest other change."""
 
     student_id = pw.TextField(primary_key=True)
+    mark = pw.BigIntegerField(constraints=[pw.SQL("DEFAULT (random())")])
 
     class Meta:
         table_name = "mastery_stale"
@@ -217,7 +249,7 @@ class MasteryStale(pw.Model):
 
 
 class StudyPlan(pw.Model):
-    """A generated plan; the newest of a student counts. `forecast` is JSON."""
+    """A generated plan; the newest of a student counts. `forecast` and `notes` are JSON."""
 
     id = pw.TextField(primary_key=True)
     student_id = pw.TextField()
@@ -226,6 +258,7 @@ class StudyPlan(pw.Model):
     days = pw.IntegerField()
     planner_version = pw.TextField()
     forecast = pw.TextField(null=True)
+    notes = pw.TextField(null=True)
     device_id = pw.TextField()
     feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
     extra = pw.TextField(column_name="_extra", null=True)
@@ -262,6 +295,26 @@ class StudyPlanItem(pw.Model):
 
 
 StudyPlanItem.add_index(StudyPlanItem.plan_id, StudyPlanItem.day, StudyPlanItem.position, name="idx_study_plan_items_plan")
+
+
+class PlanRule(pw.Model):
+    """The school's word on a student's plans: `kind` is pin, exclude or day_off."""
+
+    id = pw.TextField(primary_key=True)
+    student_id = pw.TextField()
+    kind = pw.TextField()
+    concept_id = pw.TextField(null=True)
+    day = pw.TextField(null=True)
+    created_at_ms = pw.BigIntegerField()
+    feed_no = pw.BigIntegerField(default=0, constraints=[pw.SQL("DEFAULT 0")])
+    extra = pw.TextField(column_name="_extra", null=True)
+
+    class Meta:
+        table_name = "plan_rules"
+        strict_tables = True
+
+
+PlanRule.add_index(PlanRule.student_id, name="idx_plan_rules_student")
 
 
 class SyncConflict(pw.Model):
@@ -461,7 +514,7 @@ class SignInTries(pw.Model):
 
 
 MODELS: tuple[type[pw.Model], ...] = (
-    User, Class, ClassMember, Topic, TopicPrerequisite, Concept, Question, StudentProfile, QuestionAttempt, ConceptMastery, MasteryStale,
-    StudyPlan, StudyPlanItem, SyncConflict, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, App,
+    User, Class, ClassMember, Topic, TopicPrerequisite, Concept, Question, DifficultySnapshot, ModelWeights, StudentProfile, QuestionAttempt, ConceptMastery, MasteryStale,
+    StudyPlan, StudyPlanItem, PlanRule, SyncConflict, Identity, SyncProgress, SyncOperation, Boot, Cursor, Shadow, App,
     StudentSession, StudentPin, SignInTries,
 )  # fmt: skip

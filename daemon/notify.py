@@ -7,6 +7,13 @@ import socket
 from contextlib import suppress
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
+# Set where the manager ends a service that does not say WATCHDOG=1 in time (sd_watchdog_enabled(3)).
+WATCHDOG_VARIABLE = "WATCHDOG_USEC"
+
+
+def is_watched() -> bool:
+    """Whether somebody waits for WATCHDOG=1."""
+    return bool(os.environ.get(WATCHDOG_VARIABLE)) and bool(os.environ.get(SOCKET_VARIABLE))
 
 
 def notify(state: str) -> None:

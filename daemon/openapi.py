@@ -21,6 +21,7 @@ from domain.errors import (
     NotEnrolled,
     NotFound,
     NotSignedIn,
+    RateLimited,
     StorageFull,
     Unavailable,
     UnsupportedMediaType,
@@ -42,6 +43,7 @@ with 400, 408, 413, 414, 501 or 505; a method that an address does not take with
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.OPEN: [],
     Access.APP: [{"app": []}],
+    Access.APP_OR_PAGE: [{"app": []}, {}],
     Access.STUDENT: [{"session": []}],
     Access.CONTROL: [{"control": []}],
     Access.APP_OR_CONTROL: [{"app": []}, {"control": []}],
@@ -80,7 +82,7 @@ def refusals(endpoint: Endpoint) -> list[type[CarrelError]]:
     """Every kind of refusal that the endpoint can answer with."""
     kinds: list[type[CarrelError]] = [CarrelError, Forbidden, Unavailable, InvalidInput, *endpoint.errors]
     if endpoint.access is not Access.OPEN:
-        kinds.append(NotSignedIn)
+        kinds += [NotSignedIn, RateLimited]
     if endpoint.method != "GET":
         kinds += [UnsupportedMediaType, BodyTooLarge, NotEnrolled, StorageFull]
     if endpoint.body is not None:

@@ -16,7 +16,7 @@ import msgspec
 from daemon.boot import boot_id
 from domain.clock import Clock
 from domain.device_clock import Correction, corrected_ms
-from domain.ids import Id
+from domain.ids import Id, derived_id, is_id
 from domain.merge import Base, QueuedChange
 from domain.operations import CHAIN_START, Operation, OperationKind, OperationState, Rejection, Verdict
 from domain.registry import SCHEMA_VERSION, TABLES, Policy, Table
@@ -103,18 +103,28 @@ def progress(conn: sqlite3.Connection) -> Progress | None:
 def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
     """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
     rows = conn.execute(
-        "SELECT op_no - ?, op_id, table_name, row_id, iif(code IS ?, 'void', kind), schema_version, hlc, wall_ms, mono_ms, boot_id,"
+        "SELECT op_no - ?, iif(kind = 'insert', row_id, op_id), table_name, row_id, iif(code IS ?, 'void', kind), schema_version, hlc, wall_ms, mono_ms, boot_id,"
         " iif(code IS ?, '{}', payload), iif(code IS ?, NULL, base) FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",
         (place.seq_base, SET_ASIDE, SET_ASIDE, SET_ASIDE, place.acked_op_no, ops_max),
     )
     batch: list[Operation] = []
     used = 0
     for operation in map(Operation._make, rows):
+        if operation.kind == OperationKind.VOID:
+            operation = _sendable(operation)
         used += len(operation.payload) + len(operation.base or "")
         if batch and used > bytes_max:
             break
         batch.append(operation)
     return batch
+
+
+def _sendable(void: Operation) -> Operation:
+    """A void of which the ids can be read, whatever has become of those of the operation whose place it takes; the same ones each time."""
+    if is_id(void.op_id) and is_id(void.row_id):
+        return void
+    stand_in = derived_id("void", void.op_id, void.row_id)
+    return void._replace(op_id=stand_in, row_id=stand_in)
 
 
 def set_aside(conn: sqlite3.Connection, place: Progress, seq: int, message: str) -> None:
@@ -208,7 +218,21 @@ def _correct_times(conn: sqlite3.Connection, first_op_no: int, last_op_no: int, 
         "UPDATE question_attempts SET corrected_at_ms = ?, time_doubtful = ? WHERE id = ?",
         [(corrected_ms(answered_ms, correction), correction.doubtful or None, id_) for id_, _, answered_ms in rows],
     )
-    conn.executemany("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", {(student,) for _, student, _ in rows})
+    conn.executemany("INSERT OR REPLACE INTO mastery_stale (student_id) VALUES (?)", {(student,) for _, student, _ in rows})
+
+
+def forget_outdated(conn: sqlite3.Connection, server_now_ms: int | None) -> None:
+    """Removes what a device that was never asleep would not keep any more, before everything kept is sent again.
+
+    A row that was deleted meanwhile would else come back, to a server that has forgotten its deletion. None, where nobody knows the time, keeps all.
+    """
+    while server_now_ms is not None and prune(conn, 0, server_now_ms) == PRUNE_MAX:
+        pass
+
+
+def has_settled(conn: sqlite3.Connection) -> bool:
+    """Whether the log still has an operation that is at school."""
+    return conn.execute("SELECT 1 FROM sync_operations WHERE state = 'synced' LIMIT 1").fetchone() is not None
 
 
 def start_incarnation(conn: sqlite3.Connection, incarnation: Id, *, resend_all: bool) -> None:
@@ -253,6 +277,15 @@ def counts(conn: sqlite3.Connection) -> Counts:
         for state in (OperationState.PENDING.value, OperationState.REJECTED.value)
     )
     return Counts(pending, rejected)
+
+
+def behind(conn: sqlite3.Connection, op_no: int) -> tuple[int, int | None]:
+    """How many operations were queued after this one, told by their numbers, and when the first of them was written (UTC ms, None: there is none)."""
+    last: int | None = conn.execute("SELECT max(op_no) FROM sync_operations").fetchone()[0]
+    first = conn.execute(
+        "SELECT wall_ms FROM sync_operations WHERE op_no > ? AND state = 'pending' ORDER BY op_no LIMIT 1", (op_no,)
+    ).fetchone()
+    return (max(0, (last or 0) - op_no), int(first[0])) if first else (0, None)
 
 
 @dataclass(frozen=True, slots=True)

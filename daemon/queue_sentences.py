@@ -25,6 +25,7 @@ _FIELDS = {
     "grade": "the grade",
     "exam_on": "the day of the exam",
     "available_minutes": "the minutes of each weekday",
+    "days_off": "the days off",
     "status": "the state of a line of a study plan",
     "moved_to": "the day to which a line of a study plan was moved",
 }
@@ -40,6 +41,7 @@ _HELP = {
     Rejection.UNKNOWN_REFERENCE: "The school does not have what this refers to; ask it to import the course again, then send it again.",
     Rejection.DEPENDS_ON: "It builds on another change that was refused: see that one first, then send both again.",
     Rejection.SET_ASIDE: "It could not be sent at all, and is only here: keep it with `carrel queue export`, and report it.",
+    Rejection.ERASED: "The school has erased everything about this student; there is nothing to do.",
     Rejection.REFUSED: _ASK_THE_SCHOOL,
 }
 _WHO = {"school": "the school", "this_device": "this device", "another_device": "another device", None: "nobody"}

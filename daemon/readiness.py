@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from daemon.config import DeviceConfig
-from daemon.integrity import Checkup
-from daemon.recovery import Recovery
+from daemon.recovery.integrity import Checkup
+from daemon.recovery.replacement import Recovery
 from daemon.upgrade import upgrade_if_needed
 from domain.clock import SystemClock
 from domain.ids import IdSource

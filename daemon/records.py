@@ -49,13 +49,14 @@ class RecordedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class NewPlanItem:
-    """One line of a study plan; `day` is an ISO date."""
+    """One line of a study plan; `day` is an ISO date, `status` other than planned where it was carried over from the plan before."""
 
     concept_id: Id
     day: str
     kind: str
     minutes: int
     reason: str
+    status: str = "planned"
 
 
 class LocalRecords:
@@ -93,7 +94,7 @@ class LocalRecords:
             new = _unknown_rows(rows, attempts, known)
             self._insert(conn, TABLES["question_attempts"], new)
             if new:
-                conn.execute("INSERT OR IGNORE INTO mastery_stale (student_id) VALUES (?)", (student_id,))
+                conn.execute("INSERT OR IGNORE INTO mastery_stale (student_id, mark) VALUES (?, 0)", (student_id,))
             return [RecordedAttempt(row["id"], known.get(row["id"], row)["answered_at_ms"], row["id"] not in known) for row in rows]
 
         recorded = self._database.write(work)
@@ -113,9 +114,16 @@ class LocalRecords:
         self.on_operation()
 
     def add_plan(self, student_id: Id, plan: Mapping[str, Any], items: Sequence[NewPlanItem]) -> Id:
-        """Stores a study plan (`starts_on`, `days`, `planner_version`, `forecast`) with its items in order; returns its id."""
+        """Stores a study plan (`starts_on`, `days`, `planner_version`, `forecast`, `notes`) with its items in order; returns its id."""
         plan_id = self._ids.new()
-        plan_row = {"id": plan_id, "student_id": student_id, "created_at_ms": self._now_ms(), **plan, "device_id": self._device_id()}
+        plan_row = {
+            "id": plan_id,
+            "student_id": student_id,
+            "created_at_ms": self._now_ms(),
+            "notes": None,
+            **plan,
+            "device_id": self._device_id(),
+        }
         item_rows = [
             {
                 "id": self._ids.new(),
@@ -127,7 +135,7 @@ class LocalRecords:
                 "kind": item.kind,
                 "minutes": item.minutes,
                 "reason": item.reason,
-                "status": "planned",
+                "status": item.status,
                 "moved_to": None,
             }
             for position, item in enumerate(items)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import msgspec
 
 from daemon import inbox
-from daemon.journal_file import KeptOperation
-from daemon.replay import replay
+from daemon.recovery.journal_file import KeptOperation
+from daemon.recovery.replay import replay
 from domain.errors import Conflict, NotFound
 from domain.operations import OperationState
 

@@ -3,9 +3,12 @@
 sync      every poll interval; soon after a local change; when a backoff ends; when the clock jumped
 verify    looked at every quarter of an hour or two, done once a day when all is synced
 integrity asked about once a day; the file is looked through when that was not done for a week
+backup    looked at every quarter of an hour, made when the newest is a day old
 mastery   every few seconds, for the students whose attempts changed
+plans     every ten minutes or so, for the students who study and whose plan is not of today
 inbox     when a file event says so, and every minute; again soon while a file is still being written
 config    when a file event says so, and every minute
+enrolment looked for a provisioning file every few seconds
 watches   with the heartbeat: watches on folders that were replaced are set again
 """
 
@@ -37,8 +40,16 @@ POLL_MAX_S = 3600.0
 # How often it is looked whether a comparison with the school is due. Half of that is chance, so that a school's devices do not compare all at once.
 VERIFY_LOOK_S = 900.0
 VERIFY_LOOK_JITTER = 1.0
-# The file itself says when it was looked through last (daemon/integrity.py).
+# The file itself says when it was looked through last (daemon/recovery/integrity.py).
 INTEGRITY_LOOK_S = 24 * 3600.0
+# How often it is looked whether a backup is due, up to half of that later by chance; a laptop may be on for half an hour a day.
+BACKUP_LOOK_S = 600.0
+BACKUP_LOOK_JITTER = 0.5
+# How often it is looked for a provisioning file (daemon/provisioning.py).
+PROVISIONING_LOOK_S = 5.0
+# How often it is looked whether a plan is of another day; not all of a school's devices at once.
+PLANS_LOOK_S = 600.0
+PLANS_LOOK_JITTER = 0.5
 # How long each of the schedule's own threads may take to end.
 THREAD_STOP_S = 0.2
 
@@ -64,6 +75,9 @@ class Tasks:
     reload_config: Callable[[], object]
     verify_if_due: Callable[[], object] = lambda: None
     look_through_if_due: Callable[[], object] = lambda: None
+    replan_due: Callable[[], object] = lambda: None
+    back_up_if_due: Callable[[], object] = lambda: None
+    look_for_provisioning: Callable[[], object] = lambda: None
 
 
 class Schedule:
@@ -86,6 +100,9 @@ class Schedule:
                 Job("config", tasks.reload_config, rescan_s),
                 Job("verify", tasks.verify_if_due, VERIFY_LOOK_S, VERIFY_LOOK_JITTER),
                 Job("integrity", tasks.look_through_if_due, INTEGRITY_LOOK_S),
+                Job("plans", tasks.replan_due, PLANS_LOOK_S, PLANS_LOOK_JITTER),
+                Job("backup", tasks.back_up_if_due, BACKUP_LOOK_S, BACKUP_LOOK_JITTER),
+                Job("provisioning", tasks.look_for_provisioning, PROVISIONING_LOOK_S, at_start=True),
                 Job("watches", self._watcher.check, config.jobs.heartbeat_s),
             ],
             clock,

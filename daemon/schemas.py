@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from daemon.access.online import PASSWORD_LENGTH_MAX
+from daemon.access.pins import PIN_LENGTH_MAX, PIN_LENGTH_MIN
 from daemon.endpoints import Input
+from daemon.learning.plan_inputs import HORIZON_DAYS_DEFAULT
 from daemon.limits import Day, RowId, limited, one_of
-from daemon.pins import PIN_LENGTH_MAX, PIN_LENGTH_MIN
-from daemon.plans import HORIZON_DAYS_DEFAULT
 from daemon.requeue import RETRY_MAX
+from domain.learning.planner import HORIZON_DAYS_MAX, MINUTES_A_DAY_MAX
 from domain.operations import OperationState
-from domain.planner import HORIZON_DAYS_MAX, MINUTES_A_DAY_MAX
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 100
@@ -37,6 +38,10 @@ OwnId = Annotated[RowId | None, Meta(description="May only name the signed-in st
 
 class OwnQuery(Input, frozen=True):
     student_id: OwnId = None
+
+
+class NextQuestionQuery(OwnQuery, frozen=True):
+    topic_id: Annotated[RowId | None, Meta(description="Ask about this topic and those below it, whatever the plan says.")] = None
 
 
 class OwnPageQuery(OwnQuery, frozen=True):
@@ -70,11 +75,14 @@ Origin = Annotated[str, Meta(pattern=ORIGIN_PATTERN, max_length=URL_LENGTH_MAX, 
 
 
 class NewSession(Input, frozen=True):
-    """Who signs in: by one of the two, or without either when only one student is on the device. `pin` where GET /students says `set`."""
+    """Who signs in: by one of the two, or without either when only one student is on the device. `pin` where GET /students says `set`; or the
+    `password` that the student has at school, which the school is asked about while there is a network, and this device for 30 days after.
+    """
 
     student_id: RowId | None = None
     username: Annotated[str | None, limited("users", "username")] = None
     pin: Annotated[str, Meta(max_length=PIN_LENGTH_MAX)] | None = None
+    password: Annotated[str, Meta(max_length=PASSWORD_LENGTH_MAX)] | None = None
 
 
 class NewPin(Input, frozen=True):
@@ -124,12 +132,16 @@ Minutes = Annotated[int, Meta(ge=0, le=MINUTES_A_DAY_MAX)]
 Week = Annotated[list[Minutes], Meta(min_length=7, max_length=7, description="Minutes of each weekday, Monday first.")]
 
 
+DaysOff = Annotated[list[Day], Meta(max_length=DAYS_OFF_MAX, description="Days without study.")]
+
+
 class ProfileChange(Input, frozen=True):
     """The fields to change; null clears one."""
 
     grade: Annotated[str | UnsetType | None, limited("student_profiles", "grade")] = UNSET
     exam_on: Annotated[str | UnsetType | None, limited("student_profiles", "exam_on")] = UNSET
     available_minutes: Week | UnsetType | None = UNSET
+    days_off: DaysOff | UnsetType | None = UNSET
 
 
 class NewPlan(Input, frozen=True):
@@ -271,6 +283,7 @@ class Profile(Output, frozen=True):
     grade: str | None
     exam_on: str | None
     available_minutes: list[int] | None
+    days_off: list[str] | None
 
 
 class Me(Output, frozen=True):
@@ -288,6 +301,7 @@ class Topic(Output, frozen=True):
     level: str
     position: int
     weightage: float | None
+    estimated_minutes: int | None
     external_id: str | None
     retired_at_ms: int | None
 
@@ -340,12 +354,14 @@ class ConceptLeft(Output, frozen=True):
 
 
 class NextQuestion(Output, frozen=True):
-    """What to ask now. `question` and the three after it are null when nothing is left to ask; `chance` is that of a right answer."""
+    """What to ask now. `question` and the four after it are null when nothing is left to ask; `chance` is that of a right answer. `purpose` goes with the
+    answer: `plan` and `review` for an item of today's plan, else `free`."""
 
     question: Question | None
     concept_id: str | None
     chance: float | None
     reason: str | None
+    purpose: str | None
     plan_item_id: str | None
     left: list[ConceptLeft]
 
@@ -396,12 +412,32 @@ class Mastery(Output, frozen=True):
     computed_at_ms: int
 
 
+class Share(Output, frozen=True):
+    """What one part of the student's history adds to the score, and why."""
+
+    part: str
+    added: float
+    reason: str
+
+
+class ExplainedMastery(Output, frozen=True):
+    """Why a score is what it is now: `start` is what is expected of a student of whom nothing is known; with all shares it adds up to `score`."""
+
+    concept_id: str
+    start: float
+    shares: list[Share]
+    score: float
+    at_ms: int
+
+
 class MasteryPage(Output, frozen=True):
     items: list[Mastery]
     next_cursor: str | None
 
 
 class PlanItem(Output, frozen=True):
+    """`by_answers`: nobody marked it as done, the student's answers have done it."""
+
     id: str
     concept_id: str
     day: str
@@ -411,10 +447,31 @@ class PlanItem(Output, frozen=True):
     reason: str
     status: str
     moved_to: str | None
+    by_answers: bool
+
+
+class PlanChange(Output, frozen=True):
+    """A concept that is studied on another day than in the plan before: `what` is added, dropped, earlier or later."""
+
+    concept_id: str
+    kind: str
+    what: str
+    was: str | None
+    now: str | None
+    why: str
+
+
+class IgnoredPrerequisite(Output, frozen=True):
+    """A prerequisite that the plan does not keep, as it closes a circle or is not in the course (`why`: circle, unknown)."""
+
+    concept_id: str
+    prerequisite_id: str
+    why: str
 
 
 class Plan(Output, frozen=True):
-    """`forecast` says where the plan leads if all goes well: shares of the exam's weight, and a sentence."""
+    """`forecast` says where the plan leads if all goes well: shares of the exam's weight, and a sentence. `changes` are the first 60 of the `changes_count`
+    since the plan before; `days_off` and `excluded` are those wished for this plan."""
 
     id: str
     created_at_ms: int
@@ -422,6 +479,12 @@ class Plan(Output, frozen=True):
     days: int
     planner_version: str
     forecast: dict[str, Any] | None
+    days_off: list[str]
+    excluded: list[str]
+    changes: list[PlanChange]
+    changes_count: int
+    ignored: list[IgnoredPrerequisite]
+    ignored_count: int
     items: list[PlanItem]
 
 

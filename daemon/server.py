@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from cheroot import server as cheroot
 from cheroot.makefile import MakeFile
 from flask import Flask
 
+from daemon.activation import taken_over
 from daemon.problems import CONTENT_TYPE, TYPE_PREFIX, Problem
 from domain.errors import BodyTooLarge, OperatorError
 
@@ -51,10 +53,22 @@ _CODES = {405: "method_not_allowed", 408: "too_slow", 413: "body_too_large", 414
 
 
 class LocalServer:
-    """Serves `app` on host and port (0: any free one) with so many threads, between `start` and `stop`."""
+    """Serves `app` on host and port (0: any free one) with so many threads, between `start` and `stop`.
 
-    def __init__(self, app: Flask, host: str, port: int, threads: int, arrives_max_s: float = ARRIVES_MAX_S) -> None:
+    Of `inherited`, sockets that the service manager has opened, the one of this address is served instead of one of its own.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        host: str,
+        port: int,
+        threads: int,
+        arrives_max_s: float = ARRIVES_MAX_S,
+        inherited: Sequence[socket.socket] = (),
+    ) -> None:
         self._address = (host, port)
+        self._inherited = inherited
         server = _Server(self._address, app, numthreads=threads, max=threads, server_name=SERVER_NAME)
         server.gateway = _Gateway
         server.request_queue_size = QUEUE_MAX
@@ -75,7 +89,7 @@ class LocalServer:
         """Listens and returns. Raises OperatorError when the address cannot be had."""
         host, port = self._address
         try:
-            self._server.bound = _bound_socket(host, port)
+            self._server.bound = taken_over(self._inherited, host, port) or _bound_socket(host, port)
         except OSError as error:
             raise OperatorError(
                 f"The daemon cannot listen on {host}:{port}: {error.strerror}. Stop what uses it or choose another port in [device.api]."
@@ -113,11 +127,23 @@ class _Server(wsgi.Server):
     """cheroot's server on the socket `bound`, writing to our log."""
 
     bound: socket.socket
+    port: int
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
         self.socket = self.bound
         self.bind_addr = self.bound.getsockname()[:2]
+        self.port = self.bind_addr[1]
         return self.bound
+
+    def stop(self) -> None:
+        """Without cheroot's connection to its own port in the end, which wakes nobody here: systemd, when it owns the port, would start the
+        daemon anew to answer it.
+        """
+        address, self.bind_addr = self.bind_addr, ""
+        try:
+            super().stop()
+        finally:
+            self.bind_addr = address
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         log.log(level, "http: %s", msg, exc_info=traceback)
@@ -260,4 +286,5 @@ class _Gateway(wsgi.Gateway_10):
             limit = request.server.max_request_body_size
             request.rfile = _Chunks(cheroot.SizeCheckWrapper(request.conn.rfile, limit * CHUNKED_BYTES_FACTOR), limit)
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ["SERVER_PORT"] = str(request.server.port)  # cheroot takes it from `bind_addr`, which `stop` empties
         return environ

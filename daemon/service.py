@@ -1,6 +1,6 @@
 """The running daemon: what is made of what, and in which order it starts and stops.
 
-    start   lock the state folder → see that the database is sound (daemon/recovery.py) → migrate → database → identity, records, sync →
+    start   lock the state folder → see that the database is sound (daemon/recovery/replacement.py) → migrate → database → identity, records, sync →
             schedule (jobs, watcher) → HTTP server → announce
     stop    the other way round: nothing new is begun and a hanging network call is broken off; the server answers what it has begun;
             threads end; the writer closes the database last
@@ -15,17 +15,21 @@ import logging
 import os
 import select
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from daemon import instance, logs, mastery
+from daemon import instance, logs, provisioning, revocation, tls
+from daemon.access.local_access import LocalAccess, make_access
+from daemon.access.online import SchoolSignIn
+from daemon.activation import inherited_sockets
 from daemon.app import create_app
-from daemon.ballast import Ballast
-from daemon.bundle_spool import SpooledBundles
-from daemon.bundles import DeviceBundles
+from daemon.backups.making import back_up_if_due, backup_folder
+from daemon.bundles.exchange import DeviceBundles
+from daemon.bundles.spool import SpooledBundles
 from daemon.config import DeviceConfig, load_config, prepare_folders
 from daemon.database import DeviceDatabase
 from daemon.endpoints import Device
@@ -33,20 +37,25 @@ from daemon.enrolment import Enrolment
 from daemon.gateway import CloudGateway, HttpGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.importer import ContentInbox, InboxStatus
-from daemon.integrity import Checkup
-from daemon.journal import Journal
-from daemon.journal_file import journal_path
+from daemon.learning import mastery, plan_making
+from daemon.learning.engine import Engine
+from daemon.learning.situation import situation
+from daemon.listeners import Listeners
 from daemon.live_config import ConfigStatus, LiveConfig
-from daemon.local_access import LocalAccess, make_access
 from daemon.logs import fields
 from daemon.models import MODELS
-from daemon.notify import notify
+from daemon.notify import is_watched, notify
 from daemon.outbox import last_hlc
+from daemon.provisioning import Provisioning
+from daemon.pulse import Pulse
 from daemon.readiness import make_ready
 from daemon.records import LocalRecords
-from daemon.recovery_report import Notices
+from daemon.recovery.ballast import Ballast
+from daemon.recovery.integrity import Checkup
+from daemon.recovery.journal import Journal
+from daemon.recovery.journal_file import journal_path
+from daemon.recovery.report import Notices
 from daemon.schedule import Schedule, Tasks
-from daemon.server import LocalServer
 from daemon.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verified, Verifier
@@ -80,13 +89,16 @@ class Service:
         config: DeviceConfig,
         environ: Mapping[str, str],
         clock: Clock | None = None,
-        gateway_for: Callable[[str], CloudGateway] = HttpGateway,
+        gateway_for: Callable[[str], CloudGateway] | None = None,
         ballast: Ballast | None = None,
+        inherited: Sequence[socket.socket] = (),
     ) -> None:
         self._config = config
+        self._inherited = inherited
+        self._stopping = threading.Event()
         self._environ = environ
         self._clock = clock or SystemClock()
-        self._gateway_for = gateway_for
+        self._gateway_for = gateway_for or _gateways(config)
         self._parts = ExitStack()
         self._ballast = ballast or Ballast(config.database_path)
         self._journal = Journal(journal_path(config.database_path))
@@ -104,11 +116,13 @@ class Service:
 
     def stop(self) -> None:
         """Stops everything; what hangs for longer than its time is left behind, without access to the database."""
+        self._stopping.set()
         self._parts.close()
 
     def failure(self) -> str | None:
-        """Why the database cannot be trusted any more; only a new process that opens it again may go on."""
-        return self._database.failure
+        """Why the database cannot be trusted any more, or is to be wiped; only a new process that opens it again may go on."""
+        order = revocation.noted(self._config.state_dir)
+        return "the school has ordered this device to be wiped" if order and order.wiping else self._database.failure
 
     def tend(self) -> None:
         """What is to be done every few seconds: the journal on the disk; a look whether a full disk has room again."""
@@ -130,16 +144,22 @@ class Service:
         ids = IdSource(clock.now_ms)
         identity = Identity(database, config.state_dir, clock, ids)
         identity.finish_adoption()
+        self._identity = identity
         instance.confirm(database, config.state_dir, lambda conn: identity.start_incarnation(conn, resend_all=False))
-        self._rounds = rounds = SyncRound(database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s)
+        self._rounds = rounds = SyncRound(
+            database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s, backups_dir=backup_folder(config)
+        )
         verifying = VerifyRound(rounds, Verifier(database, identity, clock), database, clock)
+        enrolment = Enrolment(identity, self._gateway_for, lambda: self._schedule.sync_now())
+        file = Path(config.provisioning.file).expanduser() if config.provisioning.file else config.state_dir / provisioning.FILE_NAME
+        self._provisioning = Provisioning(file, enrolment, clock, config.provisioning.spread_s)
         self._schedule = schedule = self._make_schedule(identity, rounds, verifying)
         parts.callback(schedule.stop, JOBS_STOP_S)
 
         with database.read() as conn:
             hlc = HybridClock(clock, last_hlc(conn))
         records = LocalRecords(database, clock, ids, hlc, identity.device_id, schedule.request_sync)
-        enrolment = Enrolment(identity, self._gateway_for, schedule.sync_now)
+        self._engine = engine = Engine.of(database, records, clock)
         on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
         by_version, by_content = SyncOnDemand(verifying.run), SyncOnDemand(lambda: verifying.run(content=True))
 
@@ -148,9 +168,23 @@ class Service:
 
         access = self._make_access(ids)
         bundles = SpooledBundles(DeviceBundles(database, identity, clock, rounds), config.state_dir)
-        device = Device(database, records, enrolment, rounds.status, self._notices, on_demand, verify, bundles, config.api, clock, access)
+        device = Device(
+            database,
+            records,
+            enrolment,
+            rounds.status,
+            self._notices,
+            on_demand,
+            verify,
+            bundles,
+            config.api,
+            clock,
+            access,
+            engine,
+            rounds.tally,
+        )
         app = create_app(device)
-        server = LocalServer(app, config.api.host, config.api.port, config.api.threads)
+        server = Listeners(app, config.api, self._inherited)
         server.start()
         parts.callback(server.stop, SERVER_STOP_S)
         # First of all at a stop, so that a request that waits for a sync round is answered too.
@@ -167,8 +201,16 @@ class Service:
     def _make_access(self, ids: IdSource) -> LocalAccess:
         config = self._config
         tokens = {"control_token": new_token(config.state_dir), "app_token": new_token(config.state_dir, APP_TOKEN_NAME)}
+        school = SchoolSignIn(self._identity, self._gateway_for)
         return make_access(
-            self._database, config.state_dir, self._clock, ids, config.sign_in, own_origins=config.api.allowed_origins, **tokens
+            self._database,
+            config.state_dir,
+            self._clock,
+            ids,
+            config.sign_in,
+            own_origins=config.api.allowed_origins,
+            school=school,
+            **tokens,
         )
 
     def _make_schedule(self, identity: Identity, rounds: SyncRound, verifying: VerifyRound) -> Schedule:
@@ -178,11 +220,14 @@ class Service:
         checkup = Checkup(config.database_path, config.state_dir, clock)
         tasks = Tasks(
             rounds,
-            lambda: mastery.refresh_stale(database, clock),
+            lambda: mastery.refresh_stale(database, clock, self._engine.histories),
             self._inbox.look,
             live.check,
             verifying.run_if_due,
             lambda: checkup.repeat_if_due(database.look_through),
+            back_up_if_due=lambda: back_up_if_due(config, clock, go_on=lambda: not self._stopping.is_set()),
+            look_for_provisioning=self._provisioning.look,
+            replan_due=lambda: plan_making.replan_due(self._engine, situation(clock), identity.device_id),
         )
         return Schedule(tasks, live, clock)
 
@@ -190,7 +235,8 @@ class Service:
         with self._database.read() as conn:
             recovered = list(self._recovered.sentences(conn))
         full = [_DISK_FULL] if self._ballast.full else []
-        return [*full, *recovered, *_notices(self._live.status, self._inbox.status)]
+        waiting = [notice] if (notice := self._provisioning.notice()) else []
+        return [*full, *waiting, *recovered, *_notices(self._live.status, self._inbox.status)]
 
     def _follow(self, config: DeviceConfig) -> None:
         logs.set_level(config.log.level)
@@ -204,20 +250,28 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
     """
     config = load_config(config_path, environ)
     logs.start(config.log.level, config.log.format)
+    logs.tell_crashes()
     prepare_folders(config)
+    inherited = inherited_sockets(os.environ)
+    pulse = Pulse(SystemClock())
     ballast = Ballast(config.database_path)
     with locked(config.state_dir), owning(config.database_path):
         ballast.start()
         checkup = make_ready(config)
-        service = Service(config, environ, ballast=ballast)
+        _wipe_if_ordered(config)
+        service = Service(config, environ, ballast=ballast, inherited=inherited)
         with _stop_signals() as wait_for_signal, checkup.in_use(lambda: service.failure() is None):
             running = service.start()
             log.info("started", extra=fields(pid=running.pid, address=running.url))
             say(f"Carrel listens on {running.url}")
             notify("READY=1")
-            exit_code = _wait(service, wait_for_signal)
+            if is_watched():
+                pulse.start(running)
+            exit_code = _wait(service, pulse, wait_for_signal)
             notify("STOPPING=1")
+            pulse.stop()
             service.stop()
+        _wipe_if_ordered(config)
     log.info("stopped", extra=fields(exit_code=exit_code))
     if left := _threads_left(THREADS_STOP_S):
         # The interpreter would wait for them at its exit. The database is closed: nothing of theirs can be lost.
@@ -225,6 +279,17 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
         logging.shutdown()
         os._exit(exit_code)
     return exit_code
+
+
+def _wipe_if_ordered(config: DeviceConfig) -> None:
+    """While nothing has the database open."""
+
+    def empty(discarding_unsent: bool) -> None:
+        from daemon.image import strip  # here, because hardly any device is ever wiped
+
+        strip(config.database_path, config.state_dir, backup_folder(config), discarding_unsent=discarding_unsent)
+
+    revocation.wipe_if_ordered(config.state_dir, empty, HttpGateway)
 
 
 def _threads_left(timeout_s: float) -> list[str]:
@@ -235,14 +300,15 @@ def _threads_left(timeout_s: float) -> list[str]:
     return sorted(thread.name for thread in others if thread.is_alive())
 
 
-def _wait(service: Service, wait_for_signal: Callable[[float], bool]) -> int:
+def _wait(service: Service, pulse: Pulse, wait_for_signal: Callable[[float], bool]) -> int:
     """Until a signal comes (0) or the database fails (EXIT_FAILED), upon which the service manager starts a new process."""
     while not wait_for_signal(HEALTH_CHECK_S):
         if failure := service.failure():
-            log.error("stopping, because the database failed", extra=fields(error=failure))
+            log.error("stopping, for a new process to open the database", extra=fields(error=failure))
             return EXIT_FAILED
         service.tend()
-        notify("WATCHDOG=1")
+        if pulse.is_alive():
+            notify("WATCHDOG=1")
     return 0
 
 
@@ -292,6 +358,11 @@ def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:
         yield f"A content file was refused: {inbox.last_problem}"
 
 
+def _gateways(config: DeviceConfig) -> Callable[[str], CloudGateway]:
+    """Ways to servers that prove themselves as the configuration and the enrolment ask."""
+    return lambda url: HttpGateway(url, tls.ca_file(config.settings.ca_file, config.state_dir))
+
+
 def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceIdentity:
     """Enrols a device whose daemon is not running. Raises AlreadyRunning, OperatorError, and what `Enrolment.enrol` raises."""
     prepare_folders(config)
@@ -303,6 +374,6 @@ def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceI
             clock = SystemClock()
             identity = Identity(database, config.state_dir, clock, IdSource(clock.now_ms))
             identity.finish_adoption()
-            return Enrolment(identity, HttpGateway).enrol(cloud_url, code, name)
+            return Enrolment(identity, _gateways(config)).enrol(cloud_url, code, name)
         finally:
             database.close()

@@ -77,6 +77,12 @@ def answers_pending(conn: sqlite3.Connection) -> int:
     return int(row[0])
 
 
+def oldest_pending_ms(conn: sqlite3.Connection) -> int | None:
+    """When the oldest change that is not at school was written, UTC ms by this machine's clock; inside the caller's read."""
+    at_ms: int | None = conn.execute("SELECT min(wall_ms) FROM sync_operations WHERE state = 'pending'").fetchone()[0]
+    return at_ms
+
+
 def device_id(database: DeviceDatabase) -> str | None:
     """Who this device is; None before it is enrolled."""
     with database.read() as conn:

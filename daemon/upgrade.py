@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from daemon import logs
 from domain.errors import AlreadyRunning, CarrelError, OperatorError, SchemaError, Unavailable
 from migrations.current import device_is_current
 
@@ -39,7 +40,11 @@ def upgrade_if_needed(database: Path) -> None:
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "daemon.upgrade", str(database)], stdout=subprocess.PIPE, env=environ, timeout=UPGRADE_MAX_S, check=False
+            [sys.executable, "-m", "daemon.upgrade", str(database), *logs.settings_in_force()],
+            stdout=subprocess.PIPE,
+            env=environ,
+            timeout=UPGRADE_MAX_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise SchemaError(f"The migration of {database} did not end within {UPGRADE_MAX_S} s and was stopped: look at the disk.") from error
@@ -63,20 +68,21 @@ _KINDS: dict[str, type[CarrelError]] = {kind.code: kind for kind in (SchemaError
 
 
 def main() -> int:
-    """Migrates the database named on the command line; on failure prints {"code", "message"}."""
+    """Migrates the database named on the command line; on failure prints {"code", "message"}. Logs to stderr, as the two arguments behind it say."""
     sys.modules["psycopg2"] = None  # type: ignore[assignment]  # peewee imports it where it finds it; 5 MB that no device needs
     from migrations.runner import upgrade_device
-    from migrations.waiting import waiting_on_stderr
+    from migrations.waiting import Lines, Waiting, display_on
 
-    # Where the backup lies; standard output is kept for the report.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    path, level, format_ = Path(sys.argv[1]), *sys.argv[2:]
+    # Standard output is kept for the report.
+    logs.start(level, format_)
+    logs.tell_crashes()
     logging.getLogger("peewee_migrate").setLevel(logging.WARNING)
-    path = Path(sys.argv[1])
     try:
-        with waiting_on_stderr() as waiting:
+        with Waiting(display_on(sys.stderr) if sys.stderr.isatty() else Lines(log.info)) as waiting:
             steps = upgrade_device(path, activity=waiting)
         for step in steps:
-            print(f"migrated {step.name} in {step.duration_ms} ms", file=sys.stderr)
+            log.info("migrated", extra=logs.fields(migration=step.name, took_ms=step.duration_ms))
         if not device_is_current(path):
             raise SchemaError(f"{path} was migrated, and still does not have the schema of this version: install Carrel again.")
     except CarrelError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cloud_api import people, schools
 from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.enrolment import Grant, create_code
-from cloud_api.imports import Importer
+from cloud_api.imports.loading import Importer
 from cloud_api.publication import read_rows
 from devstack.processes import ROOT
 from domain.clock import SystemClock

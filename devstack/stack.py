@@ -26,6 +26,8 @@ from migrations.runner import upgrade_cloud
 
 EMBEDDED_DATABASE = "carrel"
 POSTGRES_FOLDER = "postgres"
+# Temporary files of the cloud API.
+SCRATCH_FOLDER = "tmp"
 DEVICE_NAME = "Demo device"
 # This process administers; the cloud API has connections of its own.
 CONNECTIONS = 2
@@ -93,7 +95,10 @@ def _postgres(place: Place) -> Iterator[str]:
 def _children(place: Place, database_url: str) -> tuple[Child, Child]:
     # The device's processes have no use for the address of the school's database, and it holds a password.
     device_environ = {name: value for name, value in place.environ.items() if name != DATABASE_URL_VARIABLE}
-    cloud_environ = {**place.environ, DATABASE_URL_VARIABLE: database_url}
+    # What a killed server leaves behind goes with the folder of everything else.
+    scratch = place.state_dir / SCRATCH_FOLDER
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    cloud_environ = {**place.environ, DATABASE_URL_VARIABLE: database_url, "TMPDIR": str(scratch)}
     cloud_ready, daemon_ready = f"{place.cloud.url}/readyz", f"{place.device.url}/v1/health"
     # Migrated and checked already.
     serve = ["cloud_api.cli", "serve", "--no-migrate"]

@@ -1,7 +1,7 @@
 """Operations: one local change of one row, its place in the device's log, and the hash chain over the log.
 
-pending ──sent, under a lease──▶ pending ──acknowledged──▶ synced ──▶ pruned
-                                        └──────────────▶ rejected   (terminal, visible, retried by hand)
+pending ──sent──▶ pending ──acknowledged──▶ synced ──▶ pruned
+                         └────────────────▶ rejected   (terminal, visible, retried by hand)
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Rejection(StrEnum):
     DELETED = "deleted"  # the row was deleted, and stays so
     DEPENDS_ON = "depends_on"  # an operation that it builds on was rejected
     SET_ASIDE = "set_aside"  # the device could not send it
+    ERASED = "erased"  # the student's data were erased at school; nothing of the operation is kept there
     REFUSED = "refused_by_database"  # the database itself would not take it
 
 

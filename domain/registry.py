@@ -29,6 +29,7 @@ ROLES = ("student", "teacher", "admin")
 QUESTION_KINDS = ("multiple_choice", "numeric_or_expression", "short_text")
 PLAN_ITEM_KINDS = ("new", "review")
 PLAN_ITEM_STATES = ("planned", "done", "skipped", "moved")
+PLAN_RULES = ("pin", "exclude", "day_off")
 
 
 class Kind(StrEnum):
@@ -48,6 +49,7 @@ class Shape(StrEnum):
 
     WEEK_OF_MINUTES = "week_of_minutes"  # seven integers, Monday first
     OBJECT = "object"
+    DATES = "dates"  # a list of calendar dates
 
 
 class Policy(StrEnum):
@@ -166,6 +168,7 @@ _TABLES = (
             _text("level", 40),
             _int("position", 0, 100_000),
             Column("weightage", Kind.REAL, nullable=True, minimum=0, maximum=100),
+            _int("estimated_minutes", 1, 1_000_000, nullable=True),
             _EXTERNAL,
             _RETIRED,
         ),
@@ -209,6 +212,23 @@ _TABLES = (
             _RETIRED,
         ),
     ),
+    # How hard questions are, counted over all attempts of the school; the newest counts. `content` as domain/learning/difficulty.py makes it: text, since
+    # its hash names it.
+    Table(
+        "difficulty_snapshots",
+        Policy.SERVER,
+        ScopeKind.SCHOOL,
+        None,
+        (_id(), _text("content", 2_000_000), _time("published_at_ms")),
+    ),
+    # Weights of the mastery model that foretold this school's answers best; the newest for a program's own model counts.
+    Table(
+        "model_weights",
+        Policy.SERVER,
+        ScopeKind.SCHOOL,
+        None,
+        (_id(), _text("model", 40), _text("content", 4_000), _time("published_at_ms")),
+    ),
     Table("classes", Policy.SERVER, ScopeKind.CLASS, "id", (_id(), _text("name", 200), _EXTERNAL, _RETIRED)),
     Table(
         "class_members",
@@ -227,6 +247,7 @@ _TABLES = (
             _text("grade", 40, nullable=True, updatable=True, teacher_owned=True),
             _date("exam_on", nullable=True, updatable=True, teacher_owned=True),
             _json("available_minutes", 100, nullable=True, updatable=True, shape=Shape.WEEK_OF_MINUTES),
+            _json("days_off", 8_000, nullable=True, updatable=True, shape=Shape.DATES),
             _json("clocks", 4_000, set_by_server=True),
         ),
     ),
@@ -265,6 +286,7 @@ _TABLES = (
             _int("days", 1, 400),
             _text("planner_version", 40),
             _json("forecast", 16_000, nullable=True, shape=Shape.OBJECT),
+            _json("notes", 64_000, nullable=True, shape=Shape.OBJECT),
             _id("device_id"),
         ),
     ),
@@ -286,6 +308,21 @@ _TABLES = (
             _text("status", 16, choices=PLAN_ITEM_STATES, updatable=True),
             _date("moved_to", nullable=True, updatable=True),
             _json("clocks", 4_000, set_by_server=True),
+        ),
+    ),
+    # What the school says about a student's plans: a concept to study on `day` or as soon as there is time, one to leave out, a day without study.
+    Table(
+        "plan_rules",
+        Policy.SERVER,
+        ScopeKind.STUDENT,
+        "student_id",
+        (
+            _id(),
+            _id("student_id"),
+            _text("kind", 16, choices=PLAN_RULES),
+            _id("concept_id", nullable=True),
+            _date("day", nullable=True),
+            _time("created_at_ms"),
         ),
     ),
     # Values that lost a merge: whoever holds the student may read them.

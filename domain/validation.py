@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,9 +66,26 @@ def _problem_in_json(column: Column, value: Any, bytes_max: int) -> str | None:
         return f"must be at most {bytes_max} bytes as JSON"
     if "\\u0000" in text and _holds_nul(value):  # the text alone might be about the six characters \u0000
         return "must not contain the character NUL"
+    if _LONG_NUMBER.search(text) and _holds_large_integer(value):
+        return "must not contain an integer of more than 64 bits"
     if column.shape is Shape.WEEK_OF_MINUTES and not _is_week_of_minutes(value):
         return f"must be seven whole numbers from 0 to {DAY_MINUTES}, Monday first"
+    if column.shape is Shape.DATES and not _is_list_of_dates(value):
+        return "must be a list of dates like 2026-01-31"
     return "must be an object" if column.shape is Shape.OBJECT and not isinstance(value, dict) else None
+
+
+# So many digits may be too many.
+_LONG_NUMBER = re.compile(r"[0-9]{19}")
+
+
+def _holds_large_integer(value: Any) -> bool:
+    match value:
+        case dict():
+            return any(map(_holds_large_integer, value.values()))
+        case list():
+            return any(map(_holds_large_integer, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _holds_nul(value: Any) -> bool:
@@ -80,6 +98,10 @@ def _holds_nul(value: Any) -> bool:
 
 def _is_week_of_minutes(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 7 and all(type(m) is int and 0 <= m <= DAY_MINUTES for m in value)
+
+
+def _is_list_of_dates(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(day, str) and _is_date_text(day) for day in value)
 
 
 def _problem_in_text(column: Column, value: str) -> str | None:

@@ -35,6 +35,9 @@ VERIFY_ROWS_MAX = 200
 # What either side reads of a compressed body before and after inflating.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PLAIN_BYTES_MAX = 32 * 1024 * 1024
+# How many times larger than what was sent a body may become: the most repetitive batch comes to some 60. Small ones may be of nothing but zeros.
+INFLATED_RATIO_MAX = 300
+INFLATED_FREE_BYTES = 1024 * 1024
 # Says, also with a 304 that has no body, after how many seconds the server wants to be polled again.
 POLL_AFTER_HEADER = "Carrel-Poll-After"
 # Deeper JSON than a page of rows with JSON columns needs is refused by msgspec's own recursion limit.
@@ -81,6 +84,18 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     base: Encoded = None
 
 
+class DeviceReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device says of itself along with a push or a pull, for whoever looks after it; nothing is decided by it.
+
+    `pending` operations wait behind this request, the oldest of them for `oldest_pending_age_ms`. `schema` is the version of the synced tables.
+    """
+
+    pending: int = 0
+    oldest_pending_age_ms: int | None = None
+    app_version: str = ""
+    schema: int = 0
+
+
 class PushRequest(msgspec.Struct, frozen=True):
     """POST /v1/sync/push. `first_seq` numbers the first operation; `chain` (hex) is the chain before it."""
 
@@ -90,6 +105,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     chain: str
     clock: ClockReading
     runs: list[Run]
+    report: DeviceReport | None = None
 
 
 class OperationVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,6 +142,7 @@ class PullRequest(msgspec.Struct, frozen=True):
 
     `acked_seq` is the last operation of this incarnation that the device knows to be settled: only when that is the last one of the server, too,
     does the device know everything that the incarnation wrote. A silent copy of a device would else miss what the original wrote.
+    `erased_through` is the last order to erase a student that this device has carried out, with all before it, under `server_epoch`.
     `rebaselining` says that the device pulls everything from 0, which a server lets a bounded number of devices do at a time; `filling` names scopes
     that it has gained and not had whole yet. Cursors of both kinds may be older than deletions are remembered.
     """
@@ -137,6 +154,9 @@ class PullRequest(msgspec.Struct, frozen=True):
     page_rows: int = PAGE_ROWS_MAX
     rebaselining: bool = False
     filling: list[str] = []
+    erased_through: int = 0
+    server_epoch: str = ""
+    report: DeviceReport | None = None
 
 
 class TableBlock(msgspec.Struct, frozen=True):
@@ -155,10 +175,18 @@ class Tombstone(msgspec.Struct, frozen=True):
     feed_no: int
 
 
+class ErasureOrder(msgspec.Struct, frozen=True):
+    """Everything about a student is to go from the device, to the last byte; `feed_no` numbers the order."""
+
+    student_id: str
+    feed_no: int
+
+
 class PullAnswer(msgspec.Struct, frozen=True):
     """One page. `cursors` are the new cursors of every granted scope; scopes not among them were lost and are to be evicted.
 
-    `durable_through` is the last seq of this incarnation that a completed backup of the server's holds, or null.
+    `durable_through` is the last seq of this incarnation that a completed backup of the server's holds, or null. `erasures` are the orders that
+    the device has not named as carried out.
     """
 
     tables: dict[str, TableBlock]
@@ -171,6 +199,7 @@ class PullAnswer(msgspec.Struct, frozen=True):
     server_epoch: str
     poll_after_s: float
     durable_through: int | None = None
+    erasures: list[ErasureOrder] = []
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -228,6 +257,8 @@ class HeadAnswer(msgspec.Struct, frozen=True):
     server_time_ms: int
     server_epoch: str
     poll_after_s: float
+    # The device should ask for a new token (POST /v1/devices/token).
+    token_due: bool = False
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -254,6 +285,38 @@ class EnrolAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits
     verify_key: str = ""
     seal_key: str = ""
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """POST /v1/devices/token: a new token. The old one ends when this one is used."""
+
+    token: str
+
+
+class ObeyedRequest(msgspec.Struct, frozen=True):
+    """POST /v1/devices/obeyed: a revoked device says what has become of it: `wiped`, or else locked; `unsent` changes are or were nowhere else."""
+
+    wiped: bool
+    unsent: int = 0
+
+
+class ObeyedAnswer(msgspec.Struct, frozen=True):
+    """It is written down."""
+
+    server_time_ms: int
+
+
+class StudentSignInRequest(msgspec.Struct, frozen=True):
+    """POST /v1/devices/password: a student of this device gives name and password, once; the device then lets the student in by itself."""
+
+    username: str
+    password: str
+
+
+class StudentSignInAnswer(msgspec.Struct, frozen=True):
+    """The password was right, and whose it is."""
+
+    student_id: str
 
 
 def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:
@@ -315,10 +378,11 @@ def compress(data: bytes) -> bytes:
 
 
 def decompress(data: bytes, encoding: str, limit_bytes: int = PLAIN_BYTES_MAX) -> bytes:
-    """The plain body of one sent with Content-Encoding zstd, gzip or identity, never inflating past `limit_bytes`.
+    """The plain body of one sent with Content-Encoding zstd, gzip or identity, never inflating past `limit_bytes`, or out of proportion.
 
     Raises BodyTooLarge beyond the limit and MalformedJson for a damaged or cut body or another encoding.
     """
+    limit_bytes = min(limit_bytes, max(INFLATED_FREE_BYTES, len(data) * INFLATED_RATIO_MAX))
     try:
         plain = _INFLATERS[encoding.strip().lower() or "identity"](data, limit_bytes)
     except (zlib.error, zstandard.ZstdError, KeyError) as error:
@@ -332,7 +396,7 @@ def _inflate_zstd(data: bytes, limit_bytes: int) -> bytes:
     # A frame names its size before anything is inflated; one that does not is held to the limit.
     if zstandard.frame_content_size(data) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
-    plain: bytes = zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data, max_output_size=limit_bytes)
+    plain: bytes = zstandard.ZstdDecompressor(max_window_size=2**25).decompress(data, max_output_size=limit_bytes)
     return plain
 
 

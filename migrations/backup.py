@@ -129,6 +129,11 @@ def backups_of(path: Path) -> list[Path]:
     return [file for _, file in sorted(found)]
 
 
+def unfinished_backups_of(path: Path) -> list[Path]:
+    """What killed processes have left of backups beside the database at `path`, and one that is being made."""
+    return [file for file in path.parent.iterdir() if _pattern(path, SUFFIX + PARTIAL).fullmatch(file.name)]
+
+
 def _pattern(path: Path, suffix: str) -> re.Pattern[str]:
     """Names of this database's files alone: `school.db` may lie beside `school`."""
     return re.compile(rf"{re.escape(path.name)}\.[^.]+\.(\d{{8}}T\d{{9}}Z){re.escape(suffix)}(?:-journal)?")
@@ -144,7 +149,6 @@ def _prune(path: Path, newest: Path) -> None:
 
 def _remove_partial(path: Path) -> None:
     """What a backup that was killed left behind. Only under the migration lock."""
-    for file in path.parent.iterdir():
-        if _pattern(path, SUFFIX + PARTIAL).fullmatch(file.name):
-            with suppress(OSError):
-                file.unlink()
+    for file in unfinished_backups_of(path):
+        with suppress(OSError):
+            file.unlink()

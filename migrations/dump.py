@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -76,7 +77,13 @@ class Client(NamedTuple):
 
     def write_archive(self, target: Path, *, snapshot: str | None = None, tell: Tell | None = None, otherwise: str) -> None:
         """Dumps the database into the file `target`, as it is in an exported snapshot, if one is given."""
-        command: list[str | Path] = [self.tools / "pg_dump", *FORMAT, f"--file={target}", f"--dbname={_conninfo(self.parameters)}"]
+        command: list[str | Path] = [
+            self.tools / "pg_dump",
+            *FORMAT,
+            "--enable-row-security",
+            f"--file={target}",
+            f"--dbname={_conninfo(self.parameters)}",
+        ]
         if snapshot is not None:
             command.append(f"--snapshot={snapshot}")
         _run(command, self.environ, otherwise, (lambda: tell(f"{target.stat().st_size / MB:.0f} MB written")) if tell else None)
@@ -88,8 +95,13 @@ class Client(NamedTuple):
     def read_archive(self, archive: Path, database: str, *, otherwise: str) -> None:
         """Restores an archive into an empty database of the same server, where everything will belong to the user who is connected."""
         conninfo = _conninfo({**self.parameters, "dbname": database})
-        command: list[str | Path] = [self.tools / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={conninfo}", str(archive)]
-        _run(command, self.environ, otherwise)
+        # What the server's administrator has granted on PostgreSQL's own functions is the server's, and only a superuser may grant it.
+        kept = (line for line in self.contents(archive).splitlines(keepends=True) if " ACL pg_catalog " not in line)
+        with tempfile.NamedTemporaryFile("w", suffix=".list") as entries:
+            entries.writelines(kept)
+            entries.flush()
+            command: list[str | Path] = [self.tools / "pg_restore", "--exit-on-error", "--no-owner", f"--use-list={entries.name}"]
+            _run([*command, f"--dbname={conninfo}", archive], self.environ, otherwise)
 
 
 def find_tools(server_major: int, server_folder: Path | None = None) -> Path:
@@ -149,7 +161,9 @@ def _conninfo(parameters: Mapping[str, str]) -> str:
 
 
 def _environment(password: str | None) -> dict[str, str]:
-    return dict(os.environ) | ({"PGPASSWORD": password} if password else {})
+    # A dump is about every school's rows; row-level security goes by this, for the owner of the tables as well.
+    options = f"{os.environ.get('PGOPTIONS', '')} -c carrel.every_school=on".strip()
+    return dict(os.environ) | {"PGOPTIONS": options} | ({"PGPASSWORD": password} if password else {})
 
 
 def _run(command: list[str | Path], environ: dict[str, str], otherwise: str, look: Callable[[], None] | None = None) -> str:

@@ -7,7 +7,7 @@ open in a shell would hold it for good.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,18 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def copy_database(
-    source: sqlite3.Connection, target: sqlite3.Connection, *, wait_s: float = WAIT_S, tell: Tell | None = None, clock: Clock | None = None
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    *,
+    wait_s: float = WAIT_S,
+    tell: Tell | None = None,
+    clock: Clock | None = None,
+    at_that_moment: Callable[[sqlite3.Connection], None] = lambda source: None,
 ) -> None:
     """Copies what `source` holds at this moment over what `target` holds, in one transaction of `target`.
 
-    Neither may be in a transaction. `tell` hears of the share that is done. Raises sqlite3.Error, also when the one or the other was
-    locked for `wait_s` seconds; then `target` is as it was.
+    Neither may be in a transaction. `tell` hears of the share that is done; `at_that_moment` may read from `source` what is copied, before it
+    is. Raises sqlite3.Error, also when the one or the other was locked for `wait_s` seconds; then `target` is as it was.
     """
     clock = clock or SystemClock()
     locked_since_ms: int | None = None
@@ -48,6 +54,7 @@ def copy_database(
             raise sqlite3.OperationalError(f"the database was locked by another program for {wait_s:g} s")
 
     with _one_moment(source):
+        at_that_moment(source)
         source.backup(target, pages=STEP_PAGES, progress=look, sleep=RETRY_S)
 
 

@@ -11,7 +11,7 @@ from cloud_api.embedded import DatabaseServer
 from tests.support.postgres import running_server, temporary_database
 
 # A mistake shows soonest when the quick folders come first.
-FOLDER_ORDER = ("unit", "contract", "migration", "integration", "security", "simulation", "system", "chaos")
+FOLDER_ORDER = ("unit", "contract", "migration", "integration", "security", "pages", "simulation", "system", "chaos")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

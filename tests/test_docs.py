@@ -26,8 +26,8 @@ from cloud_api import openapi as cloud_openapi
 from cloud_api.config import CloudConfig
 from daemon import openapi as device_openapi
 from daemon import problems, server
+from daemon.bundles.keys import KEYS_FILE
 from daemon.config import DeviceSettings
-from daemon.device_keys import KEYS_FILE
 from daemon.identity import TOKEN_FILE
 from daemon.instance import IDENTITY_COPY
 from daemon.routes import NOUNS
@@ -35,6 +35,7 @@ from daemon.routes.document import with_document
 from daemon.server import LocalServer
 from daemon.sync.round import SyncStatus
 from devstack.seeding import DEMO_PIN
+from domain import findings
 from domain.errors import CarrelError
 from domain.operations import Rejection
 from domain.settings import settings_of
@@ -42,7 +43,7 @@ from migrations.files import shipped_files
 from tests.support.device import ADA, APP_TOKEN, open_device
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("domain", "daemon", "cloud_api", "migrations")
+PACKAGES = ("domain", "webpages", "daemon", "cloud_api", "migrations")
 TOP_FOLDERS = (*PACKAGES, "devstack", "benchmarks", "tests", "seeds", "docs", "systemd")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
@@ -278,7 +279,7 @@ def test_every_test_named_exists(page: str) -> None:
 # Modules whose problems reach people as sentences, without their code.
 SAID_IN_WORDS = (
     "domain/settings.py", "domain/content_pack.py", "daemon/cli.py", "daemon/config.py", "daemon/importer.py", "daemon/control.py",
-    "cloud_api/csv_table.py", "cloud_api/database.py", "cloud_api/schools.py", "cloud_api/people.py", "migrations/",
+    "cloud_api/imports/csv_table.py", "cloud_api/database.py", "cloud_api/schools.py", "cloud_api/people.py", "migrations/",
 )  # fmt: skip
 
 
@@ -369,9 +370,29 @@ def test_every_state_of_sync_is_documented_and_the_other_way_round() -> None:
 
 
 def test_every_exit_code_is_documented_and_the_other_way_round() -> None:
-    constants = {value for module in (daemon.cli, daemon.service) for name, value in vars(module).items() if name.startswith("EXIT_")}
+    constants = {
+        value for module in (daemon.cli, daemon.service, findings) for name, value in vars(module).items() if name.startswith("EXIT_")
+    }
     codes = {0} | constants | {kind.exit_code for kind in error_classes()}
     assert {int(cell) for cell in first_cells(sections("docs/errors.md")["Exit codes"]) if cell.isdigit()} == codes
+
+
+def doctors_checks() -> set[str]:
+    """The checks of both doctors: the first argument of every `Finding`."""
+    found: set[str] = set()
+    for file, tree in sources("daemon/doctor", "cloud_api/doctor"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+                found.update(literals(file, argument(node, 0, "check")))
+    return found
+
+
+def test_the_runbook_says_what_to_do_about_everything_that_doctors_states_reasons_and_alerts_name() -> None:
+    rules = "".join(path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.y*ml"))
+    alerts = set(re.findall(r"^\s*- alert: (\w+)$", rules, re.MULTILINE))
+    named = doctors_checks() | documented("States of sync") | documented("Reasons") | alerts
+    assert {"disk", "synced", "offline"} <= named
+    assert sorted(named - set(spans("docs/runbook.md"))) == []
 
 
 # --- routes and examples

@@ -21,16 +21,17 @@ Examples:
 @database_options
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--keep", type=click.IntRange(1, 1_000), default=KEEP_DEFAULT, show_default=True, help="Backups that stay in a folder.")
+@click.option("--keep-days", type=click.IntRange(1, 36_500), help="Backups that are older go, too.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @click.option("--verify", is_flag=True, help="Restore it into a scratch database and count the rows.")
 @json_option
-def backup(options: Options, target: Path, keep: int, force: bool, verify: bool, as_json: bool) -> None:
+def backup(options: Options, target: Path, keep: int, keep_days: int | None, force: bool, verify: bool, as_json: bool) -> None:
     """Back the server up while it works, into a folder (a new file, the oldest go) or a file.
 
     Devices let go of what they have sent once a backup holds it for a week, so keep backups where the server's disk cannot take them with it.
     """
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
-        made = back_up(site.url, target, site.clock, keep=keep, replace=force, verify=verify, activity=activity)
+        made = back_up(site.url, target, site.clock, keep=keep, keep_days=keep_days, replace=force, verify=verify, activity=activity)
     data = {
         "path": str(made.path),
         "size_bytes": made.size_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,9 +13,10 @@ import click
 from cloud_api import schools
 from cloud_api.commands.site import Options, database_options, json_option, open_site, progress_bar, school_option, show
 from cloud_api.content import export_content
-from cloud_api.imports import Importer, ImportReport
+from cloud_api.imports.course_files import CourseFiles
+from cloud_api.imports.loading import Importer, ImportReport
 from domain.content_pack import SUFFIX
-from domain.errors import OperatorError
+from domain.errors import InvalidInput, OperatorError, Problem
 
 
 @click.group(name="import")
@@ -26,19 +28,52 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would cha
 _retire = click.option("--retire", is_flag=True, help="Retire what is no longer in the files; nothing is ever deleted that is referred to.")
 
 
-@import_.command(epilog="Example: carrel-cloud import course seeds/elementary-algebra --school 'Hill School' --dry-run")
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@import_.command(
+    epilog="""\b
+Examples:
+  carrel-cloud import course seeds/elementary-algebra --school 'Hill School' --dry-run
+  carrel-cloud import course --topics syllabus.csv --prerequisites needs.csv --topics-are-concepts --school 'Hill School'"""
+)
 @database_options
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
 @school_option
+@click.option("--topics", type=_file, help="The file of topics, instead of topics.csv in the folder.")
+@click.option("--concepts", type=_file, help="The same for concepts.")
+@click.option("--questions", type=_file, help="The same for questions.")
+@click.option("--prerequisites", type=_file, help="The same for prerequisites.")
+@click.option(
+    "--topics-are-concepts", is_flag=True, help="Without a file of concepts, make one of every topic that has no topics below it."
+)
 @_dry_run
 @_retire
 @json_option
-def course(options: Options, folder: Path, school: str, dry_run: bool, retire: bool, as_json: bool) -> None:
-    """Import topics.csv, concepts.csv, questions.csv and prerequisites.csv of FOLDER.
+def course(
+    options: Options,
+    folder: Path | None,
+    school: str,
+    dry_run: bool,
+    retire: bool,
+    as_json: bool,
+    topics_are_concepts: bool,
+    **named: Path | None,
+) -> None:
+    """Import topics, concepts, questions and prerequisites: topics.csv and so on of FOLDER, or files named one by one.
 
     May be repeated: rows are found by their ids in the files, and what is the same stays untouched.
     """
-    _import(options, school, dry_run, retire, as_json, lambda importer: importer.course(folder))
+    if folder is None and named["topics"] is None:
+        raise InvalidInput([Problem("FOLDER", "invalid_value", "Name a folder, or at least the file of topics.")])
+    found = CourseFiles.in_folder(folder) if folder else CourseFiles(named["topics"] or Path())
+    files = replace(found, topics_are_concepts=topics_are_concepts, **{name: path for name, path in named.items() if path is not None})
+    if folder and not files.topics.exists():
+        message = (
+            "There is no topics.csv in it: --topics, --concepts, --questions and --prerequisites name files that are called otherwise."
+        )
+        raise InvalidInput([Problem("FOLDER", "invalid_value", message)])
+    _import(options, school, dry_run, retire, as_json, lambda importer: importer.course(files))
 
 
 @import_.command(epilog="Example: carrel-cloud import roster roster.csv --school 'Hill School'")

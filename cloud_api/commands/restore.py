@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from cloud_api.commands.site import Options, database_options, json_option, open_site, show
+from cloud_api.config import erasures_path
+from cloud_api.erasure import register
 from migrations.waiting import waiting_on_stderr
 
 
@@ -26,7 +28,8 @@ def restore_backup(options: Options, archive: Path, as_json: bool) -> None:
     from cloud_api.restore import restore  # here, because it is seldom needed
 
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
-        done = restore(site.url, archive, site.clock, site.ids, activity)
+        erased = register.read(erasures_path(site.config))
+        done = restore(site.url, archive, site.clock, site.ids, activity, erased=erased)
     lines = [f"{done.database} is what it was in the backup, with {done.schools} schools; devices send what is missing."]
     if done.replaced:
         lines.append(f"The database of before is now {done.replaced}: drop it when nothing is missed.")

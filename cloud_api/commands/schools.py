@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import datetime
+import sys
 
 import click
 
 from cloud_api import audit, devices, enrolment, people, schools
+from cloud_api.access import accounts
+from cloud_api.auth import Revocation
 from cloud_api.commands.site import Options, database_options, json_option, open_site, school_option, show
 from cloud_api.database import Cursor
 from cloud_api.enrolment import EXPIRES_H_DEFAULT, Grant
-from domain.errors import NotFound
+from cloud_api.tls import own_key_name
+from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import parse_id
 from domain.registry import ROLES
+from domain.server_key import MARK, grouped
+
+# What is read of a password that is piped in, in characters: more than one may have.
+PASSWORD_INPUT_MAX = 1_000
 
 
 @click.group()
@@ -76,6 +84,31 @@ def create_user(
     show(made, as_json, [made.id])
 
 
+@user.command(
+    name="set-password",
+    epilog="""\b
+Examples:
+  carrel-cloud user set-password --school 'Hill School' --username grace
+  pass show carrel/grace | carrel-cloud user set-password --school 'Hill School' --username grace""",
+)
+@database_options
+@school_option
+@click.option("--username", required=True)
+def set_user_password(options: Options, school: str, username: str) -> None:
+    """Give somebody a password, asked for or read from standard input; whoever is signed in under the one before is signed out."""
+    password = _new_password()
+    with open_site(options) as site, site.database() as database:
+        accounts.set_password(database, site.clock, site.ids, school, username, password)
+    click.echo("set")
+
+
+def _new_password() -> str:
+    """What is typed twice, unseen; or the first line of what is piped in. Never an argument, which every account of the machine can read."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    return sys.stdin.readline(PASSWORD_INPUT_MAX).rstrip("\r\n")
+
+
 @user.command(name="list", epilog="Example: carrel-cloud user list --school 'Hill School' --json")
 @database_options
 @school_option
@@ -121,6 +154,8 @@ def create_code(
             return enrolment.create_code(cursor, site.ids, school_id, grants, uses, expires_h, now_ms)
 
         code = database.retrying(run)
+        if (key := own_key_name(site.config.tls)) is not None:
+            code = f"{code}{MARK}{grouped(key)}"  # by which devices know this server from any other
     show({"code": code, "uses": uses, "expires_at_ms": now_ms + round(expires_h * 3_600_000)}, as_json, [code])
 
 
@@ -149,8 +184,16 @@ def list_devices(options: Options, school: str, as_json: bool) -> None:
 
 def _last_seen(found: devices.DeviceSummary) -> str:
     if found.revoked_at_ms:
-        return f"revoked {_time(found.revoked_at_ms)}"
+        return f"revoked {_time(found.revoked_at_ms)}, {_standing(found)}"
     return f"last seen {_time(found.last_seen_ms)}" if found.last_seen_ms else "not seen since it was enrolled"
+
+
+def _standing(found: devices.DeviceSummary) -> str:
+    """What a revoked device was told, and whether it has said that it has done so."""
+    told = "told to lock" if found.revocation in (None, Revocation.LOCK) else "told to wipe"
+    if found.obeyed_at_ms:
+        return f"{told}, done {_time(found.obeyed_at_ms)}"
+    return f"{told}, refused: {found.unsent_at_wipe} changes are nowhere else" if found.unsent_at_wipe else f"{told}, not heard from since"
 
 
 def _time(at_ms: int) -> str:
@@ -161,8 +204,13 @@ def _time(at_ms: int) -> str:
 @database_options
 @school_option
 @click.argument("device_id")
-def revoke_device(options: Options, school: str, device_id: str) -> None:
-    """End a device's access, at once and for good. What it has not sent yet stays on it."""
+@click.option("--wipe", is_flag=True, help="Have it forget everything as well, unless something on it is nowhere else.")
+@click.option("--discard-unsent", is_flag=True, help="With --wipe: even then. Those answers are lost.")
+def revoke_device(options: Options, school: str, device_id: str, wipe: bool, discard_unsent: bool) -> None:
+    """End a device's access, at once and for good. When it comes next, it lets nobody in any more; what it has not sent yet stays on it."""
+    if discard_unsent and not wipe:
+        raise InvalidInput([Problem("--discard-unsent", "invalid_value", "--discard-unsent goes with --wipe.")])
+    order = (Revocation.WIPE_DISCARDING_UNSENT if discard_unsent else Revocation.WIPE) if wipe else Revocation.LOCK
     try:
         plain_id = parse_id(device_id)
     except ValueError as error:
@@ -170,7 +218,7 @@ def revoke_device(options: Options, school: str, device_id: str) -> None:
     with open_site(options) as site, site.database() as database:
 
         def run(cursor: Cursor) -> None:
-            devices.revoke(cursor, site.ids, schools.find_school(cursor, school).id, plain_id, site.clock.now_ms())
+            devices.revoke(cursor, site.ids, schools.find_school(cursor, school).id, plain_id, site.clock.now_ms(), order=order)
 
         database.retrying(run)
     click.echo("revoked")

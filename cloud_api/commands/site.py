@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-import logging
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cloud_api import logs
 from cloud_api.config import CloudConfig, database_url, load_config
 from cloud_api.database import CloudDatabase
 from cloud_api.publication import Progress
@@ -120,8 +120,8 @@ def time_text(at_ms: int) -> str:
 def open_site(options: Options) -> Iterator[Site]:
     """The configured server; with `--embedded` its PostgreSQL runs as long as the block, unless it ran before."""
     config = load_config(options.config, os.environ)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("carrel").setLevel(config.log_level.upper())
+    logs.start(config.log_level, config.log_format)
+    logs.tell_crashes()
     clock = SystemClock()
     ids = IdSource(clock.now_ms)
     if not options.embedded:

@@ -1,7 +1,7 @@
 """One data folder: the database cluster, its password, its log and its lock.
 
 cluster/    PostgreSQL's own data folder
-password    of the database user `carrel`, readable for the account that runs the server alone
+password    of the database users `carrel` and `carrel_school`, readable for the account that runs the server alone
 server.log  of the server that runs now or ran last; the one before it is server.log.1
 lock        locked while a server of this folder has an owner
 """
@@ -21,7 +21,10 @@ from typing import IO, NamedTuple
 from cloud_api.embedded.account import Account, account_for
 from domain.errors import PostgresUnavailable
 
+# Who makes databases; nobody else is a superuser.
 SUPERUSER = "carrel"
+# Who owns and uses them: row-level security holds for this one, and never for a superuser.
+OWNER = "carrel_school"
 # The C locale with Unicode: needs no locale data and sorts the same everywhere. macOS has no such name.
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"
 PASSWORD_BYTES = 24

@@ -20,10 +20,30 @@ class DatabaseServer:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # The user of the same password to whom databases are given; None: whoever makes them.
+        self.owner: str | None = None
 
     def url_for(self, database: str) -> str:
-        """The address of another database of this server."""
+        """The address of another database of this server, for its owner."""
+        parts = urlsplit(self.url)
+        if self.owner is not None:
+            parts = parts._replace(netloc=f"{self.owner}:{parts.password}@{parts.hostname}:{parts.port}")
+        return urlunsplit(parts._replace(path=f"/{database}"))
+
+    def superuser_url_for(self, database: str) -> str:
+        """The address of another database, for the user of `url`."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def make_owner(self, name: str, password: str) -> None:
+        """Makes the user to whom databases are given from now on, unless there is one; it may make databases, and is no superuser."""
+        with self._cursor() as execute:
+            execute.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,))
+            if execute.fetchone() is None:
+                identity = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+                execute.execute(identity)
+                # With `_may_end_log`: what is erased goes with the write-ahead log that it stands in.
+                execute.execute(sql.SQL("GRANT pg_checkpoint TO {}").format(sql.Identifier(name)))
+        self.owner = name
 
     def answers(self) -> bool:
         """Whether a connection succeeds now."""
@@ -38,9 +58,20 @@ class DatabaseServer:
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+        if self.owner is not None:
+            statement += sql.SQL(" OWNER {}").format(sql.Identifier(self.owner))
         with self._cursor() as execute:
             execute.execute(statement)
+        if self.owner is not None and template is None:
+            self._may_end_log(name, self.owner)
         return self.url_for(name)
+
+    def _may_end_log(self, database: str, owner: str) -> None:
+        """Rights on functions are a database's own; those made from it as a template have them too."""
+        with closing(psycopg2.connect(self.superuser_url_for(database), connect_timeout=CONNECT_TIMEOUT_S)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as execute:
+                execute.execute(sql.SQL("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {}").format(sql.Identifier(owner)))
 
     def drop_database(self, name: str) -> None:
         """Remove a database and end every connection to it; nothing happens if there is none."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 from cloud_api.embedded.binaries import find_binaries, reachable_binaries
-from cloud_api.embedded.cluster import STOP_TIMEOUT_S, SUPERUSER, ClusterFolder, last_line
+from cloud_api.embedded.cluster import OWNER, STOP_TIMEOUT_S, SUPERUSER, ClusterFolder, last_line
 from cloud_api.embedded.databases import DatabaseServer
 from domain.errors import AlreadyRunning, PostgresUnavailable
 
@@ -33,7 +33,9 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 
 
 class EmbeddedPostgres(DatabaseServer):
-    """A PostgreSQL server over a data folder, on a loopback port, open to the database user `carrel` with its password only.
+    """A PostgreSQL server over a data folder, on a loopback port, open to two database users with one password only.
+
+    `url` is the superuser's. `url_for` gives addresses for the other, who owns the databases and is no superuser: their row-level security holds.
 
     Whoever starts it first owns it: the server stops when the owner calls `stop`, leaves the `with` block, or ends in any way,
     kill -9 included. Others who start it meanwhile share it, and their `stop` leaves it running.
@@ -41,6 +43,7 @@ class EmbeddedPostgres(DatabaseServer):
 
     def __init__(self, folder: ClusterFolder, port: int, binaries: Path) -> None:
         super().__init__(f"postgresql://{SUPERUSER}:{folder.password()}@{HOST}:{port}/postgres")
+        self.owner = OWNER
         self.binaries = binaries
         self.data_dir = folder.path
         self._folder = folder
@@ -82,6 +85,7 @@ class EmbeddedPostgres(DatabaseServer):
             server = cls(folder, chosen, binaries)
             failure = server._launch(lock, settings | {"port": str(chosen)})
             if failure is None:
+                server.make_owner(OWNER, folder.password())
                 return server
             if _PORT_TAKEN not in failure:
                 raise PostgresUnavailable(f"PostgreSQL did not start: {last_line(failure)} (log: {folder.log}).")
@@ -164,6 +168,11 @@ def _settings(durable: bool, max_connections: int) -> dict[str, str]:
         "max_connections": str(max_connections),
         "timezone": "UTC",
         "log_timezone": "UTC",
+        # No value of a row in the log, whatever fails: neither the statement nor the key that was there already.
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
+        # What was erased goes with the write-ahead log that it stands in (cloud_api/erasure/rewriting.py).
+        "wal_recycle": "off",
     }
     return settings if durable else settings | _NOT_DURABLE
 

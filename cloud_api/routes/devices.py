@@ -1,9 +1,12 @@
-"""POST /v1/devices/enrol: a one-time code in exchange for a device and its token."""
+"""POST /v1/devices/enrol: a one-time code in exchange for a device and its token. /token renews that, /obeyed is for revoked devices."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
+from cloud_api.access import device_tokens, tries
+from cloud_api.access.tokens import bearer
+from cloud_api.auth import device_for
 from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.enrolment import read_keys, redeem
 from cloud_api.routes.messages import answer, read_message
@@ -12,7 +15,10 @@ from cloud_api.server_keys import server_keys
 from domain.clock import Clock
 from domain.ids import IdSource
 from domain.sealing import public_keys
-from domain.wire import EnrolAnswer, EnrolRequest, Limits
+from domain.wire import EnrolAnswer, EnrolRequest, Limits, ObeyedAnswer, ObeyedRequest, TokenAnswer
+
+# More than a device can count; PostgreSQL's integers end there.
+UNSENT_MAX = 2**31 - 1
 
 
 def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> Blueprint:
@@ -25,12 +31,30 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
 
         keys = read_keys(message.verify_key, message.seal_key)
 
+        counter = tries.by_enroller(request.remote_addr or "")
+        database.retrying(lambda cursor: tries.begin(cursor, counter, clock.now_ms()))
+
         def run(cursor: Cursor) -> EnrolAnswer:
             device = redeem(cursor, ids, message.code, message.device_name, message.app_version, clock.now_ms(), keys)
+            tries.take_back(cursor, counter)
             own = public_keys(server_keys(cursor))
             identity = (device.id, device.school_id, device.school_name, device.token)
             return EnrolAnswer(*identity, server_epoch(cursor), Limits(), own.verify.hex(), own.seal.hex())
 
         return answer(database.retrying(run), status=201)
+
+    @blueprint.post("/token")
+    def renew() -> Response:
+        token = bearer(request.headers.get("Authorization"))
+        offered = database.retrying(lambda cursor: device_tokens.offer(cursor, device_for(cursor, token, lock=True)))
+        return answer(TokenAnswer(offered))
+
+    @blueprint.post("/obeyed")
+    def obeyed() -> Response:
+        token = bearer(request.headers.get("Authorization"))
+        said, now_ms = read_message(ObeyedRequest), clock.now_ms()
+        unsent = max(0, min(said.unsent, UNSENT_MAX))
+        database.retrying(lambda cursor: device_tokens.note_obeyed(cursor, ids, token, said.wiped, unsent, now_ms))
+        return answer(ObeyedAnswer(now_ms))
 
     return blueprint

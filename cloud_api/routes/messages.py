@@ -8,7 +8,8 @@ from flask import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from domain.errors import UnsupportedMediaType
-from domain.wire import decompress, from_json, to_json
+from domain.strict_json import demand_strict
+from domain.wire import PushRequest, decompress, from_json, to_json
 
 CONTENT_TYPE = "application/json"
 
@@ -22,7 +23,11 @@ def read_message(kind: type[Message]) -> Message:
     """
     if request.mimetype != CONTENT_TYPE:
         raise UnsupportedMediaType
-    return from_json(decompress(_body(), request.headers.get("Content-Encoding", "")), kind)
+    body = decompress(_body(), request.headers.get("Content-Encoding", ""))
+    message = from_json(body, kind)
+    # Of a push every operation is judged by itself: one with such a number must not stop its neighbours.
+    demand_strict(body, message, large_integers=kind is PushRequest)
+    return message
 
 
 def _body() -> bytes:

@@ -7,9 +7,13 @@ import math
 import msgspec
 from flask import Blueprint, Response, request
 
-from cloud_api.auth import bearer, device_for
+from cloud_api.access.tokens import bearer
+from cloud_api.auth import device_for
 from cloud_api.config import Server
 from cloud_api.database import CloudDatabase
+from cloud_api.erasure.orders import confirm
+from cloud_api.fleet import reports
+from cloud_api.metrics import Metrics
 from cloud_api.routes.messages import read_message
 from cloud_api.sync.admission import Pace, admit_first_sync, release_first_sync
 from cloud_api.sync.batch import decode_push
@@ -25,10 +29,11 @@ from domain.wire import PAGE_BYTES_MAX, POLL_AFTER_HEADER, Limits, PullRequest, 
 _COMPRESS_FROM_BYTES = 1_000
 
 
-def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server) -> Blueprint:
-    """The sync routes over `database`."""
+def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server, token_days: int, metrics: Metrics) -> Blueprint:
+    """The sync routes over `database`; devices are asked to renew tokens of that age."""
     blueprint = Blueprint("sync", __name__, url_prefix="/v1/sync")
-    receiver = PushReceiver(clock, IdSource(clock.now_ms).new, Limits(), settings.poll_after_s)
+    ids = IdSource(clock.now_ms)
+    receiver = PushReceiver(clock, ids.new, Limits(), settings.poll_after_s)
     pace = Pace(clock, settings.poll_after_s, settings.polls_per_s)
 
     @blueprint.post("/push")
@@ -37,12 +42,16 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server) -> B
         with database.transaction(read_only=True) as cursor:
             device_for(cursor, token, lock=False)  # nothing of a stranger's body is inflated
         decoded = decode_push(read_message(PushRequest))
-        return _answer(to_json(database.retrying(lambda cursor: receiver.receive(cursor, token, decoded))))
+        settled = database.retrying(lambda cursor: receiver.receive(cursor, token, decoded))
+        metrics.pushed(decoded.request, settled)
+        return _answer(to_json(settled))
 
     @blueprint.post("/pull")
     def pull() -> Response:
         token = bearer(request.headers.get("Authorization"))
         message = read_message(PullRequest)
+        if message.erased_through:
+            database.retrying(lambda cursor: confirm(cursor, ids, device_for(cursor, token, lock=False), message, clock.now_ms()))
         if message.rebaselining:
             database.retrying(lambda cursor: admit_first_sync(cursor, token, clock, settings.first_syncs_max, pace.turn_after_s))
         while True:
@@ -52,6 +61,10 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server) -> B
             if len(plain) <= PAGE_BYTES_MAX or message.page_rows == 1:
                 break
             message = msgspec.structs.replace(message, page_rows=max(1, message.page_rows // 4))
+        metrics.pulled(page)
+        if message.report is not None and not page.has_more:
+            said = message.report
+            database.retrying(lambda cursor: reports.note_by_token(cursor, token, said, clock.now_ms()))
         if message.rebaselining and not page.has_more:
             database.retrying(lambda cursor: release_first_sync(cursor, token))
         return _answer(plain)
@@ -67,7 +80,7 @@ def sync_blueprint(database: CloudDatabase, clock: Clock, settings: Server) -> B
     def head() -> Response:
         token = bearer(request.headers.get("Authorization"))
         with database.transaction() as cursor:
-            found = read_head(cursor, token, clock, pace)
+            found = read_head(cursor, token, clock, pace, ids, token_days)
         if request.headers.get("If-None-Match") == found.etag:
             return Response(status=304, headers={"ETag": found.etag, POLL_AFTER_HEADER: str(math.ceil(pace.told_s))})
         answer = _answer(to_json(found.answer))

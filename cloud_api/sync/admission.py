@@ -41,7 +41,7 @@ def admit_first_sync(
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     cursor.execute(
         "UPDATE devices SET first_sync_until_ms = %(until)s WHERE school_id = %(school)s AND id = %(device)s"
-        " AND (first_sync_until_ms > %(now)s OR (SELECT count(*) FROM devices WHERE first_sync_until_ms > %(now)s) < %(max)s) RETURNING id",
+        " AND (first_sync_until_ms > %(now)s OR (SELECT first_syncs FROM devices_at_work(%(now)s, %(now)s)) < %(max)s) RETURNING id",
         {"until": now_ms + LEASE_MS, "now": now_ms, "max": first_syncs_max, "school": device.school_id, "device": device.id},
     )
     if cursor.fetchone() is None:

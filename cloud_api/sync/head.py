@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from cloud_api.access import device_tokens
 from cloud_api.auth import device_for
 from cloud_api.sync.admission import SEEN_WITHIN_MS, Pace
 from domain.clock import Clock
+from domain.ids import IdSource
 from domain.wire import HeadAnswer
 
 # A device is written down as seen at most this often by polling alone, so that an idle poll writes nothing.
@@ -31,17 +33,20 @@ WITH seen AS (
 SELECT s.head, e.epoch, (SELECT coalesce(string_agg(g.id::text, ',' ORDER BY g.id), '') FROM device_grants g
                           WHERE g.school_id = s.id AND g.device_id = %(device)s AND g.ended_at_ms IS NULL),
        (SELECT coalesce(sum(i.durable_seq), 0) FROM device_incarnations i WHERE i.school_id = s.id AND i.device_id = %(device)s),
-       CASE WHEN %(count)s THEN (SELECT count(*) FROM devices d WHERE d.last_seen_ms > %(lately)s) END
+       CASE WHEN %(count)s THEN (SELECT seen FROM devices_at_work(%(lately)s, %(now)s)) END
   FROM schools s, server_state e WHERE s.id = %(school)s
 """
 
 
-def read_head(cursor: Any, token: str, clock: Clock, pace: Pace) -> Head:
-    """Two statements: the device, and where its school stands. The ETag covers the feed, and what of the device's is not in it: its own grants, and
-    how much of its log is in a backup.
+def read_head(cursor: Any, token: str, clock: Clock, pace: Pace, ids: IdSource, token_days: int) -> Head:
+    """Two statements: the device, and where its school stands. The ETag covers the feed, and what of the device's is not in it: its own grants,
+    how much of its log is in a backup, whether it should ask for a new token. One that has come with its new token has the old one end.
     """
     now_ms = clock.now_ms()
     device = device_for(cursor, token, lock=False)
+    if device.token_is_new:
+        device_tokens.settle(cursor, ids, device, token, now_ms)
+    due = device_tokens.is_due(device, now_ms, token_days)
     cursor.execute(
         _STANDING,
         {
@@ -56,5 +61,6 @@ def read_head(cursor: Any, token: str, clock: Clock, pace: Pace) -> Head:
     head, epoch, grants, durable, devices = cursor.fetchone()
     if devices is not None:
         pace.heard(devices)
-    stamp = hashlib.blake2b(f"{epoch}/{head}/{grants}/{durable}".encode(), digest_size=12).hexdigest()
-    return Head(HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=epoch, poll_after_s=pace.told_s), f'"{stamp}"')
+    stamp = hashlib.blake2b(f"{epoch}/{head}/{grants}/{durable}{'/due' if due else ''}".encode(), digest_size=12).hexdigest()
+    answer = HeadAnswer(head=head, server_time_ms=now_ms, server_epoch=epoch, poll_after_s=pace.told_s, token_due=due)
+    return Head(answer, f'"{stamp}"')

@@ -1,19 +1,18 @@
-"""Applying append-only rows: one COPY when all of them are new, and set-wise sorting out when they are not."""
+"""Applying append-only rows: one statement when all of them are new, and set-wise sorting out when they are not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 from cloud_api.sync.batch import Batch, DecodedRun
 from cloud_api.sync.clocks import CorrectionRange, corrected_columns, stored_correction, told_corrections
 from cloud_api.sync.references import judge_by_references
-from cloud_api.sync.rows import NULL, copy_rows, copy_text, fetch_rows
+from cloud_api.sync.rows import ColumnValues, fetch_rows, insert_columns
 from cloud_api.sync.savepoints import accepted, write_bisected
 from domain.operations import Rejection
-from domain.registry import Column, Kind, Table
+from domain.registry import Kind, Table
 
 FeedRange = tuple[int, int, int]
 
@@ -48,12 +47,12 @@ class Inserted:
 def insert_run(cursor: Any, target: Target, batch: Batch, run: DecodedRun) -> Inserted:
     """Inserts the run's rows that nothing speaks against, refusing the others in `batch`.
 
-    The common case, all new, is one COPY. When PostgreSQL refuses that, the run is sorted out: rows that exist are duplicates or
+    The common case, all new, is one INSERT. When PostgreSQL refuses that, the run is sorted out: rows that exist are duplicates or
     `immutable`, rows that refer to nothing are refused, the rest is written in ever smaller parts.
     """
     if not any(run.first_seq <= seq < run.first_seq + run.count for seq in batch.refusals):
         places: Sequence[int] = range(run.count)
-        if accepted(cursor, lambda: _copy(cursor, target, run, places)):
+        if accepted(cursor, lambda: _insert(cursor, target, run, places)):
             through = run.first_seq + run.count - 1
             return Inserted([(run.first_seq, through, target.number(run.first_seq))], [], told_corrections(run, places))
     return _insert_sorted_out(cursor, target, batch, run)
@@ -83,7 +82,7 @@ def _insert_sorted_out(cursor: Any, target: Target, batch: Batch, run: DecodedRu
         else:
             batch.refuse(seq, Rejection.IMMUTABLE, "A row with this id exists with other content.")
     new = judge_by_references(cursor, target.school_id, batch, run, new)
-    refused = write_bisected(cursor, new, lambda part: _copy(cursor, target, run, part))
+    refused = write_bisected(cursor, new, lambda part: _insert(cursor, target, run, part))
     for place in refused:
         batch.refuse(run.first_seq + place, Rejection.REFUSED, "The database does not take this row.")
     kept = sorted(set(new).difference(refused))
@@ -113,32 +112,27 @@ def _joined(ranges: list[FeedRange]) -> list[FeedRange]:
     return joined
 
 
-def _copy(cursor: Any, target: Target, run: DecodedRun, places: Sequence[int]) -> None:
-    table, count = _table(run), len(places)
-    whole = count == run.count
+def _insert(cursor: Any, target: Target, run: DecodedRun, places: Sequence[int]) -> None:
+    table = _table(run)
+    whole = len(places) == run.count
 
     def taken(values: Sequence[Any]) -> Sequence[Any]:
         return values if whole else [values[i] for i in places]
 
-    present: list[Column] = [c for c in table.columns[1:] if c.name in run.fields]
     first = target.number(run.first_seq)
-    corrected = corrected_columns(run, places)
-    names = ["school_id", "id", *(c.name for c in present), *corrected, "feed_no", "origin_no", "_extra"]
-    columns: list[Any] = [
-        repeat(target.school_id, count),
-        taken(run.row_ids),
-        *(copy_text(c.kind, taken(run.fields[c.name])) for c in present),
-        *(copy_text(table.column(name).kind, values) for name, values in corrected.items()),
-        [str(first + i) for i in places],
-        repeat(str(target.origin_no), count),
-        _extra(table, run, places),
+    columns = [
+        ColumnValues("id", Kind.ID, taken(run.row_ids)),
+        *(ColumnValues(c.name, c.kind, taken(run.fields[c.name])) for c in table.columns[1:] if c.name in run.fields),
+        *(ColumnValues(name, table.column(name).kind, values) for name, values in corrected_columns(run, places).items()),
+        ColumnValues("feed_no", Kind.INTEGER, [first + i for i in places]),
+        *_extra(table, run, places),
     ]
-    copy_rows(cursor, table.name, names, columns)
+    insert_columns(cursor, table.name, {"school_id": target.school_id, "origin_no": target.origin_no}, columns)
 
 
-def _extra(table: Table, run: DecodedRun, places: Sequence[int]) -> Any:
+def _extra(table: Table, run: DecodedRun, places: Sequence[int]) -> list[ColumnValues]:
     """Fields of a newer peer, kept until a migration gives them a place."""
     unknown = [name for name in run.fields if name not in table.column_names]
     if not unknown:
-        return repeat(NULL, len(places))
-    return copy_text(Kind.JSON, [{name: run.fields[name][i] for name in unknown} for i in places])
+        return []
+    return [ColumnValues("_extra", Kind.JSON, [{name: run.fields[name][i] for name in unknown} for i in places])]

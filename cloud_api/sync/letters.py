@@ -21,9 +21,9 @@ NAME_LENGTH_MAX = 100
 INT32_MAX = 2**31 - 1
 
 
-def letter_id(device_id: str, op_id: str) -> Id:
-    """An operation of one device has one letter, however often it is sent; two devices may have used one id for different rows."""
-    return derived_id("dead letter", device_id, op_id)
+def letter_id(device_id: str, run: DecodedRun, at: int) -> Id:
+    """An operation of one device has one letter, however often it is sent. Two devices, and two copies of one, may have used one id for different content."""
+    return derived_id("dead letter", device_id, run.op_ids[at], _payload_of(run, at))
 
 
 def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int) -> None:
@@ -32,7 +32,7 @@ def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, cou
     Under whichever incarnation: a copy of the device may have sent the operation again since, which moved its letter there. One that was taken in
     the end has no letter any more.
     """
-    letters = {letter_id(device.id, op_id): run.first_seq + at for at, op_id in enumerate(run.op_ids[:count])}
+    letters = {letter_id(device.id, run, at): run.first_seq + at for at in range(count)}
     cursor.execute(
         "SELECT id, code, message FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, list(letters))
     )
@@ -46,7 +46,7 @@ def keep_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch
         (run, seq - run.first_seq)
         for run in batch.runs
         for seq in range(run.first_seq, run.first_seq + run.count)
-        if seq in batch.refusals and seq > last_seq
+        if seq in batch.refusals and seq > last_seq and batch.refusals[seq].code is not Rejection.ERASED
     ]
     if not refused:
         return
@@ -56,7 +56,7 @@ def keep_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch
         "INSERT INTO dead_letters (school_id, id, device_id, incarnation, seq, table_name, row_id, kind, schema_version, hlc, wall_ms,"
         " clock_delta_ms, clock_doubtful, payload, base, code, message, received_at_ms) VALUES %s ON CONFLICT (school_id, id) DO UPDATE"
         " SET incarnation = excluded.incarnation, seq = excluded.seq, code = excluded.code, message = excluded.message",
-        list({run.op_ids[at]: _letter(device, request, batch, run, at, now_ms) for run, at in refused}.values()),
+        list({letter_id(device.id, run, at): _letter(device, request, batch, run, at, now_ms) for run, at in refused}.values()),
     )
 
 
@@ -66,7 +66,7 @@ def _letter(device: Device, request: PushRequest, batch: Batch, run: DecodedRun,
     base = run.bases[at] if run.bases else None
     return (
         device.school_id,
-        letter_id(device.id, run.op_ids[at]),
+        letter_id(device.id, run, at),
         device.id,
         request.incarnation,
         run.first_seq + at,
@@ -78,12 +78,21 @@ def _letter(device: Device, request: PushRequest, batch: Batch, run: DecodedRun,
         run.wall_ms[at],
         clock.delta_ms,
         clock.doubtful,
-        msgspec.json.encode(run.payload(at)).decode(),
+        _payload_of(run, at),
         None if base is None else msgspec.json.encode(base).decode(),
         refusal.code.value,
         refusal.message,
         now_ms,
     )
+
+
+def _void_letter_id(device_id: str, op_id: str) -> Id:
+    """The letter of an operation that was once sent as a void."""
+    return derived_id("dead letter", device_id, op_id, "{}")
+
+
+def _payload_of(run: DecodedRun, at: int) -> str:
+    return msgspec.json.encode(run.payload(at)).decode()
 
 
 def forget_letters(cursor: Any, device: Device, batch: Batch, last_seq: int) -> None:
@@ -92,9 +101,10 @@ def forget_letters(cursor: Any, device: Device, batch: Batch, last_seq: int) -> 
     if not cursor.fetchone()[0]:
         return
     taken = [
-        letter_id(device.id, run.op_ids[seq - run.first_seq])
+        id_
         for run in batch.runs
         for seq in range(run.first_seq, run.first_seq + run.count)
         if seq not in batch.refusals and seq > last_seq
+        for id_ in (letter_id(device.id, run, seq - run.first_seq), _void_letter_id(device.id, run.op_ids[seq - run.first_seq]))
     ]
     cursor.execute("DELETE FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, taken))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloud_api.auth import Device, device_for, scopes_of
+from cloud_api.erasure.orders import orders_after
 from cloud_api.sync.envelope import envelope_problems
 from domain.clock import Clock
 from domain.errors import InvalidInput, Problem, SyncRefused
@@ -79,6 +80,8 @@ def give_page_to(cursor: Any, device: Device, request: PullRequest, clock: Clock
         server_epoch=standing.epoch,
         poll_after_s=poll_after_s,
         durable_through=standing.durable_seq or None,
+        # A number of another life of the server says nothing.
+        erasures=orders_after(cursor, device, request.erased_through if request.server_epoch == standing.epoch else 0),
     )
 
 
@@ -87,7 +90,7 @@ def check_form(request: PullRequest) -> None:
     problems = envelope_problems(request.protocol, request.incarnation)
     if len(request.cursors) > SCOPES_MAX or len(request.filling) > SCOPES_MAX:
         problems.append(Problem("$.cursors", "too_many_scopes", f"At most {SCOPES_MAX} scopes."))
-    if any(not 0 <= c < 2**62 for c in request.cursors.values()):
+    if any(not 0 <= c < 2**62 for c in (request.erased_through, *request.cursors.values())):
         problems.append(Problem("$.cursors", "out_of_range", "A cursor is a feed number."))
     if not 1 <= request.page_rows <= PAGE_ROWS_MAX:
         problems.append(Problem("$.page_rows", "out_of_range", f"A page holds 1 to {PAGE_ROWS_MAX} rows."))

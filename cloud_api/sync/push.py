@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud_api.auth import Device, device_for
+from cloud_api.fleet import hours, reports
 from cloud_api.sync.apply import Applier, Origin, Settled
 from cloud_api.sync.batch import Batch, DecodedPush, DecodedRun, judge_by_registry, upcast_run
 from cloud_api.sync.clocks import judge_clocks, stored_correction
+from cloud_api.sync.erased import drop_erased
 from cloud_api.sync.grants import Writer, judge_by_grants
 from cloud_api.sync.insert import same_content
 from cloud_api.sync.letters import forget_letters, keep_letters, refuse_known
@@ -76,6 +78,8 @@ class PushReceiver:
         if place.no != BESIDE:
             _move_place(cursor, device, place, batch)
         _note_seen(cursor, device, batch, request, now_ms)
+        # The last row that a push locks: every push of the school counts into it.
+        hours.count(cursor, device.school_id, max(0, batch.last_seq - place.last_seq), now_ms)
         return self._answer(cursor, batch, place, settled, now_ms)
 
     def _apply(self, cursor: Any, device: Device, place: LogPlace, batch: Batch, request: PushRequest, now_ms: int) -> Settled:
@@ -92,6 +96,7 @@ class PushReceiver:
         writer = Writer(device.school_id, device.id)
         judge_by_grants(cursor, batch, new, writer)
         _forgive_stored(cursor, device, batch, new)
+        drop_erased(cursor, device, batch, new, self._ids, now_ms)
         Applier(cursor, Origin(writer, place.no), self._ids, now_ms).apply(batch, new, settled)
         return settled
 
@@ -204,3 +209,5 @@ def _note_seen(cursor: Any, device: Device, batch: Batch, request: PushRequest, 
         "UPDATE devices SET last_seen_ms = %s, clock_offset_ms = coalesce(%s, clock_offset_ms) WHERE school_id = %s AND id = %s",
         (now_ms, judge(request.clock, now_ms), device.school_id, device.id),
     )
+    if request.report is not None:
+        reports.note(cursor, device.school_id, device.id, request.report, now_ms)

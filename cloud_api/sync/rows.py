@@ -1,58 +1,78 @@
-"""Rows as PostgreSQL takes them in bulk: COPY text from columns, and upserts of whole sets.
+"""Rows as PostgreSQL takes them in bulk: columns as arrays, and upserts of whole sets. COPY is closed to tables with row-level security.
 
 Table and column names come from the registry, never from a payload.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extras import execute_values
 
 from domain.registry import Kind, Table
 
-NULL = "\\N"
-COPY_CHUNK_BYTES = 256 * 1024
 UPSERT_PAGE_ROWS = 500
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# What PostgreSQL reads an array's elements as; it narrows them to the column's own type.
+_TYPE_OF = {
+    Kind.ID: "uuid",
+    Kind.INTEGER: "bigint",
+    Kind.REAL: "double precision",
+    Kind.BOOLEAN: "boolean",
+    Kind.TEXT: "text",
+    Kind.DATE: "text",
+    Kind.JSON: "jsonb",
+}
 
 
-def copy_rows(cursor: Any, table: str, names: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
-    """Loads rows given as columns of COPY text with one COPY."""
-    text = "\n".join(map("\t".join, zip(*columns, strict=True)))
-    cursor.copy_expert(f"COPY {table} ({', '.join(names)}) FROM STDIN", io.BytesIO(text.encode()), COPY_CHUNK_BYTES)
+@dataclass(frozen=True, slots=True)
+class ColumnValues:
+    """One column of rows to be inserted: its name, the kind of its values, and a value a row."""
+
+    name: str
+    kind: Kind
+    values: Sequence[Any]
 
 
-def copy_text(kind: Kind, values: Sequence[Any]) -> Sequence[str]:
-    """A column's values as COPY text."""
-    if None in values:
-        present = iter(copy_text(kind, [v for v in values if v is not None]))
-        return [NULL if v is None else next(present) for v in values]
-    return _TEXT_OF[kind](values)
+def insert_columns(cursor: Any, table: str, shared: Mapping[str, Any], columns: Sequence[ColumnValues]) -> None:
+    """Inserts rows with one statement: `shared` maps the names of columns to the value that all rows have there."""
+    names = ", ".join([*shared, *(column.name for column in columns)])
+    arrays = ", ".join(f"%s::{_TYPE_OF[column.kind]}[]" for column in columns)
+    cursor.execute(
+        f"INSERT INTO {table} ({names}) SELECT {'%s, ' * len(shared)}row.* FROM unnest({arrays}) AS row",
+        [*shared.values(), *(_array(column) for column in columns)],
+    )
 
 
-def _escaped(values: Sequence[str]) -> Sequence[str]:
+def _array(column: ColumnValues) -> str:
+    """A column as the text of a PostgreSQL array."""
+    if None not in column.values:
+        return f"{{{','.join(_ELEMENTS_OF[column.kind](column.values))}}}"
+    present = iter(_ELEMENTS_OF[column.kind]([value for value in column.values if value is not None]))
+    return f"{{{','.join('NULL' if value is None else next(present) for value in column.values)}}}"
+
+
+def _quoted(values: Sequence[str]) -> Sequence[str]:
     joined = "".join(values)
-    if "\\" in joined or "\t" in joined or "\n" in joined or "\r" in joined:
-        return [value.translate(_ESCAPES) for value in values]
-    return values
+    if '"' in joined or "\\" in joined:
+        values = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    return [f'"{value}"' for value in values]
 
 
 def _json_text(values: Sequence[Any]) -> Sequence[str]:
-    return _escaped([json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values])
+    return _quoted([json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values])
 
 
-_TEXT_OF: dict[Kind, Callable[[Sequence[Any]], Sequence[str]]] = {
+_ELEMENTS_OF: dict[Kind, Callable[[Sequence[Any]], Sequence[str]]] = {
     Kind.ID: lambda values: values,
     Kind.INTEGER: lambda values: list(map(str, values)),
     Kind.REAL: lambda values: list(map(repr, values)),
     Kind.BOOLEAN: lambda values: ["t" if value else "f" for value in values],
-    Kind.TEXT: _escaped,
-    Kind.DATE: _escaped,
+    Kind.TEXT: _quoted,
+    Kind.DATE: _quoted,
     Kind.JSON: _json_text,
 }
 

@@ -12,7 +12,7 @@ import click
 from daemon.commands.site import Settings, as_json, find_daemon, leave_out_postgres, tell
 
 if TYPE_CHECKING:
-    from daemon.bundles import DeviceBundles
+    from daemon.bundles.exchange import DeviceBundles
     from daemon.control import Control
 
 Answer = dict[str, Any]
@@ -36,8 +36,8 @@ def export(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
 
     `carrel-cloud bundle import FILE` takes it in, and writes the answer.
     """
-    from daemon.bundle_sentences import export_sentence
-    from daemon.device_keys import read_keys
+    from daemon.bundles.keys import read_keys
+    from daemon.bundles.sentences import export_sentence
     from domain import bundle as bundles
     from domain.clock import SystemClock
     from migrations.whole_file import demand_free, write_whole
@@ -61,8 +61,8 @@ def import_(settings: Settings, file: Path, as_json: bool) -> None:
 
     It may be taken in twice, late, and beside a sync over the network.
     """
-    from daemon.bundle_sentences import import_sentence
-    from daemon.device_keys import read_keys
+    from daemon.bundles.keys import read_keys
+    from daemon.bundles.sentences import import_sentence
     from domain import bundle as bundles
     from domain.errors import BundleRefused
     from migrations.whole_file import read_bounded
@@ -80,7 +80,7 @@ def import_(settings: Settings, file: Path, as_json: bool) -> None:
 
 
 def _server_keys(parties: Answer) -> Any:
-    from daemon.device_keys import ServerKeys
+    from daemon.bundles.keys import ServerKeys
 
     return ServerKeys(parties["server_verify_key"], parties["server_seal_key"]).public()
 
@@ -111,13 +111,13 @@ class _Running:
         return self._control.get("/v1/sync/bundle")
 
     def export(self) -> tuple[Answer, bytes]:
-        from daemon.bundle_spool import OUTGOING, pick_up
+        from daemon.bundles.spool import OUTGOING, pick_up
 
         answer = self._control.post("/v1/sync/bundle/export")
         return answer, pick_up(self._state_dir, OUTGOING)
 
     def take(self, body: bytes) -> Answer:
-        from daemon.bundle_spool import INCOMING, lay_down
+        from daemon.bundles.spool import INCOMING, lay_down
 
         lay_down(self._state_dir, INCOMING, body)
         return self._control.post("/v1/sync/bundle/import")
@@ -152,7 +152,7 @@ def _source(settings: Settings) -> Iterator[_Source]:
         yield _Running(control, config.state_dir)
         return
     leave_out_postgres()
-    from daemon.bundles import DeviceBundles, NoRounds
+    from daemon.bundles.exchange import DeviceBundles, NoRounds
     from daemon.identity import Identity
     from daemon.offline import offline_database
     from domain.clock import SystemClock

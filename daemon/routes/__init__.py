@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.endpoints import Endpoint
-from daemon.routes import apps, attempts, content, enrolment, health, mastery, me, metrics, plan, sessions, sync
+from daemon.routes import apps, attempts, content, enrolment, health, mastery, me, metrics, pages, plan, sessions, sync
 
 # The blueprints, by name.
 NOUNS: Mapping[str, tuple[Endpoint, ...]] = {
@@ -20,4 +20,5 @@ NOUNS: Mapping[str, tuple[Endpoint, ...]] = {
     "sync": sync.ENDPOINTS,
     "enrolment": enrolment.ENDPOINTS,
     "metrics": metrics.ENDPOINTS,
+    "pages": pages.ENDPOINTS,
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import flask
 
 from daemon import schemas
-from daemon.apps import OWN_APP, App
+from daemon.access.apps import OWN_APP, App
+from daemon.access.launch_codes import CODE_LIFE_MS, PAGE_TOKEN_LIFE_MS
 from daemon.endpoints import Access, Answer, Call, Endpoint
-from daemon.launch_codes import CODE_LIFE_MS, PAGE_TOKEN_LIFE_MS
 from domain.errors import Conflict, Forbidden, NotFound, RateLimited
 from domain.ids import dashed, parse_id
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon import models, records
-from daemon.attempts import page_of
 from daemon.endpoints import Answer, Call, Endpoint
 from daemon.intake import field_names, json_reader
+from daemon.learning.attempts import page_of
 from daemon.routes.paging import attempt_cursor, cut
 from daemon.schemas import (
     Attempt,

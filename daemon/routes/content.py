@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from daemon import content, models, next_question, plans
+from daemon import content, models
 from daemon.endpoints import Answer, Call, Endpoint
+from daemon.learning import next_question
+from daemon.learning.situation import situation
 from daemon.routes.paging import cut, id_cursor
 from daemon.schemas import (
     Concept,
@@ -14,6 +16,7 @@ from daemon.schemas import (
     ConceptsQuery,
     ContentQuery,
     NextQuestion,
+    NextQuestionQuery,
     OwnQuery,
     Question,
     Questions,
@@ -54,13 +57,15 @@ def show_question(call: Call) -> Answer:
 
 def show_next_question(call: Call) -> Answer:
     database = call.device.database
-    choice = next_question.choose(database, call.student_id, plans.situation(call.device.clock))
+    query: NextQuestionQuery = call.query
+    choice = next_question.choose(call.device.engine, call.student_id, situation(call.device.clock), _id_or_none(query.topic_id))
     left = [ConceptLeft(dashed(c.concept_id), c.flagged, c.reason) for c in choice.left]
     if choice.question is None:
-        return Answer(NextQuestion(None, None, None, None, None, left))
+        return Answer(NextQuestion(None, None, None, None, None, None, left))
     question, chosen = content.question(database, Id(choice.question.question_id)), choice.question
     plan_item_id = dashed(choice.plan_item_id) if choice.plan_item_id else None
-    return Answer(NextQuestion(_question(question), dashed(chosen.concept_id), chosen.chance, chosen.reason, plan_item_id, left))
+    asked_for = dashed(chosen.concept_id)
+    return Answer(NextQuestion(_question(question), asked_for, chosen.chance, chosen.reason, choice.purpose, plan_item_id, left))
 
 
 def _id_or_none(text: str | None) -> Id | None:
@@ -69,7 +74,17 @@ def _id_or_none(text: str | None) -> Id | None:
 
 def _topic(row: models.Topic) -> Topic:
     parent_id = dashed(row.parent_id) if row.parent_id else None
-    return Topic(dashed(row.id), parent_id, row.title, row.level, row.position, row.weightage, row.external_id, row.retired_at_ms)
+    return Topic(
+        id=dashed(row.id),
+        parent_id=parent_id,
+        title=row.title,
+        level=row.level,
+        position=row.position,
+        weightage=row.weightage,
+        estimated_minutes=row.estimated_minutes,
+        external_id=row.external_id,
+        retired_at_ms=row.retired_at_ms,
+    )
 
 
 def _concept(row: models.Concept) -> Concept:
@@ -98,6 +113,14 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/questions", list_questions, "Questions, of one topic, about one concept, or all.", {200: Questions}, query=QuestionsQuery
     ),
-    Endpoint("GET", "/questions/next", show_next_question, "What to ask next, and why.", {200: NextQuestion}, query=OwnQuery),
+    Endpoint(
+        "GET",
+        "/questions/next",
+        show_next_question,
+        "What to ask next, and why.",
+        {200: NextQuestion},
+        query=NextQuestionQuery,
+        errors=(NotFound,),
+    ),
     Endpoint("GET", "/questions/<id>", show_question, "One question.", {200: Question}, query=OwnQuery, errors=(NotFound,)),
 )

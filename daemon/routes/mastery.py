@@ -1,20 +1,29 @@
-"""GET /mastery: where the signed-in student stands."""
+"""GET /mastery and /mastery/{concept id}: where the signed-in student stands, and why."""
 
 from __future__ import annotations
 
 from daemon import models
 from daemon.endpoints import Answer, Call, Endpoint
-from daemon.mastery import mastery_of
+from daemon.learning.mastery import explained, mastery_of
 from daemon.routes.paging import cut, id_cursor
-from daemon.schemas import Mastery, MasteryPage, OwnPageQuery
+from daemon.schemas import ExplainedMastery, Mastery, MasteryPage, OwnPageQuery, OwnQuery, Share
+from domain.errors import NotFound
 from domain.ids import dashed
 
 
 def show(call: Call) -> Answer:
     query: OwnPageQuery = call.query
-    rows = mastery_of(call.device.database, call.student_id, call.device.clock, id_cursor(query.cursor), query.limit + 1)
+    device = call.device
+    rows = mastery_of(device.database, call.student_id, device.clock, id_cursor(query.cursor), query.limit + 1, device.engine.histories)
     page, cursor = cut(rows, query.limit, lambda row: row.concept_id)
     return Answer(MasteryPage([_mastery(row) for row in page], cursor))
+
+
+def explain(call: Call) -> Answer:
+    now_ms = call.device.clock.now_ms()
+    why = explained(call.device.engine.histories, call.student_id, call.row_id, now_ms)
+    shares = [Share(share.part.value, share.added, share.reason) for share in why.shares]
+    return Answer(ExplainedMastery(dashed(call.row_id), why.start, shares, why.score, now_ms))
 
 
 def _mastery(row: models.ConceptMastery) -> Mastery:
@@ -31,4 +40,15 @@ def _mastery(row: models.ConceptMastery) -> Mastery:
     )
 
 
-ENDPOINTS = (Endpoint("GET", "/mastery", show, "Mastery of every concept met, as of now.", {200: MasteryPage}, query=OwnPageQuery),)
+ENDPOINTS = (
+    Endpoint("GET", "/mastery", show, "Mastery of every concept met, as of now.", {200: MasteryPage}, query=OwnPageQuery),
+    Endpoint(
+        "GET",
+        "/mastery/<id>",
+        explain,
+        "Why the score of a concept is what it is.",
+        {200: ExplainedMastery},
+        query=OwnQuery,
+        errors=(NotFound,),
+    ),
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from daemon import content
@@ -31,8 +33,12 @@ def change_profile(call: Call) -> Answer:
 
 def _profile(row: StudentProfile | None) -> Profile:
     if row is None:
-        return Profile(None, None, None)
-    return Profile(row.grade, row.exam_on, msgspec.json.decode(row.available_minutes) if row.available_minutes else None)
+        return Profile(None, None, None, None)
+    return Profile(row.grade, row.exam_on, _decoded(row.available_minutes), _decoded(row.days_off))
+
+
+def _decoded(text: str | None) -> Any:
+    return msgspec.json.decode(text) if text else None
 
 
 ENDPOINTS = (

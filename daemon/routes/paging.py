@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from daemon.attempts import Place
 from daemon.intake import INVALID_VALUE
+from daemon.learning.attempts import Place
 from daemon.sync_log import ConflictPlace
 from domain.errors import InvalidInput, Problem
 from domain.ids import Id, is_id

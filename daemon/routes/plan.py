@@ -6,18 +6,19 @@ from datetime import date
 
 import msgspec
 
-from daemon import models, plans
+from daemon import models
 from daemon.endpoints import Answer, Call, Endpoint
 from daemon.intake import INVALID_VALUE, MISSING_FIELD
-from daemon.schemas import NewPlan, OwnQuery, Plan, PlanItem, PlanItemChange
+from daemon.learning import plan_making, plans
+from daemon.learning.plan_notes import read_notes
+from daemon.learning.situation import situation
+from daemon.schemas import IgnoredPrerequisite, NewPlan, OwnQuery, Plan, PlanChange, PlanItem, PlanItemChange
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import Id, dashed, parse_id
 
-MOVED = "moved"
-
 
 def show(call: Call) -> Answer:
-    return Answer(_newest(call))
+    return Answer(_standing(call))
 
 
 def make(call: Call) -> Answer:
@@ -27,26 +28,26 @@ def make(call: Call) -> Answer:
         days_off=frozenset(map(date.fromisoformat, body.days_off)),
         excluded=frozenset(map(parse_id, body.exclude)),
     )
-    plans.make(call.device.database, call.device.records, call.student_id, wish, plans.situation(call.device.clock))
-    return Answer(_newest(call), 201)
+    plan_making.make(call.device.engine, call.student_id, wish, situation(call.device.clock))
+    return Answer(_standing(call), 201)
 
 
 def change_item(call: Call) -> Answer:
     change: PlanItemChange = call.body
-    if change.status == MOVED and change.moved_to is None:
+    if change.status == plans.MOVED and change.moved_to is None:
         raise InvalidInput([Problem("$.moved_to", MISSING_FIELD, "A moved item needs the day it is moved to.")])
-    if change.status != MOVED and change.moved_to is not None:
+    if change.status != plans.MOVED and change.moved_to is not None:
         raise InvalidInput([Problem("$.moved_to", INVALID_VALUE, "Only a moved item has a day it is moved to.")])
-    fields = {"status": change.status, "moved_to": change.moved_to}
-    call.device.records.update_plan_item(call.student_id, call.row_id, fields)
-    return Answer(_item(plans.item(call.device.database, call.row_id)))
+    engine, now = call.device.engine, situation(call.device.clock)
+    plan, item = plan_making.mark(engine, call.student_id, call.row_id, change.status, change.moved_to, now)
+    return Answer(_item(plan, item))
 
 
-def _newest(call: Call) -> Plan:
-    found = plans.newest(call.device.database, call.student_id)
+def _standing(call: Call) -> Plan:
+    found = plan_making.standing(call.device.engine, call.student_id, situation(call.device.clock))
     if found is None:
         raise NotFound("There is no plan yet.")
-    plan, items = found
+    plan, notes = found.plan, read_notes(found.plan.notes)
     return Plan(
         id=dashed(plan.id),
         created_at_ms=plan.created_at_ms,
@@ -54,7 +55,13 @@ def _newest(call: Call) -> Plan:
         days=plan.days,
         planner_version=plan.planner_version,
         forecast=_forecast(plan.forecast),
-        items=[_item(item) for item in items],
+        days_off=notes.days_off,
+        excluded=[dashed(concept) for concept in notes.excluded],
+        changes=[PlanChange(dashed(c.concept_id), c.kind, c.what, c.was, c.now, c.why) for c in notes.changes],
+        changes_count=notes.changes_count,
+        ignored=[IgnoredPrerequisite(dashed(i.concept_id), dashed(i.prerequisite_id), i.why) for i in notes.ignored],
+        ignored_count=notes.ignored_count,
+        items=[_item(found, item) for item in found.items],
     )
 
 
@@ -68,7 +75,7 @@ def _forecast(text: str | None) -> dict[str, object] | None:
     return forecast
 
 
-def _item(row: models.StudyPlanItem) -> PlanItem:
+def _item(plan: plans.StandingPlan, row: models.StudyPlanItem) -> PlanItem:
     return PlanItem(
         id=dashed(row.id),
         concept_id=dashed(row.concept_id),
@@ -77,13 +84,22 @@ def _item(row: models.StudyPlanItem) -> PlanItem:
         kind=row.kind,
         minutes=row.minutes,
         reason=row.reason,
-        status=row.status,
+        status=plan.status(row),
         moved_to=row.moved_to,
+        by_answers=plan.done_by_answers(row),
     )
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/plan", show, "The study plan that counts: the newest.", {200: Plan}, query=OwnQuery, errors=(NotFound,)),
+    Endpoint(
+        "GET",
+        "/plan",
+        show,
+        "The study plan that counts, made anew on the first look of a day.",
+        {200: Plan},
+        query=OwnQuery,
+        errors=(NotFound,),
+    ),
     Endpoint("POST", "/plan", make, "Make a new plan, from today.", {201: Plan}, body=NewPlan, body_optional=True, errors=(NotFound,)),
     Endpoint(
         "PATCH", "/plan/items/<id>", change_item, "Mark an item as done, skipped, moved or planned.", {200: PlanItem}, body=PlanItemChange

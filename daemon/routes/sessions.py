@@ -5,10 +5,10 @@ from __future__ import annotations
 import flask
 
 from daemon import schemas
-from daemon.callers import bearer
+from daemon.access.callers import bearer
+from daemon.access.sessions import Student
+from daemon.access.sign_in import PinNeed
 from daemon.endpoints import Access, Answer, Call, Endpoint
-from daemon.sessions import Student
-from daemon.sign_in import PinNeed
 from domain.errors import NotSignedIn, RateLimited
 from domain.ids import dashed, parse_id
 
@@ -22,7 +22,7 @@ def sign_in(call: Call) -> Answer:
     if call.app is None:
         raise NotSignedIn()
     student_id = parse_id(wanted.student_id) if wanted.student_id else None
-    session = call.access.sign_in.start(call.app, student_id, wanted.username, wanted.pin)
+    session = call.access.sign_in.start(call.app, student_id, wanted.username, wanted.pin, wanted.password)
     return Answer(schemas.Session(session.token, _student(session.student), session.expires_at_ms), 201)
 
 
@@ -50,7 +50,7 @@ ENDPOINTS = (
         "GET", "/students", list_students, "The students on this device, to pick from.", {200: schemas.Students}, Access.APP_OR_CONTROL
     ),
     Endpoint(
-        "POST", "/sessions", sign_in, "Sign a student in.", {201: schemas.Session}, Access.APP,
+        "POST", "/sessions", sign_in, "Sign a student in.", {201: schemas.Session}, Access.APP_OR_PAGE,
         body=schemas.NewSession, body_optional=True, errors=(RateLimited,),
     ),
     Endpoint("DELETE", "/sessions", sign_out, "Sign out: the token ends.", {204: None}),

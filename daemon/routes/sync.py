@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon import requeue, sync_answers, sync_log
-from daemon.endpoints import Access, Answer, Call, Endpoint
+from daemon.endpoints import Access, Answer, Call, Device, Endpoint
 from daemon.routes.paging import conflict_cursor, cut, number_cursor
 from daemon.schemas import (
     BundleExport,
@@ -27,29 +27,31 @@ from domain.ids import parse_id
 
 
 def status(call: Call) -> Answer:
-    device = call.device
+    return Answer(status_of(call.device))
+
+
+def status_of(device: Device) -> Status:
+    """Whether everything written here is at school; also for the device page."""
     identity = device.identity.current()
     with device.database.read() as conn:
         answers = sync_log.answers_pending(conn)
     # Asked last: what is written between the two makes it say `pending`, never `synced` beside an answer that waits.
     state = device.sync_state()
-    return Answer(
-        Status(
-            state=state.state,
-            reason=state.reason,
-            message=state.message,
-            pending=state.pending,
-            rejected=state.rejected,
-            answers_pending=min(answers, state.pending),
-            school_name=identity.school_name if identity else None,
-            last_contact_ms=state.last_contact_ms,
-            last_push_ms=state.last_push_ms,
-            last_pull_ms=state.last_pull_ms,
-            next_attempt_in_s=state.next_attempt_in_s,
-            last_verify_ms=state.last_verify_ms,
-            last_verify_result=state.last_verify_result,
-            notices=list(device.notices()),
-        )
+    return Status(
+        state=state.state,
+        reason=state.reason,
+        message=state.message,
+        pending=state.pending,
+        rejected=state.rejected,
+        answers_pending=min(answers, state.pending),
+        school_name=identity.school_name if identity else None,
+        last_contact_ms=state.last_contact_ms,
+        last_push_ms=state.last_push_ms,
+        last_pull_ms=state.last_pull_ms,
+        next_attempt_in_s=state.next_attempt_in_s,
+        last_verify_ms=state.last_verify_ms,
+        last_verify_result=state.last_verify_result,
+        notices=list(device.notices()),
     )
 
 

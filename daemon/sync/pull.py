@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from daemon import inbox, outbox
+from daemon import inbox, logs, offering, outbox
 from daemon.database import DeviceDatabase
+from daemon.erasure import orders
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
+from daemon.sync.reporting import report_after
+from daemon.sync.resending import begin_anew
 from daemon.sync.server_time import ServerTime
 from domain.blocks import BlockError
 from domain.clock import Clock
@@ -44,7 +47,7 @@ class Puller:
         Raises CloudUnreachable when there is no page to apply; those before it stay.
         """
         token = self._identity.token()
-        with ThreadPoolExecutor(1, "pull") as fetcher:
+        with ThreadPoolExecutor(1, "pull", logs.handed_on()) as fetcher:
             request = self._request()
             fetched = fetcher.submit(gateway.pull, token, request) if request else None
             while request and fetched:
@@ -68,7 +71,7 @@ class Puller:
             page = fetched.result()
         except CloudUnreachable as refusal:
             if refusal.remote_code == "ahead":
-                self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=True), finishing=True)
+                begin_anew(self._database, self._server_time, lambda conn: self._identity.start_incarnation(conn, resend_all=True))
             elif refusal.remote_code == "too_old":
                 self._database.write(self._identity.fetch_everything_again, finishing=True)
             else:
@@ -76,7 +79,7 @@ class Puller:
             return None
         self._server_time.heard(page.server_time_ms)
         if page.server_epoch != identity.server_epoch:
-            self._database.write(lambda conn: self._identity.follow_epoch(conn, page.server_epoch), finishing=True)
+            begin_anew(self._database, self._server_time, lambda conn: self._identity.follow_epoch(conn, page.server_epoch))
             self._identity.forget_cached()
             return None
         return page
@@ -96,6 +99,7 @@ class Puller:
         outbox.note_durable(conn, page.durable_through)
         if not page.has_more:
             inbox.settle_shadows(conn)
+            offering.offer(conn, self._clock, page.server_time_ms)
         if page.lost:
             # What this log wrote went with the scope. Should the scope come back, the server must not leave it out as known.
             self._identity.start_incarnation(conn, resend_all=False)
@@ -118,10 +122,14 @@ def next_request(database: DeviceDatabase, identity: Identity, now_ms: int, page
         place = outbox.progress(conn)
         cursors = inbox.read_cursors(conn)
         anew, filling = inbox.is_rebaselining(conn), inbox.read_filling(conn)
-    if place is None:
+        erased_through = orders.carried_out_through(conn)
+        report = report_after(conn, place.acked_op_no, now_ms) if place else None
+    own = identity.current()
+    if place is None or own is None:
         return None
     acked_seq = place.acked_op_no - place.seq_base
-    return PullRequest(PROTOCOL_VERSION, place.incarnation, cursors, acked_seq, page_rows, anew, filling)
+    known = (cursors, acked_seq, page_rows, anew, filling, erased_through, own.server_epoch)
+    return PullRequest(PROTOCOL_VERSION, place.incarnation, *known, report)
 
 
 def _following(request: PullRequest, page: PullAnswer) -> PullRequest | None:

@@ -12,13 +12,16 @@ from typing import Any
 
 import msgspec
 
-from daemon import inbox, outbox
+from daemon import inbox, logs, outbox
 from daemon.boot import boot_id
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.outbox import Progress
+from daemon.sync.reporting import report_after
+from daemon.sync.resending import begin_anew
 from daemon.sync.server_time import ServerTime
+from daemon.unreadable import set_aside_unreadable
 from domain.blocks import Encoded, encode_column
 from domain.clock import Clock
 from domain.errors import BodyTooLarge, CloudUnreachable, InvalidInput, MalformedJson
@@ -70,12 +73,12 @@ class Pusher:
         CloudUnreachable when the server settles nothing; what was not settled stays queued.
         """
         token = self._identity.token()
-        with ThreadPoolExecutor(1, "push") as sender:
+        with ThreadPoolExecutor(1, "push", logs.handed_on()) as sender:
             batch = self._prepare(None)
             answer = sender.submit(gateway.push, token, batch.request) if batch else None
             while batch and answer:
                 following = self._prepare(batch.after)
-                settled = self._accept(batch, answer, identity)
+                settled = self._accept(batch, answer, identity, gateway)
                 if settled is None:
                     return
                 answer = sender.submit(gateway.push, token, following.request) if following else None
@@ -97,28 +100,54 @@ class Pusher:
             if (place := place or outbox.progress(conn)) is None:
                 return None
             operations = outbox.next_operations(conn, place, limits.batch_ops_max, limits.batch_bytes_max * _PAYLOAD_FACTOR)
-        if not operations:
-            return None
+            if not operations:
+                return None
+            report = report_after(conn, place.seq_base + operations[-1].seq, self._clock.now_ms())
+        runs = self._encode(operations)
+        if runs is None:
+            return self._prepare(place)
         reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id, self._server_time.now_ms())
-        request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, encode_runs(operations))
+        request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, runs, report)
         after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=chain_after(place.chain, operations))
         return _Batch(place, after, len(operations), request)
 
-    def _accept(self, batch: _Batch, sent: Future[PushAnswer], identity: DeviceIdentity) -> PushAnswer | None:
+    def _encode(self, operations: Sequence[Operation]) -> list[Run] | None:
+        """The runs of a batch; None when it held something that nobody can read, which has been set aside now."""
+        try:
+            return encode_runs(operations)
+        except (msgspec.DecodeError, LookupError, TypeError):
+            if not self._set_aside_unreadable():
+                raise
+            return None
+
+    def _set_aside_unreadable(self) -> int:
+        return self._database.write(set_aside_unreadable, finishing=True)
+
+    def _accept(self, batch: _Batch, sent: Future[PushAnswer], identity: DeviceIdentity, gateway: CloudGateway) -> PushAnswer | None:
         """The answer, if it settles the batch; None when the way to go on has changed."""
         try:
             answer = sent.result()
         except CloudUnreachable as refusal:
-            self._heed(refusal, batch)
+            self._heed(refusal, batch, gateway)
             return None
         self._server_time.heard(answer.server_time_ms)
         if answer.server_epoch != identity.server_epoch:
-            self._database.write(lambda conn: self._identity.follow_epoch(conn, answer.server_epoch), finishing=True)
+            begin_anew(self._database, self._server_time, lambda conn: self._identity.follow_epoch(conn, answer.server_epoch))
             self._identity.forget_cached()
             return None
         if answer.acked_through != batch.after.acked_op_no - batch.place.seq_base or answer.chain != batch.after.chain.hex():
+            if self._set_aside_unreadable():  # the server has read something else than what is written here
+                return None
             raise CloudUnreachable("bad_answer", "The school's server acknowledged something that was not sent.")
         return answer
+
+    def _begin_anew(self, gateway: CloudGateway, *, resend_all: bool) -> None:
+        if not resend_all:
+            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=False), finishing=True)
+            return
+        if self._server_time.now_ms() is None and (found := gateway.head(self._identity.token(), None)):
+            self._server_time.heard(found[0].server_time_ms)  # the refusal did not tell the time
+        begin_anew(self._database, self._server_time, lambda conn: self._identity.start_incarnation(conn, resend_all=True))
 
     def _settle(self, batch: _Batch, answer: PushAnswer) -> Pushed | None:
         """None when the answer came too late: this device was enrolled again while it was on its way."""
@@ -134,15 +163,14 @@ class Pusher:
         self._limits = answer.limits
         return None if rejected is None else Pushed(batch.count, rejected)
 
-    def _heed(self, refusal: CloudUnreachable, batch: _Batch) -> None:
+    def _heed(self, refusal: CloudUnreachable, batch: _Batch, gateway: CloudGateway) -> None:
         """Adjusts to a refusal that says how to go on; raises any other.
 
         A batch that the server refuses whole is halved, down to the one operation that it will not have: that is set aside, and the queue
         goes on.
         """
         if refusal.remote_code in _PARTED:
-            resend_all = _PARTED[refusal.remote_code]
-            self._database.write(lambda conn: self._identity.start_incarnation(conn, resend_all=resend_all), finishing=True)
+            self._begin_anew(gateway, resend_all=_PARTED[refusal.remote_code])
         elif refusal.reason != "too_large" and refusal.remote_code not in _REFUSED_WHOLE:
             raise refusal
         elif batch.count > 1:

@@ -14,19 +14,23 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from daemon import agreement, outbox
+from daemon import agreement, logs, outbox
 from daemon.database import DeviceDatabase
+from daemon.erasure.eraser import Eraser
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
+from daemon.revocation import Obedience
 from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pushed, Pusher
 from daemon.sync.server_time import ServerTime
+from daemon.tally import Tally
 from domain.agreement import Result
 from domain.clock import Clock
-from domain.errors import CarrelError, CloudUnreachable, Unavailable
+from domain.errors import CarrelError, CloudUnreachable, NotSignedIn, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +43,13 @@ FRUITLESS_MAX = 16
 ROUND_WAIT_MAX_S = 30.0
 # The last contact is written down at most this often, so that idle rounds leave the disk alone.
 CONTACT_STORED_EVERY_MS = 10 * 60 * 1000
+# The number of no beginning of a pull: what is remembered of the server's state does not count.
+_NO_PULL = -1
 TIDY_EVERY_MS = 3_600_000
 # The reason of a failure that is none: the server says when this device's turn comes.
 WAITING_ITS_TURN = "busy"
+# How a round is counted that failed on this side.
+FAILED = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +105,15 @@ class SyncRound:
         gateway_for: Callable[[str], CloudGateway],
         jitter: Callable[[], float] = random.random,
         backoff_cap_s: float = CAP_S,
+        backups_dir: Path | None = None,
     ) -> None:
         self._database, self._identity, self._clock, self._gateway_for = database, identity, clock, gateway_for
         self._jitter, self._backoff_cap_s = jitter, backoff_cap_s
         self._server_time = ServerTime(clock)
         self._pusher = Pusher(database, identity, clock, self._server_time)
         self._puller = Puller(database, identity, clock, self._server_time)
+        self._eraser = Eraser(database, identity, backups_dir)
+        self._obedience = Obedience(database, identity)
         self._running = threading.Lock()
         self._backoff = Backoff()
         self._failure: CloudUnreachable | None = None
@@ -113,6 +124,7 @@ class SyncRound:
         self._last_contact_ms: int | None = None
         self._stored_contact_ms = 0
         self._tidied_ms = 0
+        self.tally = Tally()
         self.stopping = threading.Event()
         self.poll_after_s: float | None = None
 
@@ -126,7 +138,8 @@ class SyncRound:
         if not self._running.acquire(timeout=ROUND_WAIT_MAX_S if forced else 0):
             return RoundResult("busy")
         try:
-            return self._run()
+            with logs.bound(round=logs.new_id()):
+                return self._run()
         finally:
             self._running.release()
 
@@ -140,8 +153,9 @@ class SyncRound:
         if not self._running.acquire(timeout=ROUND_WAIT_MAX_S):
             return RoundResult("busy")
         try:
-            result = self._run()
-            return act(*self._way()) if result.outcome == "done" else result
+            with logs.bound(round=logs.new_id()):
+                result = self._run()
+                return act(*self._way()) if result.outcome == "done" else result
         finally:
             self._running.release()
 
@@ -152,6 +166,8 @@ class SyncRound:
         try:
             return act()
         finally:
+            # A bundle may be of before a grant that this device has heard of: whether scopes are as they should be is asked anew.
+            self._etag_pulls_begun = _NO_PULL
             self._running.release()
 
     def server_now_ms(self) -> int | None:
@@ -159,17 +175,31 @@ class SyncRound:
         return self._server_time.now_ms()
 
     def _run(self) -> RoundResult:
+        began_ms, outcome, result = self._clock.monotonic_ms(), FAILED, None
+        try:
+            result = self._steps()
+            outcome = result.outcome
+        finally:
+            done = result or RoundResult(outcome)
+            self.tally.round_ended(outcome, (self._clock.monotonic_ms() - began_ms) / 1000, done.pushed, done.rejected, done.pulled)
+        return result
+
+    def _steps(self) -> RoundResult:
         pushed = rejected = pulled = 0
         try:
+            self._erase()  # what an earlier round, or a bundle, has ordered
             for batch in self._push_all():
                 self._failure = None
                 pushed, rejected = pushed + batch.operations, rejected + batch.rejected
             for rows in self._pull_all():
                 self._failure = None
                 pulled += rows
+            if self._erase():
+                pulled += sum(self._pull_all())
             self._tidy()
         except CloudUnreachable as failure:
             self._note_failure(failure)
+            self._heed(failure)
             return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
         except Exception as error:
             # Not the way to the school but this device: `status` must not go on saying that all is well.
@@ -177,6 +207,17 @@ class SyncRound:
             raise
         self._note_success()
         return RoundResult("done", pushed, rejected, pulled)
+
+    def _erase(self) -> bool:
+        """Carries out orders to erase a student; whether there was one. One that cannot be carried out now waits for the next round, and stops nothing."""
+        try:
+            erased = self._eraser.carry_out()
+        except CarrelError as error:
+            log.warning("an erasure has to wait: %s", error.message)
+            return False
+        if erased:
+            self._etag = None  # the next pull tells the school, whether or not there is news
+        return erased
 
     def _push_all(self) -> Iterator[Pushed]:
         fruitless, pulls_begun = 0, self._identity.pulls_begun
@@ -203,6 +244,8 @@ class SyncRound:
             return
         answer, etag = found
         self._server_time.heard(answer.server_time_ms)
+        if answer.token_due:
+            self._renew_token(gateway)
         fruitless = 0
         while fruitless < FRUITLESS_MAX and self._identity.pulls_begun - pulls_begun < FRUITLESS_MAX:
             fruitless += 1
@@ -218,6 +261,23 @@ class SyncRound:
                 self._etag, self._etag_pulls_begun = etag, pulls_begun
                 return
         raise CloudUnreachable("refused", "The school's server sends pages again and again that lead nowhere.")
+
+    def _renew_token(self, gateway: CloudGateway) -> None:
+        """The token has grown old. What goes wrong here is tried again with the next poll; the present token stays valid until then."""
+        try:
+            self._identity.renew_token(gateway.renew_token(self._identity.token()).token)
+        except (CloudUnreachable, OSError) as error:
+            log.warning("the token was not renewed: %s", type(error).__name__)
+
+    def _heed(self, failure: CloudUnreachable) -> None:
+        """What a refusal asks of this device, beyond waiting: another token, or to lock itself or be wiped."""
+        try:
+            if failure.http_status == NotSignedIn.status and self._identity.try_other_token():
+                log.info("the school does not know the token; trying the one before it")
+            gateway, identity = self._way()
+            self._obedience.obey(failure, gateway, identity.cloud_url)
+        except (CarrelError, OSError) as error:
+            log.warning("what the school has ordered could not be done: %s", error)
 
     def _tidy(self) -> None:
         """Removes operations that need no longer be kept, once in a while. How long they were kept is told by the server's clock."""

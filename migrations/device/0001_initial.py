@@ -49,6 +49,7 @@ _CONTENT = (
     level TEXT NOT NULL,
     position INTEGER NOT NULL,
     weightage REAL,
+    estimated_minutes INTEGER,
     external_id TEXT,
     retired_at_ms INTEGER,
     feed_no INTEGER NOT NULL DEFAULT 0,
@@ -87,6 +88,21 @@ _CONTENT = (
     _extra TEXT
 ) STRICT""",
     "CREATE INDEX idx_questions_topic ON questions (topic_id)",
+    """CREATE TABLE difficulty_snapshots (
+    id TEXT NOT NULL PRIMARY KEY,
+    content TEXT NOT NULL,
+    published_at_ms INTEGER NOT NULL,
+    feed_no INTEGER NOT NULL DEFAULT 0,
+    _extra TEXT
+) STRICT""",
+    """CREATE TABLE model_weights (
+    id TEXT NOT NULL PRIMARY KEY,
+    model TEXT NOT NULL,
+    content TEXT NOT NULL,
+    published_at_ms INTEGER NOT NULL,
+    feed_no INTEGER NOT NULL DEFAULT 0,
+    _extra TEXT
+) STRICT""",
 )
 
 _STUDY = (
@@ -95,6 +111,7 @@ _STUDY = (
     grade TEXT,
     exam_on TEXT,
     available_minutes TEXT,
+    days_off TEXT,
     clocks TEXT NOT NULL DEFAULT '{}',
     feed_no INTEGER NOT NULL DEFAULT 0,
     _extra TEXT
@@ -129,8 +146,11 @@ _STUDY = (
     computed_at_ms INTEGER NOT NULL
 ) STRICT""",
     "CREATE UNIQUE INDEX idx_mastery_student_concept ON concept_mastery (student_id, concept_id)",
-    # Students whose attempts changed since concept_mastery was last computed for them.
-    "CREATE TABLE mastery_stale (student_id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID",
+    # Students whose attempts changed since concept_mastery was last computed for them. `mark` is 0 while they only got new ones, and names the latest other change.
+    """CREATE TABLE mastery_stale (
+    student_id TEXT NOT NULL PRIMARY KEY,
+    mark INTEGER NOT NULL DEFAULT (random())
+) STRICT, WITHOUT ROWID""",
     """CREATE TABLE study_plans (
     id TEXT NOT NULL PRIMARY KEY,
     student_id TEXT NOT NULL,
@@ -139,6 +159,7 @@ _STUDY = (
     days INTEGER NOT NULL,
     planner_version TEXT NOT NULL,
     forecast TEXT,
+    notes TEXT,
     device_id TEXT NOT NULL,
     feed_no INTEGER NOT NULL DEFAULT 0,
     _extra TEXT
@@ -161,6 +182,17 @@ _STUDY = (
     _extra TEXT
 ) STRICT""",
     "CREATE INDEX idx_study_plan_items_plan ON study_plan_items (plan_id, day, position)",
+    """CREATE TABLE plan_rules (
+    id TEXT NOT NULL PRIMARY KEY,
+    student_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    concept_id TEXT,
+    day TEXT,
+    created_at_ms INTEGER NOT NULL,
+    feed_no INTEGER NOT NULL DEFAULT 0,
+    _extra TEXT
+) STRICT""",
+    "CREATE INDEX idx_plan_rules_student ON plan_rules (student_id)",
     # Values that lost a merge, as the server keeps them.
     """CREATE TABLE sync_conflicts (
     id TEXT NOT NULL PRIMARY KEY,
@@ -283,8 +315,8 @@ _ACCESS = (
 )
 
 _TABLES_CHILDREN_FIRST = (
-    "sign_in_tries", "student_pins", "student_sessions", "apps", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "sync_conflicts", "study_plan_items", "study_plans",
-    "mastery_stale", "concept_mastery", "question_attempts", "student_profiles", "questions", "concepts", "topic_prerequisites", "topics",
+    "sign_in_tries", "student_pins", "student_sessions", "apps", "shadows", "cursors", "sync_operations", "boots", "sync_progress", "identity", "sync_conflicts", "plan_rules", "study_plan_items", "study_plans",
+    "mastery_stale", "concept_mastery", "question_attempts", "student_profiles", "model_weights", "difficulty_snapshots", "questions", "concepts", "topic_prerequisites", "topics",
     "class_members", "classes", "users",
 )  # fmt: skip
 

@@ -57,6 +57,8 @@ class PostgresEngine:
         except pw.PeeweeException as error:  # libpq quotes what it could not parse, and that may be a part of a password
             raise PostgresUnavailable("The address of the PostgreSQL database is not a valid one.") from error
         self._set("timezone", "UTC")
+        # Migrations are about every school's rows. Row-level security goes by this, for the owner of the tables as well.
+        self._set("carrel.every_school", "on")
         # What a role or a database has been given against hanging requests would end a migration in its middle.
         self.database.execute_sql("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY (%s)", (list(UNLIMITED),))
 

@@ -59,7 +59,12 @@ def _columns(execute: Execute, table: str, items: Sequence[Sequence[str]], *, st
     for _, name, kind, not_null, default, key, _ in rows:
         # SQLite alone lets the primary key of a table that is neither STRICT nor WITHOUT ROWID be null.
         never_null = bool(not_null) or (bool(key) and (strict or is_rowid))
-        yield Column(name, kind.upper(), not never_null, default, _extra(texts.get(quoted(name), ())))
+        yield Column(name, kind.upper(), not never_null, _default(default), _extra(texts.get(quoted(name), ())))
+
+
+def _default(text: str | None) -> str | None:
+    """SQLite tells a default that is worked out without the brackets that it must be written in."""
+    return f"({text})" if text is not None and "(" in tokens(text) else text
 
 
 def _extra(parts: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from daemon.state_folder import find_running, read_app_token
 from domain.clock import SystemClock
 from domain.errors import OperatorError
 from domain.ids import Id, IdSource, dashed
+from tests.chaos.processes import Enter
 
 REQUEST_MAX_S = 40.0
 END_MAX_S = 60.0
@@ -37,13 +38,21 @@ class LearningApp:
     """`acknowledged` maps each attempt that was answered with 2xx to its answer; an app that heard nothing sends the attempt again, or loses interest.
 
     Beside the students somebody reads the status: when it says `synced`, everything that was acknowledged before must be at school,
-    which `at_school` is asked. What must not happen is collected in `failures`.
+    which `at_school` is asked. What must not happen is collected in `failures`. All of them are in the network that `enter` leads into.
     """
 
     def __init__(
-        self, state_dir: Path, student: Id, questions: list[Id], at_school: Callable[[set[str]], bool | None], seed: int, students: int = 3
+        self,
+        state_dir: Path,
+        student: Id,
+        questions: list[Id],
+        at_school: Callable[[set[str]], bool | None],
+        seed: int,
+        students: int = 3,
+        enter: Enter = nullcontext,
     ) -> None:
         self._state_dir, self._student, self._questions, self._at_school = state_dir, student, questions, at_school
+        self._enter = enter
         self._ids = IdSource(SystemClock().now_ms)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -68,12 +77,22 @@ class LearningApp:
             if thread.is_alive():
                 raise AssertionError("a request of the app never ended")
 
+    def forget(self, ids: set[str]) -> int:
+        """Nothing is demanded of these attempts any more; returns how many."""
+        with self._lock:
+            self.acknowledged = {id_: answer for id_, answer in self.acknowledged.items() if id_ not in ids}
+        return len(ids)
+
     def _fail(self, text: str) -> None:
         with self._lock:
             if len(self.failures) < FAILURES_MAX:
                 self.failures.append(text)
 
     def _study(self, draw: random.Random) -> None:
+        with self._enter():
+            self._answer_questions(draw)
+
+    def _answer_questions(self, draw: random.Random) -> None:
         connection: _Connection | None = None
         doubtful: dict[str, Any] | None = None
         while not self._stopped.wait(_pause_s() if connection else ABSENT_S):
@@ -116,7 +135,9 @@ class LearningApp:
         while not self._stopped.wait(LOOK_EVERY_S):
             with self._lock:
                 before = set(self.acknowledged) - proven
-            if _status(self._state_dir) != "synced":
+            with self._enter():
+                status = _status(self._state_dir)
+            if status != "synced":
                 continue
             self.said_synced += 1
             arrived = self._at_school(before)

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from daemon.recovery.journal_file import journal_path, read, scan
 from tests.chaos.app import wait_for_answers
+from tests.chaos.namespaces import Wire
+from tests.chaos.power import copy_of, lose_power
 from tests.chaos.processes import POLL_S
 from tests.chaos.proxy import PARTITION, STORM
 from tests.chaos.world import World
@@ -26,6 +29,12 @@ DAEMON_CALLS = {"pwrite64": 120, "fdatasync": 30, "sendto": 12, "recvfrom": 12, 
 CLOUD_CALLS = {"sendto": 40, "recvfrom": 40, "openat": 700}
 # Not --seccomp-bpf: with it strace 6.1 counts no calls, and `when=` never comes.
 STRACE = ("strace", "-f", "-qq", "-o", "/dev/null")
+# A partition begins after so many bytes at most, counted from a moment when the school has something new; small numbers are likelier.
+PASSED_MAX_BYTES = 60_000
+PARTITION_S = (0.1, 2.5)
+TOPICS_WRITTEN = 300
+# How much of what was not synced has come to the disk all the same.
+SHARES_ON_DISK = (0.0, 0.0, 0.1, 0.5, 0.9)
 DISK_CALLS = "fdatasync,fsync"
 EXIT_DATABASE_FAILED = 1
 
@@ -130,6 +139,38 @@ def break_network(world: World, seconds: float) -> None:
     world.figures["struck"] = dict(world.proxy.struck)
 
 
+def partition(world: World, times: int, kills: bool = True) -> None:
+    """The wire passes nothing for a while, one way or neither, from a moment when something is on it; connections and processes may die meanwhile.
+
+    Before each time the school writes something, so that there is a pull to fall into.
+    """
+    if (wire := world.wire) is None:
+        raise AssertionError("there is no wire")
+    for _ in range(times):
+        world.school_writes(TOPICS_WRITTEN)
+        _wait_for_bytes(wire, int(PASSED_MAX_BYTES ** world.randomness.random()))
+        strike = world.randomness.choice([wire.cut, wire.silence, wire.lose_requests, wire.lose_answers])
+        strike()
+        world.count(strike.__name__)
+        _stay(world.randomness.uniform(*PARTITION_S))
+        if world.randomness.random() < 0.5:  # else TCP mends it by itself
+            wire.forget()
+            world.count("connections_lost")
+        if kills and world.randomness.random() < 0.3:
+            program = world.randomness.choice([world.daemon, world.cloud])
+            program.kill()
+            program.start()
+            world.count("kills")
+        wire.heal()
+        quiet(world)
+
+
+def _wait_for_bytes(wire: Wire, count: int) -> None:
+    wanted, deadline_s = wire.passed_bytes() + count, time.monotonic() + BUSY_MAX_S
+    while wire.passed_bytes() < wanted and time.monotonic() < deadline_s:
+        time.sleep(0)
+
+
 # --- clocks
 
 
@@ -191,6 +232,35 @@ def lie_about_fsync(world: World) -> None:
     wait_for_answers(world.app, 40)
     world.count("lies")
     world.restart_daemon()
+
+
+def lose_power_on_a_lying_disk(world: World) -> None:
+    """The device's disk claims to have synced and has not; then the power fails. What became of answers since is nobody's promise.
+
+    What the device can know of must come through all the same: everything acknowledged before the disk began to lie, and everything that its journal still
+    says. The rest is forgiven (`World.forgive`), and counted.
+    """
+    world.daemon.kill()
+    folder = world.daemon.state_dir
+    on_disk = copy_of(folder, folder.with_name("on-disk"))
+    safe = set(world.app.acknowledged)
+    world.daemon.start()
+    if world.randomness.random() < 0.5:
+        world.proxy.break_all(PARTITION)  # else nothing may be unsent
+    wait_for_answers(world.app, world.randomness.randint(1, 120))
+    world.daemon.kill()
+    world.proxy.heal()
+    share = world.randomness.choice(SHARES_ON_DISK)
+    lose_power(folder, on_disk, world.randomness, share)
+    journal = journal_path(world.daemon.database_path)
+    told = {operation.row_id for operation in read(journal, scan(journal))}
+    world.forgive(lambda id_: id_ not in told and (share > 0 or id_ not in safe))
+    world.count("power_losses")
+    world.count("damaged_files", -len(list(folder.glob("*.damaged-*"))))
+    world.daemon.start()
+    world.daemon.await_ready()
+    world.count("damaged_files", len(list(folder.glob("*.damaged-*"))))
+    quiet(world)
 
 
 def fill_disk(world: World) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg2
 
 from cloud_api.embedded import EmbeddedPostgres, find_binaries
-from cloud_api.embedded.cluster import SUPERUSER, ClusterFolder
+from cloud_api.embedded.cluster import OWNER, ClusterFolder
 from domain.errors import PostgresUnavailable
 from migrations.runner import upgrade_cloud
 from tests.chaos.processes import HOST, POLL_S, free_port, wait_until
@@ -84,7 +84,7 @@ class Postgres:
 
     def ask(self, query: str) -> Any:
         """The first value of a query, outside any transaction."""
-        with closing(psycopg2.connect(self.url, connect_timeout=5)) as connection:
+        with closing(psycopg2.connect(self._server.superuser_url_for(SCHOOL), connect_timeout=5)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(query)
@@ -183,7 +183,7 @@ def pgbouncer(postgres: Postgres, folder: Path) -> Iterator[str]:
     os.chown(place.path, place.account.uid, place.account.gid)
     port = free_port()
     password = (postgres.server.data_dir / "password").read_text()
-    _write(place, "userlist.txt", f'"{SUPERUSER}" "{password}"\n')
+    _write(place, "userlist.txt", f'"{OWNER}" "{password}"\n')
     settings = {
         "listen_addr": HOST, "listen_port": port, "unix_socket_dir": "", "pool_mode": "transaction", "auth_type": "scram-sha-256",
         "auth_file": place.path / "userlist.txt", "default_pool_size": BOUNCED_CONNECTIONS, "max_client_conn": 100,
@@ -200,7 +200,7 @@ def pgbouncer(postgres: Postgres, folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             ["pgbouncer", place.path / "pgbouncer.ini"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **place.account.process_options()
         )
-    url = f"postgresql://{SUPERUSER}:{password}@{HOST}:{port}/{SCHOOL}"
+    url = f"postgresql://{OWNER}:{password}@{HOST}:{port}/{SCHOOL}"
     try:
         wait_until(lambda: _answers(url, process), f"pgbouncer answers (log: {place.path / 'log'})")
         yield url

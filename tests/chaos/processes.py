@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.support.devstack import descendants
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
+# What a thread does to be in another network (tests/chaos/namespaces.py); nothing, as a rule.
+Enter = Callable[[], AbstractContextManager[None]]
 READY_MAX_S = 30.0
 ASK_MAX_S = 40.0
 POLL_S = 0.02
@@ -57,19 +60,22 @@ def wait_until(holds: Callable[[], bool], what: str, within_s: float = READY_MAX
 
 
 class Program:
-    """`python -m MODULE ARGUMENTS`, to be started, killed and started again. Started from the main thread only: a thread's end would end it too."""
+    """`python -m MODULE ARGUMENTS`, to be started, killed and started again. Started from the main thread only: a thread's end would end it too.
 
-    def __init__(self, module: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+    It runs in the network that `enter` leads into.
+    """
+
+    def __init__(self, module: Sequence[str], environ: Mapping[str, str], log: Path, enter: Enter = nullcontext) -> None:
         foreign = ("CARREL_", "DATABASE_URL", "SQLITE_DATABASE_URL")
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | dict(environ)
-        self._module = module
+        self._module, self.enter = module, enter
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.exit_code: int | None = None
 
     def start(self, prefix: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> None:
         """Starts it and returns at once. `prefix` is a command that runs it, such as strace; its log grows."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.enter():
             self._process = subprocess.Popen(
                 [*_TIED, *prefix, sys.executable, "-m", *self._module],
                 cwd=ROOT,
@@ -107,13 +113,12 @@ class Program:
 class Cloud(Program):
     """`carrel-cloud serve` over a migrated database, at an address that stays the same."""
 
-    def __init__(self, database_url: str, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, database_url: str, folder: Path, settings: Mapping[str, str] | None = None, host: str = HOST) -> None:
         self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
-        module = ["cloud_api.cli", "serve", "--no-migrate", "--host", HOST, "--port", str(self.port)]
-        super().__init__(
-            module, {"DATABASE_URL": database_url, "CARREL_CLOUD_LOG_LEVEL": "warning"} | dict(settings or {}), folder / "cloud.log"
-        )
+        self.url = f"http://{host}:{self.port}"
+        module = ["cloud_api.cli", "serve", "--no-migrate", "--host", host, "--port", str(self.port)]
+        environ = {"DATABASE_URL": database_url, "CARREL_CLOUD_LOG_LEVEL": "warning", "CARREL_CLOUD_SERVER_TRUSTED_HOSTS": host}
+        super().__init__(module, environ | dict(settings or {}), folder / "cloud.log")
 
     def workers(self) -> list[int]:
         """Everything below the process that was started: gunicorn's workers, and its master when strace stands in between."""
@@ -141,7 +146,7 @@ class Cloud(Program):
 class Daemon(Program):
     """`carrel run` over a state folder that holds an enrolled device. It syncs eagerly, so that much happens in little time."""
 
-    def __init__(self, state_dir: Path, database_path: Path) -> None:
+    def __init__(self, state_dir: Path, database_path: Path, enter: Enter = nullcontext) -> None:
         self.state_dir, self.database_path = state_dir, database_path
         config = state_dir.parent / "config.toml"
         config.write_text(
@@ -152,7 +157,7 @@ class Daemon(Program):
             "CARREL_DEVICE_STATE_DIR": str(state_dir),
             "CARREL_DEVICE_DATABASE_PATH": str(database_path),
         }
-        super().__init__(["daemon.cli", "run"], environ, state_dir.parent / "daemon.log")
+        super().__init__(["daemon.cli", "run"], environ, state_dir.parent / "daemon.log", enter)
 
     def control(self) -> Control | None:
         """The right to command the daemon that runs; None when none does."""
@@ -176,14 +181,16 @@ class Daemon(Program):
     def status(self) -> dict[str, Any] | None:
         """GET /v1/status; None when nobody answers."""
         try:
-            return control.get("/v1/status") if (control := self.control()) else None
+            with self.enter():
+                return control.get("/v1/status") if (control := self.control()) else None
         except CarrelError:
             return None
 
     def sync(self) -> None:
         """Asks for a round now and waits for it; whatever comes of it shows in the status."""
         try:
-            if control := self.control():
-                control.post("/v1/sync")
+            with self.enter():
+                if control := self.control():
+                    control.post("/v1/sync")
         except CarrelError:
             pass

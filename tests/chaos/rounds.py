@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.chaos import faults
 from tests.chaos.app import wait_for_answers
+from tests.chaos.namespaces import wired_networks, without_networks
 from tests.chaos.postgres import (
     Postgres,
     address_of_both,
@@ -59,6 +60,21 @@ def bad_network(folder: Path, seed: int, database_url: str, seconds: float = 15.
         return _at_rest(world)
 
 
+def partitioned(folder: Path, seed: int, times: int = 12, kills: bool = True) -> Figures:
+    """Device and school are in networks of their own, and the wire between the two is cut in the middle of pushes and pulls."""
+    with (
+        wired_networks() as wire,
+        wire.school.entered(),
+        running_postgres(folder) as postgres,
+        running_world(folder, seed, postgres.url, wire=wire) as world,
+    ):
+        wait_for_answers(world.app, 1)
+        faults.partition(world, times, kills)
+        world.count("rounds_broken", world.daemon.log.read_text(errors="replace").count("sync failed"))
+        world.count("wire_bytes", wire.passed_bytes())
+        return _at_rest(world)
+
+
 def jumping_clock(folder: Path, seed: int, database_url: str, jumps: int = 12) -> Figures:
     """The device's clock is wrong, and another wrong one a moment later."""
     with running_world(folder, seed, database_url) as world:
@@ -72,6 +88,15 @@ def failing_disk(folder: Path, seed: int, database_url: str) -> Figures:
         wait_for_answers(world.app, 1)
         for fault in world.randomness.sample([faults.fail_fsync, faults.lie_about_fsync, faults.fill_disk], 3):
             fault(world)
+        return _at_rest(world)
+
+
+def lying_disk(folder: Path, seed: int, database_url: str, losses: int = 6) -> Figures:
+    """The power fails under a device whose disk had synced nothing of what it said."""
+    with running_world(folder, seed, database_url) as world:
+        wait_for_answers(world.app, 1)
+        for _ in range(losses):
+            faults.lose_power_on_a_lying_disk(world)
         return _at_rest(world)
 
 
@@ -194,8 +219,10 @@ ROUNDS = {
     "killed": Round(_on_a_server(killed), 4),
     "killed_at_calls": Round(_on_a_server(killed_at_calls), 3, faults.without_strace),
     "bad_network": Round(_on_a_server(bad_network), 2),
+    "partitioned": Round(partitioned, 2, without_networks),
     "jumping_clock": Round(_on_a_server(jumping_clock), 1, faults.without_faketime),
     "failing_disk": Round(_on_a_server(failing_disk), 1, faults.without_strace),
+    "lying_disk": Round(_on_a_server(lying_disk), 2),
     "dying_postgres": Round(dying_postgres, 2),
     "failing_over": Round(failing_over, 1, without_replication),
     "stalled_standby": Round(stalled_standby, 0.5, without_replication),

@@ -1,14 +1,16 @@
-"""The network, the clock and the disk of a device. What a round demands in the end stands in `World.judge`."""
+"""The network, the wire, the clock and the disk of a device. What a round demands in the end stands in `World.judge`."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.chaos import faults, rounds
+from tests.chaos import faults, namespaces, rounds
 
 needs_strace = pytest.mark.skipif(bool(faults.without_strace()), reason="needs strace")
+needs_networks = pytest.mark.skipif(bool(namespaces.without_networks()), reason=namespaces.without_networks() or "")
 needs_faketime = pytest.mark.skipif(bool(faults.without_faketime()), reason="needs libfaketime")
 
 
@@ -17,9 +19,35 @@ def test_NO_LOST_OP_and_EXACTLY_ONCE_over_a_network_that_cuts_delays_repeats_and
     assert figures["struck"]
 
 
+@needs_networks
+def test_NO_LOST_OP_and_EXACTLY_ONCE_when_the_wire_is_cut_in_the_middle_of_pushes_and_pulls(folder: Path) -> None:
+    figures = rounds.partitioned(folder, 4, times=5)
+    assert sum(figures.get(strike, 0) for strike in ("cut", "silence", "lose_requests", "lose_answers")) == 5
+    assert figures["connections_lost"]
+    assert figures["wire_bytes"] > figures["acknowledged"] * 20
+
+
+@needs_networks
+def test_while_the_wire_is_silent_nothing_passes_either_way_and_when_it_is_healed_everything_does() -> None:
+    address = (namespaces.SCHOOL_ADDRESS, 8000)
+    with namespaces.wired_networks() as wire, wire.school.entered(), socket.create_server(address) as listener:
+        for strike in (wire.cut, wire.silence, wire.lose_requests, wire.lose_answers):
+            strike()
+            with wire.device.entered(), pytest.raises(OSError, match=r"timed out|unreachable"):
+                socket.create_connection(address, 0.2)
+            wire.heal()
+            with wire.device.entered(), socket.create_connection(address, 5.0):
+                listener.accept()[0].close()
+
+
 @needs_faketime
 def test_TRUTHFUL_STATUS_while_the_clock_jumps_by_years(folder: Path, cloud_database: str) -> None:
     assert rounds.jumping_clock(folder, 1, cloud_database, jumps=4)["jumps"] == 4
+
+
+def test_NO_LOST_OP_when_a_disk_that_lied_about_fsync_loses_power(folder: Path, cloud_database: str) -> None:
+    figures = rounds.lying_disk(folder, 2, cloud_database, losses=3)
+    assert figures["power_losses"] == 3
 
 
 @needs_strace

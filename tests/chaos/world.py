@@ -1,25 +1,32 @@
 """A school's server, a device and an app as real processes, wired through a faulty proxy; and the judgement over what is left of them.
 
 app ── daemon ── proxy ── cloud API ── PostgreSQL
+
+or, with a wire between two networks, the daemon and the app in one of them and everything else in the other:
+
+app ── daemon ══ cloud API ── PostgreSQL
 """
 
 from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cloud_api.database import CloudDatabase
 from cloud_api.enrolment import Grant
+from cloud_api.publication import Publication
 from devstack.compare import cloud_rows, compare, device_rows
 from domain.errors import Unavailable
 from domain.ids import Id
+from domain.registry import TABLES
 from tests.chaos.app import LearningApp
-from tests.chaos.processes import Cloud, Daemon, wait_until
+from tests.chaos.namespaces import SCHOOL_ADDRESS, Wire
+from tests.chaos.processes import HOST, Cloud, Daemon, Enter, wait_until
 from tests.chaos.proxy import FaultyProxy, faulty_proxy
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, running_fleet
@@ -27,6 +34,7 @@ from tests.support.fleet import Fleet, running_fleet
 # How long everything may take to come to rest once the faults have stopped. The gateway alone waits a minute for an answer that never comes.
 SETTLE_MAX_S = 90.0
 CONNECTIONS = 4
+TITLE_BYTES = 100
 DEVICE_FILE = "device.sqlite3"
 
 
@@ -42,6 +50,7 @@ class World:
     daemon: Daemon
     app: LearningApp
     randomness: random.Random
+    wire: Wire | None = None
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,6 +61,20 @@ class World:
         """Adds to the figures that the round ends with."""
         self.figures[what] = self.figures.get(what, 0) + by
 
+    def school_writes(self, topics: int) -> None:
+        """So many new topics in one publication, for devices to pull. Their titles do not compress."""
+        publication, ids = Publication(self.school.id), self.school.ids
+        for position in range(topics):
+            topic = {"id": ids.new(), "title": self.randomness.randbytes(TITLE_BYTES).hex(), "level": "lesson", "position": position}
+            publication.put("topics", dict.fromkeys(TABLES["topics"].column_names) | topic)
+        with self.school.database.transaction() as cursor:
+            publication.write(cursor, self.school.clock.now_ms())
+
+    def forgive(self, may_be_lost: Callable[[str], bool]) -> None:
+        """Answers of which this is true, and which are not at school now, count as never acknowledged. Only while the daemon is down."""
+        stored = dict(self._server_answers())
+        self.count("forgiven", self.app.forget({id_ for id_ in self.app.acknowledged if id_ not in stored and may_be_lost(id_)}))
+
     def restart_daemon(self, *prefix: str, **environ: str) -> None:
         """Kills the daemon and starts it again, behind another program if need be; returns at once."""
         self.daemon.kill()
@@ -60,6 +83,8 @@ class World:
     def settle(self) -> None:
         """Faults stop: everything runs again, the app ends, and the device becomes `synced`. NO_WEDGE: within SETTLE_MAX_S."""
         self.proxy.heal()
+        if self.wire:
+            self.wire.heal()
         self.cloud.await_ready()
         self.daemon.await_ready()
         self.app.stop()
@@ -120,17 +145,28 @@ class World:
 
 @contextmanager
 def running_world(
-    folder: Path, seed: int, database_url: str, server_url: str | None = None, settings: Mapping[str, str] | None = None
+    folder: Path,
+    seed: int,
+    database_url: str,
+    server_url: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    wire: Wire | None = None,
 ) -> Iterator[World]:
-    """A world that runs, the app included, over a migrated database. The cloud API reaches it by `server_url`, else by the same address."""
+    """A world that runs, the app included, over a migrated database. The cloud API reaches it by `server_url`, else by the same address.
+
+    With a `wire` the caller is in the school's network, where the database is, and the daemon passes by the proxy.
+    """
     with ExitStack() as parts:
         database = parts.enter_context(closing(CloudDatabase(database_url, CONNECTIONS, 1)))
-        cloud = Cloud(server_url or database_url, folder, settings)
+        cloud = Cloud(server_url or database_url, folder, settings, SCHOOL_ADDRESS if wire else HOST)
         proxy = parts.enter_context(faulty_proxy(cloud.port, seed))
-        fleet = parts.enter_context(running_fleet(SchoolBuilder.build(database), proxy.url, folder))
+        fleet = parts.enter_context(running_fleet(SchoolBuilder.build(database), cloud.url if wire else proxy.url, folder))
         student = fleet.school.add_user("ada").id
-        daemon = _enrolled(fleet, student)
-        app = LearningApp(daemon.state_dir, student, fleet.questions, lambda ids: _at_school(database, fleet.school.id, ids), seed)
+        enter: Enter = wire.device.entered if wire else nullcontext
+        daemon = _enrolled(fleet, student, enter)
+        app = LearningApp(
+            daemon.state_dir, student, fleet.questions, lambda ids: _at_school(database, fleet.school.id, ids), seed, enter=enter
+        )
         for program in (cloud, daemon):
             parts.callback(program.kill)
             program.start()
@@ -139,15 +175,15 @@ def running_world(
         daemon.await_ready()
         daemon.sync()
         app.start()
-        yield World(seed, fleet, student, cloud, proxy, daemon, app, random.Random(f"chaos {seed}"))
+        yield World(seed, fleet, student, cloud, proxy, daemon, app, random.Random(f"chaos {seed}"), wire)
 
 
-def _enrolled(fleet: Fleet, student: Id) -> Daemon:
+def _enrolled(fleet: Fleet, student: Id, enter: Enter) -> Daemon:
     """A state folder as enrolment leaves it, closed."""
     device = fleet.device(Grant("student", student))
     device.gateway.close()
     device.database.close()
-    return Daemon(device.folder, device.folder / DEVICE_FILE)
+    return Daemon(device.folder, device.folder / DEVICE_FILE, enter)
 
 
 def _at_school(database: CloudDatabase, school_id: str, ids: set[str]) -> bool | None:

@@ -75,7 +75,7 @@ class Target:
         database: Any = (
             pw.SqliteDatabase(self.url.removeprefix("sqlite:///"), pragmas={"foreign_keys": 1})
             if self.kind == "device"
-            else pw.PostgresqlDatabase(self.url)
+            else pw.PostgresqlDatabase(self.url, options="-c carrel.every_school=on")
         )
         try:
             cursor = database.execute_sql(statement)

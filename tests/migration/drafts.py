@@ -20,15 +20,15 @@ DEFAULTS = {"text": "'it''s 100%'", "integer": "7", "real": "0.5"}
 
 @dataclass(frozen=True)
 class Col:
-    """`kind`: text, integer or real. `default`: NOT NULL with the default of the kind; otherwise nullable, unless `required`."""
+    """`kind`: text, integer or real. `default`: NOT NULL with the default of the kind, or that; otherwise nullable, unless `required`."""
 
     kind: str = "text"
-    default: bool = False
+    default: bool | str = False
     required: bool = False
     check: str = ""
 
     def field(self, sql: Spelling) -> pw.Field:
-        constraints = [sql(f"DEFAULT {DEFAULTS[self.kind]}")] if self.default else []
+        constraints = [sql(f"DEFAULT {DEFAULTS[self.kind] if self.default is True else self.default}")] if self.default else []
         constraints += [sql(f"CHECK ({self.check})")] if self.check else []
         return FIELDS[self.kind](null=not (self.default or self.required), constraints=constraints)
 

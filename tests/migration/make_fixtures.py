@@ -6,6 +6,7 @@ are: a released schema does not change, and its dump is what proves that. `--aga
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -47,11 +48,12 @@ def cloud_dump(name: str) -> str:
     with running_server() as server, temporary_database(server) as url:
         with open_migrations("cloud", url) as migrations:
             migrations.upgrade(name)
-        with closing(psycopg2.connect(url)) as connection:
+        with closing(psycopg2.connect(url, options="-c carrel.every_school=on")) as connection:
             populate_cloud(connection)
             major = connection.info.server_version // 10_000
-        command = [find_tools(major) / "pg_dump", "--inserts", "--no-owner", "--no-privileges", f"--dbname={url}"]
-        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        command = [find_tools(major) / "pg_dump", "--inserts", "--enable-row-security", "--no-owner", "--no-privileges", f"--dbname={url}"]
+        environ = os.environ | {"PGOPTIONS": "-c carrel.every_school=on"}
+        text = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
     return _NOT_SQL.sub("", text)
 
 

@@ -28,6 +28,7 @@ _GIVEN: dict[str, tuple[Any, ...]] = {
     "state": ("pending", "synced", "rejected"),
     "kind": ("class", "student", "class"),
     "boot_no": (1, 2, 3),
+    "revocation": ("lock", "wipe", "wipe_discarding_unsent"),
 }
 
 

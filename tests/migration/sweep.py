@@ -27,7 +27,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from daemon import upgrade
+from daemon import logs, upgrade
 from domain.errors import SchemaError
 from migrations import current, runner
 from migrations.backup import PARTIAL, backups_of
@@ -61,7 +61,7 @@ def _in_child(path: Path, arm: Arm, expected: int = 0) -> bool:
     """Whether the upgrade died; any exit code but the one expected ends this program."""
     pid = os.fork()
     if pid == 0:
-        sys.argv = ["upgrade", str(path)]
+        sys.argv = ["upgrade", str(path), *logs.settings_in_force()]
         report = io.StringIO()
         arm()
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(report):

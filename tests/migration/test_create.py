@@ -263,6 +263,12 @@ def test_a_default_that_is_worked_out_for_each_row_is_left_to_a_person(cloud: Ta
         create_auto("cloud", cloud.folder.path, "token", cloud_models, cloud.scratch)
 
 
+def test_on_a_device_a_default_that_is_worked_out_comes_with_its_table(device: Target) -> None:
+    begin(device, {"users": USERS})
+    tables = {"users": USERS, "marks": Tab({"id": Col(), "mark": Col("integer", default="(random())")})}
+    assert "DEFAULT (random())" in written(auto(device, tables))
+
+
 def test_a_draft_that_the_database_refuses_is_not_written(device: Target) -> None:
     """SQLite drops no column that a CHECK of the whole table names; only trying it out tells."""
     begin(device, {"users": Tab({"a": Col(), "b": Col()}, constraints=("CHECK (a > 'x')",))})

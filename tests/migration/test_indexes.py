@@ -9,6 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from cloud_api.embedded import DatabaseServer
 from migrations.engines import Limits, PostgresEngine
 from migrations.indexes import ATTEMPT_INDEXES, ensure_indexes, main
 from migrations.partitioning import Partitioning
@@ -24,7 +25,7 @@ DEFINITIONS = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'que
 def school(fresh_database: str) -> Iterator[Any]:
     """A connection to a populated database."""
     upgrade_cloud(fresh_database)
-    with closing(psycopg2.connect(fresh_database)) as connection:
+    with closing(psycopg2.connect(fresh_database, options="-c carrel.every_school=on")) as connection:
         populate_cloud(connection)
         connection.autocommit = True
         yield connection
@@ -66,8 +67,11 @@ def test_the_statement_for_a_large_table_is_the_one_that_lets_others_write(schoo
     ]
 
 
-def test_an_index_that_a_broken_off_build_left_invalid_is_built_again(school: Any, engine: PostgresEngine) -> None:
-    rows(school, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{NAMES[0]}'::regclass")
+def test_an_index_that_a_broken_off_build_left_invalid_is_built_again(
+    school: Any, engine: PostgresEngine, postgres: DatabaseServer, fresh_database: str
+) -> None:
+    with closing(psycopg2.connect(postgres.superuser_url_for(fresh_database.rpartition("/")[2]))) as superuser, superuser:
+        rows(superuser, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{NAMES[0]}'::regclass")
     assert ensure_indexes(engine, large_rows=1) == [f"{NAMES[0]} concurrently"]
     assert rows(school, f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{NAMES[0]}'::regclass") == [(True,)]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import migrations.device
-from daemon import upgrade
+from daemon import logs, upgrade
 from domain.errors import SchemaError
 from migrations import current, runner
 from migrations.backup import backups_of
@@ -98,7 +98,7 @@ def use_files(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
 
 def start(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
     """The process that upgrades, in this one: its exit code and its report."""
-    monkeypatch.setattr(sys, "argv", ["upgrade", str(path)])
+    monkeypatch.setattr(sys, "argv", ["upgrade", str(path), *logs.settings_in_force()])
     monkeypatch.setitem(sys.modules, "psycopg2", sys.modules.get("psycopg2"))  # which it takes away, and this gives back
     code = upgrade.main()
     out = capsys.readouterr().out

@@ -93,11 +93,11 @@ def check_nothing_invented(server: ServerView, ledger: Ledger) -> None:
 
 
 def check_status(server: ServerView, view: DeviceView, ledger: Ledger) -> None:
-    """A device says `synced` only when everything on it is at school."""
+    """A device says `synced` only when everything that it has written, and still could send, is at school."""
     if view.device.rounds.status().state != "synced" or view.epoch != server.epoch:
         return  # or it speaks of a server that was restored since
     if view.pending:
         violated("TRUTHFUL_STATUS", f"{view.device.name} says synced with {len(view.pending)} operations queued")
-    mine = view.rows["question_attempts"].keys() & ledger.attempts.keys()
-    if missing := mine - server.rows["question_attempts"].keys() - server.dead.keys() - ledger.excused:
-        violated("TRUTHFUL_STATUS", f"{view.device.name} says synced, and {len(missing)} answers on it are not at school")
+    mine = view.logged & ledger.attempts.keys()
+    if missing := mine - server.rows["question_attempts"].keys() - server.dead.keys():
+        violated("TRUTHFUL_STATUS", f"{view.device.name} says synced, and {len(missing)} of its answers are not at school")

@@ -9,94 +9,103 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
-
-import psycopg2.extensions
 
 from cloud_api import backup
 from cloud_api.database import CloudDatabase
 from cloud_api.embedded import DatabaseServer
+from tests.simulation.connection import Session, session_class
+
+# A push of one run takes a dozen statements, one with something to sort out some more: within so many a server that is to die does so.
+STATEMENTS_MAX = 25
+# Statements are planned once, before there is anything that PostgreSQL could know of the tables: the indexes are right for all that comes.
+_PLANS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
 
 
 class ServerCrash(BaseException):
     """The server dies in the middle of a transaction. No code of the product catches it for good."""
 
 
-class _MortalCursor(psycopg2.extensions.cursor):
-    """Dies when its server does, and sends BEGIN together with the statement after it: one way less to the database in each transaction.
+@dataclass
+class Line:
+    """The one connection to a simulated server, whoever holds it: the product hands out narrowed copies of its database.
 
-    Each connection has a class of its own.
+    `connect` makes it; before the `statements_left`-th statement from now, if that is set, `failure` is raised.
     """
 
-    _begin = ""
-    spend: Callable[[], None]
+    connect: Callable[[], None]
+    commits: int = 0
+    statements_left: int | None = None
+    failure: BaseException = field(default_factory=ServerCrash)
+    kept: Any = None
+    inside: bool = False
 
-    def execute(self, query: Any, parameters: Any = None) -> None:
-        self.spend()
-        if isinstance(query, str) and query.startswith("BEGIN"):
-            type(self)._begin = f"{query};"
-            return
-        begin, type(self)._begin = self._begin, ""
-        super().execute(begin.encode() + query if isinstance(query, bytes) else begin + query, parameters)
-
-    def copy_expert(self, *arguments: Any) -> None:
-        self.spend()
-        super().copy_expert(*arguments)
-
-
-class SimulatedCloud(CloudDatabase):
-    """Without the pool's look at the connection before each use. `commits` counts transactions that may have written something; before the
-    `statements_left`-th statement from now, if that is set, the server dies.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, max_connections=1)
-        self.commits = 0
-        self.statements_left: int | None = None
-        self._kept: Any = None
-        self._prepared: set[str] = set()
-
-    def prepared(self, name: str, sql: str) -> None:
-        """Makes `sql` a prepared statement of the connection, planned once; inside a transaction."""
-        if name not in self._prepared:
-            self._kept.cursor().execute(f"PREPARE {name} AS {sql}")
-            self._prepared.add(name)
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        if self._kept is None:
-            self._check_out()
-            self._kept = self._pool.connection()
-            self._kept.cursor_factory = type("Cursor", (_MortalCursor,), {"spend": staticmethod(self._spend)})
-            self._prepared.clear()
-        elif self._kept.info.transaction_status:
-            raise RuntimeError("this thread is inside a transaction already")
-        try:
-            yield self._kept
-        except BaseException:
-            self.statements_left = None  # the next process is alive
-            self._kept.cursor().execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def transaction(self, *, read_only: bool = False, snapshot: bool = False) -> Iterator[Any]:
-        with super().transaction(read_only=read_only, snapshot=snapshot) as cursor:
-            yield cursor
-        self.commits += not (read_only or snapshot)
-
-    def retrying(self, fn: Any) -> Any:
-        result = super().retrying(fn)
-        self.commits += 1
-        return result
-
-    def _spend(self) -> None:
+    def spend(self) -> None:
+        """A statement is about to be sent."""
         if self.statements_left is not None:
             self.statements_left -= 1
             if self.statements_left <= 0:
-                raise ServerCrash
+                self.statements_left = None
+                raise self.failure
+
+
+class SimulatedCloud(CloudDatabase):
+    """Without the pool's look at the connection before each use. `commits` counts transactions that may have written something."""
+
+    def __init__(self, url: str, line: Line | None = None) -> None:
+        super().__init__(url, max_connections=1)
+        self._line = line or Line(self._connect)
+
+    @property
+    def commits(self) -> int:
+        return self._line.commits
+
+    @contextmanager
+    def failing(self, statements: int, failure: BaseException) -> Iterator[None]:
+        """Within it, `failure` is raised before that many statements from now; once."""
+        self._line.statements_left, self._line.failure = statements, failure
+        try:
+            yield
+        finally:
+            self._line.statements_left = None
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        line = self._line
+        if line.inside:
+            raise RuntimeError("this thread is inside a transaction already")
+        if line.kept is None:
+            line.connect()
+        line.inside = True
+        try:
+            yield line.kept
+        except BaseException:
+            line.statements_left = None  # the next process is alive
+            line.kept.cursor().execute("ROLLBACK")
+            raise
+        finally:
+            line.inside = False
+
+    def _connect(self) -> None:
+        self._check_out()
+        kept = self._line.kept = self._pool.connection()
+        kept.cursor().execute(f"{_PLANS}; COMMIT")
+        kept.cursor_factory = session_class(Session(self._line.spend))
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Any]:
+        with super().transaction(**options) as cursor:
+            yield cursor
+        self._line.commits += not (options.get("read_only") or options.get("snapshot"))
+
+    def retrying(self, fn: Any, **options: Any) -> Any:
+        result = super().retrying(fn, **options)
+        self._line.commits += 1
+        return result
 
     def close(self) -> None:
-        self._kept = None
+        self._line.kept = None
         super().close()
 
 
@@ -133,9 +142,7 @@ class RestorableCloud(SimulatedCloud):
         if self._backup is None:
             raise LookupError("no backup")
         self.close()
-        commits = self.commits
-        super().__init__(self._create(self._backup))
-        self.commits = commits
+        super().__init__(self._create(self._backup), self._line)
         with self.transaction() as cursor:
             cursor.execute("UPDATE server_state SET epoch = gen_random_uuid()")
 

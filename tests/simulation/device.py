@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import instance, outbox
-from daemon.device_keys import KEYS_FILE
+from daemon.bundles.keys import KEYS_FILE
 from daemon.identity import TOKEN_FILE, Identity
 from daemon.outbox import NewOperation, Outbox
 from daemon.records import LocalRecords
@@ -19,7 +19,7 @@ from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verified, Verifier
 from daemon.sync.verify_round import VerifyRound
 from domain.clock import HybridClock
-from domain.errors import CarrelError
+from domain.errors import CarrelError, StorageFull
 from domain.ids import Id, IdSource
 from domain.registry import SCHEMA_VERSION
 from tests.simulation.clocks import DeviceClock
@@ -74,14 +74,21 @@ class SimulatedDevice:
         self.records = LocalRecords(self.database, self.clock, ids, hlc, self.identity.device_id)
         if self.later:
             self.records._outbox = LaterOutbox(self.clock)
+            self.network.met["device of a later version"] += 1
 
     def restart(self) -> None:
         """Power is back: a new boot, and a new process on the same file."""
+        self.network.met["device died"] += 1
         self.database.close()
         self.mortality.moments_left = FOREVER
         self.clock.reboot()
         self.new_boot()
         self.start()
+
+    @property
+    def in_round(self) -> bool:
+        """Whether a round is under way, which others would wait for."""
+        return self.rounds._running.locked()
 
     def round(self, *, forced: bool = True) -> str:
         """The outcome of a round: what the product says of it, `died`, or the code of an error on this device."""
@@ -91,6 +98,7 @@ class SimulatedDevice:
             self.restart()
             return "died"
         except CarrelError as error:
+            self.network.met["disk full"] += error.code == StorageFull.code
             return error.code
         return "quiet" if result.outcome == "done" and not result.pushed and not result.pulled else result.outcome
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cloud_api import mastery as cloud_mastery
-from daemon import mastery as device_mastery
+from cloud_api.learning import mastery as cloud_mastery
+from daemon.learning import mastery as device_mastery
 from daemon.sync.verify import Verified
 from domain.agreement import Result
 from domain.ids import Id
@@ -19,6 +19,9 @@ from tests.simulation.device import LATER_FIELD
 if TYPE_CHECKING:
     from tests.simulation.device import SimulatedDevice
     from tests.simulation.world import World
+
+# In as many worlds the product compares itself as well: it asks for everything once more.
+COMPARED_SHARE = 0.4
 
 Row = dict[str, Any]
 Stored = dict[str, dict[Id, Row]]
@@ -35,7 +38,7 @@ def check_end(world: World) -> None:
         _check_state(world, device, revoked=device not in live)
     for device in live:
         _check_converged(world, device, stored)
-    if live:
+    if live and world.randomness.random() < COMPARED_SHARE:
         _check_agreement(world, world.randomness.choice(live))
     _check_mastery(world, live)
 

@@ -6,13 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.device import MOMENTS_MAX
-from tests.simulation.people import accepting, answer_questions, edit_profile, sync
+from tests.simulation.people import accepting, answer_questions, edit_profile, plan, sync
+from tests.simulation.stick import bring_feed, carry_stick, run_errand, write_bundle
 
 if TYPE_CHECKING:
     from tests.simulation.device import SimulatedDevice
     from tests.simulation.world import World
 
 TEN_YEARS_MS = 10 * 365 * 24 * 3_600_000
+# How often a stick tells the school where a device was before its file goes back, and brings it what the school takes it to lack afterwards.
+BY_STICK_SHARE = 0.6
 # Values that the registry does not allow, by column.
 SPOILED = {"purpose": "fun", "kind": "fun", "days": 0, "grade": "g\0", "exam_on": "soon", "available_minutes": 7, "moved_to": "later"}
 
@@ -20,7 +23,7 @@ SPOILED = {"purpose": "fun", "kind": "fun", "days": 0, "grade": "g\0", "exam_on"
 def crash(world: World, device: SimulatedDevice) -> None:
     """The device dies somewhere in its next round, or in what a student does."""
     device.mortality.moments_left = world.randomness.randint(1, MOMENTS_MAX)
-    world.randomness.choice([sync, sync, answer_questions, edit_profile])(world, device)
+    world.randomness.choice([sync, sync, sync, answer_questions, edit_profile, plan, write_bundle, carry_stick])(world, device)
 
 
 def late_arrivals(world: World, device: SimulatedDevice) -> None:
@@ -34,6 +37,7 @@ def clone(world: World, device: SimulatedDevice) -> None:
         folder = world.new_folder("clone")
         device.copy_to(folder, whole=world.randomness.random() < 0.5)
         world.open(folder, later=device.later)
+        world.met["device copied"] += 1
 
 
 def restore_device(world: World, device: SimulatedDevice) -> None:
@@ -42,17 +46,24 @@ def restore_device(world: World, device: SimulatedDevice) -> None:
         device.older = world.new_folder("older")
         device.copy_to(device.older, whole=world.randomness.random() < 0.5)
         return
+    by_stick = world.randomness.random() < BY_STICK_SHARE
+    if by_stick:
+        run_errand(world, device)
     view = world.view(device)
     lost, queued = view.logged, view.queued
     device.go_back_to(device.older)
+    world.met["device restored"] += 1
     device.older = None
     elsewhere = frozenset[str]().union(*(world.view(d).logged for d in world.devices))
     world.ledger.excused |= queued & lost - elsewhere
     world.ledger.unlogged |= lost - elsewhere
+    if by_stick:
+        bring_feed(world, device)
 
 
 def clock_jump(world: World, device: SimulatedDevice) -> None:
     """The device's wall clock is set, to right or wrong."""
+    world.met["clock set"] += 1
     device.clock.offset_ms = world.randomness.choice([0, -TEN_YEARS_MS, TEN_YEARS_MS, 3_600_000, -90_000])
 
 
@@ -77,6 +88,7 @@ def poison(world: World, device: SimulatedDevice) -> None:
             conn.execute("UPDATE sync_operations SET payload = ? WHERE op_no = ?", (text, op_no))
 
         world.ledger.poisoned.add(op_id)
+        world.met["operation spoiled"] += 1
         accepting(world, device, lambda: device.database.write(spoil))
 
 

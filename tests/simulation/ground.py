@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_api.embedded import DatabaseServer
@@ -22,7 +23,7 @@ MEMORY = Path("/dev/shm")
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What all worlds stand on: a database with any number of schools and the application over it, the server and template for worlds with a database
-    of their own, and a migrated device file to copy.
+    of their own, and a migrated device file to copy. `met` counts what went wrong in all of them.
     """
 
     shared: SimulatedCloud
@@ -30,6 +31,7 @@ class Ground:
     server: DatabaseServer
     cloud_template: str
     device_template: bytes
+    met: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager

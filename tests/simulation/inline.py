@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 from unittest import mock
 
+from cloud_api import database as cloud_database
 from daemon import outbox
 from daemon.sync import pull, push
 
@@ -65,7 +66,7 @@ class LazyFuture(Future[Any]):
 
 @contextmanager
 def inline(randomness: random.Random, boot_id: Callable[[], str]) -> Iterator[None]:
-    """Within it, pushers and pullers use no threads, and `boot_id` says which boot of its machine a device is in."""
+    """Within it, pushers and pullers use no threads, `boot_id` says which boot of its machine a device is in, and a server tries again at once."""
 
     def executor(*_: Any) -> InlineExecutor:
         return InlineExecutor(randomness)
@@ -75,5 +76,6 @@ def inline(randomness: random.Random, boot_id: Callable[[], str]) -> Iterator[No
         mock.patch.object(pull, "ThreadPoolExecutor", executor),
         mock.patch.object(push, "boot_id", boot_id),
         mock.patch.object(outbox, "boot_id", boot_id),
+        mock.patch.object(cloud_database, "RETRY_PAUSE_S", 0.0),
     ):
         yield

@@ -56,6 +56,7 @@ def restore_loser(world: World, device: SimulatedDevice) -> None:
 
 def revoke(world: World, device: SimulatedDevice) -> None:
     """An administrator takes a device's access away; not the last one's."""
-    if len([d for d in world.devices if d.device_id() not in world.revoked]) > 1:
+    if len([d for d in world.devices if d.device_id() not in world.revoked]) > 1 and world.school.knows(device.device_id()):
         world.school.revoke(device.device_id())
         world.revoked.add(device.device_id())
+        world.met["device revoked"] += 1

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HOLIDAYS_MS = 70 * 24 * 3_600_000
 EXAM_DAYS = 28
+# Of a first day: devices that are new, and rounds of each, so long apart that a server with one place can take one after the other.
+NEW_DEVICES, ROUNDS, TURN_MS = 2, 2, 10_000
 
 
 def answer_questions(world: World, device: SimulatedDevice) -> None:
@@ -82,11 +84,13 @@ def teacher_edits(world: World, device: SimulatedDevice) -> None:
 def membership(world: World, device: SimulatedDevice) -> None:
     """The second student leaves the class, or comes back."""
     world.school.toggle_membership(world.school.students[1])
+    world.met["class left or joined"] += 1
 
 
 def regrant(world: World, device: SimulatedDevice) -> None:
     """A device is given a student, or a student is taken from it."""
     world.school.toggle_grant(device.device_id(), world.randomness.choice(world.school.students))
+    world.met["grant given or taken"] += 1
 
 
 def enrol(world: World, device: SimulatedDevice) -> None:
@@ -97,7 +101,23 @@ def enrol(world: World, device: SimulatedDevice) -> None:
 
 def holidays(world: World, device: SimulatedDevice) -> None:
     """Ten weeks in which nobody does anything."""
+    world.met["holidays"] += 1
     world.clock.time_ms += HOLIDAYS_MS
+
+
+def first_day(world: World, device: SimulatedDevice) -> None:
+    """Several devices fetch everything at the same time, new ones and one that had slept for too long; then all come back when they are told to."""
+    before = len(world.devices)
+    for _ in range(NEW_DEVICES):
+        world.enrol(Grant("class", world.school.class_id))
+    together = [*world.devices[before:], device]
+    accepting(world, device, lambda: device.database.write(device.identity.fetch_everything_again))
+    world.interleaving.gather(together[:-1])
+    for _ in range(ROUNDS):
+        for one in together:
+            world.sync(one, forced=False)
+        world.clock.time_ms += TURN_MS
+    world.interleaving.gather([])
 
 
 def accepting(world: World, device: SimulatedDevice, work: Callable[[], object]) -> bool:
@@ -108,6 +128,7 @@ def accepting(world: World, device: SimulatedDevice, work: Callable[[], object])
         device.restart()
         return False
     except StorageFull:
+        world.met["disk full"] += 1
         return False
     finally:
         world.touched(device)

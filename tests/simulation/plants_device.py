@@ -58,7 +58,7 @@ class _Holding:
 def settled_before_the_answer(patch: pytest.MonkeyPatch) -> None:
     """A refusal of the network counts as an acknowledgement."""
 
-    def hopeful(self: push.Pusher, batch: Any, sent: Any, who: Any) -> Any:
+    def hopeful(self: push.Pusher, batch: Any, sent: Any, who: Any, *_: Any) -> Any:
         try:
             return sent.result()
         except CloudUnreachable:
@@ -87,10 +87,10 @@ def busy_server_taken_for_poison(patch: pytest.MonkeyPatch) -> None:
     """A server that fails is taken for one that refuses the operation."""
     heed = push.Pusher._heed
 
-    def hasty(self: push.Pusher, refusal: CloudUnreachable, batch: Any) -> None:
+    def hasty(self: push.Pusher, refusal: CloudUnreachable, batch: Any, *others: Any) -> None:
         if refusal.reason == "server_error" and batch.request.runs[0].kind != "void":
             refusal = CloudUnreachable("too_large", refusal.message, 413)
-        heed(self, refusal, batch)
+        heed(self, refusal, batch, *others)
 
     patch.setattr(push.Pusher, "_heed", hasty)
 

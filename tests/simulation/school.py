@@ -11,7 +11,7 @@ from cloud_api.enrolment import EnrolledDevice, Grant
 from cloud_api.people import create_user, end_memberships
 from cloud_api.publication import Publication
 from cloud_api.schools import create_school
-from daemon.device_keys import DeviceKeys
+from daemon.bundles.keys import DeviceKeys
 from domain.clock import Clock
 from domain.ids import Id, IdSource, derived_id
 from domain.sealing import PublicKeys
@@ -141,6 +141,10 @@ class School:
         """A device that was lost or stolen."""
         with self.database.transaction() as cursor:
             revoke(cursor, self.ids, self.id, device_id, self.clock.now_ms())
+
+    def knows(self, device_id: Id) -> bool:
+        """Whether the device is enrolled: a restored server has lost those enrolled since its backup."""
+        return bool(self.builder.value("SELECT 1 FROM devices WHERE school_id = %s AND id = %s", self.id, device_id))
 
     def granted_scopes(self, device_id: Id) -> set[str]:
         """What the device may hold now, worked out from the tables."""

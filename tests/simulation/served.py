@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 from cloud_api.app import create_app
@@ -25,9 +25,9 @@ class ServedApp:
         self._clock: Clock
         self._ids: IdSource
         self._receivers: list[PushReceiver] = []
-        config: Any = CloudConfig()
-        self._settings = SimpleNamespace(**asdict(config.server))
-        config = SimpleNamespace(**{name: getattr(config, name) for name in ("database", "retention")}, server=self._settings)
+        # One whose values can be set between two worlds.
+        self._settings: Any = SimpleNamespace(**asdict(CloudConfig().server))
+        config = replace(CloudConfig(), server=cast(Any, self._settings))
         with mock.patch.object(routes, "PushReceiver", self._receiver), mock.patch.object(routes, "IdSource", lambda now_ms: self):
             self.wsgi: Callable[..., Any] = create_app(config, database, self, self)  # type: ignore[arg-type]  # it has `new`
 

@@ -40,8 +40,7 @@ class ServerView:
             return False
         self._seen_commits = self.database.commits
         with self.database.transaction(read_only=True) as cursor:
-            self.database.prepared("changes", _CHANGES)
-            cursor.execute("EXECUTE changes (%s, %s)", (self.school_id, self.head))
+            cursor.execute(_CHANGES, {"school": self.school_id, "head": self.head})
             for kind, row_id, subject, number in cursor.fetchall():
                 if kind == "head":
                     self.head = number
@@ -67,14 +66,14 @@ def _plain(subject: str | None) -> str:
 
 _CHANGES = " UNION ALL ".join(
     [
-        "SELECT '-' || table_name, row_id, scope, feed_no FROM tombstones WHERE school_id = $1::uuid AND feed_no > $2::bigint",
+        "SELECT '-' || table_name, row_id, scope, feed_no FROM tombstones WHERE school_id = %(school)s::uuid AND feed_no > %(head)s::bigint",
         *(
-            f"SELECT '{t.name}', id, {subject_sql(t)}::text, feed_no FROM {t.name} WHERE school_id = $1::uuid AND feed_no > $2::bigint"
+            f"SELECT '{t.name}', id, {subject_sql(t)}::text, feed_no FROM {t.name} WHERE school_id = %(school)s::uuid AND feed_no > %(head)s::bigint"
             for t in TABLES.values()
         ),
-        "SELECT 'dead', row_id, code, 0 FROM dead_letters WHERE school_id = $1::uuid",
+        "SELECT 'dead', row_id, code, 0 FROM dead_letters WHERE school_id = %(school)s::uuid",
         "SELECT 'epoch', epoch, NULL, 0 FROM server_state",
-        "SELECT 'head', NULL, NULL, head FROM schools WHERE id = $1::uuid",
+        "SELECT 'head', NULL, NULL, head FROM schools WHERE id = %(school)s::uuid",
     ]
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,33 +17,29 @@ from domain.ids import Id, IdSource
 from domain.wire import EnrolAnswer, Limits
 from tests.simulation.checks import Violated, check_always, check_status
 from tests.simulation.clocks import DeviceClock, WorldClock
-from tests.simulation.cloud import RestorableCloud
+from tests.simulation.cloud import STATEMENTS_MAX, RestorableCloud, ServerCrash
 from tests.simulation.device import SimulatedDevice
 from tests.simulation.ground import Ground
-from tests.simulation.happenings import HAPPENINGS, SERVER_RESTORE
+from tests.simulation.happenings import HAPPENINGS, SERVER_RESTORE, Happening
 from tests.simulation.inline import inline
+from tests.simulation.interleaving import Interleaving
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import URL, Network
-from tests.simulation.people import answer_questions, edit_profile, membership, regrant, teacher_edits
 from tests.simulation.plan import Plan, Step, plan_of
 from tests.simulation.school import School
 from tests.simulation.served import ServedApp
 from tests.simulation.settling import settle
 from tests.simulation.stick import KEYS, Stick, school_keys
-from tests.simulation.storage import FOREVER
 from tests.simulation.views import DeviceView, ServerView
 
 START_MS = 1_795_000_000_000
-DEVICES_MAX = 6
 PAUSES_MS = (1, 50, 2_000, 60_000, 86_400_000)
 # How often the next step is one of another device: what goes wrong takes several steps of the same.
 MOVE_ON_SHARE = 0.4
-# The whole of the server is compared with what its feed told, each time after so many steps.
-REREAD_EVERY = 8
 
 
 class World:
-    """See the module. `universe` keeps apart two runs of one seed in one database."""
+    """See the module. `universe` keeps apart two runs of one seed in one database; `met` counts what went wrong."""
 
     def __init__(self, plan: Plan | int, ground: Ground, folder: Path, universe: str = "") -> None:
         self.plan = plan if isinstance(plan, Plan) else plan_of(plan)
@@ -53,6 +50,8 @@ class World:
         self.ids = IdSource(self.clock.now_ms, self.random_bits)
         self.ledger = Ledger()
         self.stick = Stick()
+        self.met: Counter[str] = Counter()
+        self.interleaving = Interleaving(self)
         self.devices: list[SimulatedDevice] = []
         self.revoked: set[Id] = set()
         self.trace: list[str] = []
@@ -60,7 +59,6 @@ class World:
         self._changed: dict[str, DeviceView] = {}
         self._at = self._boots = 0
         self._folders = 0
-        self._in_request = False
 
     def run(self, without: Collection[int] = ()) -> str:
         """Takes all steps but those numbered `without`; a hash of what happened. Raises Violated."""
@@ -84,13 +82,17 @@ class World:
                 own.drop()
             else:
                 self.school.close()
+            self.ground.met.update(self.met)
         return hashlib.blake2b("\n".join(self.trace).encode(), digest_size=8).hexdigest()
 
     def _begin(self) -> None:
         self.server = ServerView(self.database, self.school.id)
         served = self.ground.app if self.database is self.ground.shared else ServedApp(self.database)
         app = served.lend(self.clock, self.ids, Limits(self.plan.batch_ops_max), self.plan.first_syncs_max)
-        self.network = Network(app, self.database, self.randomness, self.plan.network_fault_share, self._meanwhile, self.plan.later_server)
+        between = self.interleaving.meanwhile, self.interleaving.crowd
+        self.network = Network(
+            app, self.database, self.randomness, self.plan.network_fault_share, *between, self.plan.later_server, met=self.met
+        )
         self.enrol(Grant("class", self.school.class_id))
 
     def random_bits(self, count: int) -> int:
@@ -107,14 +109,23 @@ class World:
         self.draw_anew(step.number)
         self.clock.time_ms += self.randomness.choice(PAUSES_MS)
         if self.randomness.random() < MOVE_ON_SHARE:
-            self._at = int(self.randomness.random() * DEVICES_MAX)
+            self._at = int(self.randomness.random() * self.plan.devices_max)
         device = self.devices[self._at % len(self.devices)]
         happening = HAPPENINGS.get(step.what, SERVER_RESTORE)
-        happening.run(self, device)
+        self._happen(happening, device)
         self.note(str(step), device)
-        if step.number % REREAD_EVERY == 0:
-            self.server.read_all()
         self.check()
+
+    def _happen(self, happening: Happening, device: SimulatedDevice) -> None:
+        """What administrators do, the server may not survive; then it was not done."""
+        if not happening.at_school or self.randomness.random() >= self.plan.network_fault_share / 2:
+            happening.run(self, device)
+            return
+        try:
+            with self.database.failing(self.randomness.randint(1, STATEMENTS_MAX), ServerCrash()):
+                happening.run(self, device)
+        except ServerCrash:
+            self.met["administration broken off"] += 1
 
     def check(self) -> None:
         """Everything that must hold at every moment, as far as it may have changed."""
@@ -130,7 +141,7 @@ class World:
 
     @property
     def has_room(self) -> bool:
-        return len(self.devices) < DEVICES_MAX
+        return len(self.devices) < self.plan.devices_max
 
     def new_folder(self, kind: str) -> Path:
         """The path of a folder that does not exist yet."""
@@ -207,27 +218,7 @@ class World:
             self.database.back_up()
             return
         self.database.restore()
+        self.met["server restored"] += 1
         self.server.read_all()
         somewhere = frozenset[str]().union(*(self.view(device).logged for device in self.devices))
         self.ledger.excused |= self.ledger.unlogged - somewhere
-
-    def _meanwhile(self, name: str) -> None:
-        """Something that does not wait for a request that is under way: on the same device, on another one, or at school."""
-        if self._in_request:
-            return
-        self._in_request = True
-        try:
-            this = next(device for device in self.devices if device.name == name)
-            other = self.devices[int(self.randomness.random() * DEVICES_MAX) % len(self.devices)]
-            what = self.randomness.randrange(7)
-            if what < 3:
-                moments, this.mortality.moments_left = this.mortality.moments_left, FOREVER
-                (answer_questions, edit_profile, teacher_edits)[what](self, this)
-                this.mortality.moments_left = moments
-            elif what == 3:
-                self.network.deliver_late()
-            elif other is not this:
-                (answer_questions, membership, regrant)[what - 4](self, other)
-                self.sync(other)
-        finally:
-            self._in_request = False

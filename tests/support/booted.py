@@ -1,6 +1,6 @@
-"""A machine that boots systemd, in a container, with Carrel's packages installed in /opt/carrel.
+"""A machine that boots systemd, in a container, on which `carrel service install` can be run.
 
-It has this machine's /usr, read-only, and its own everything else; no network but its own loopback. Needs root and systemd-nspawn.
+There is a wheel of Carrel on it, wheels of all that it needs, and an environment from which an administrator runs the command. It has this machine's /usr, read-only, and its own everything else; no network but its own loopback. Needs root and systemd-nspawn.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.wheels import build_wheel, packages, put_together
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "daemon", "migrations")
+# Where, inside, the wheels lie, and the environment in which the command is that installs them.
+WHEELS, FIRST = Path("/opt/wheels"), Path("/opt/first")
 BOOT_MAX_S = 60.0
-COMMAND_MAX_S = 60.0
+COMMAND_MAX_S = 110.0
 POLL_S = 0.1
 # Where the interpreter of the tests is found inside; that of /usr stays where it is.
 INNER_PYTHON = Path("/opt/python")
 _NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "true")
-COMMAND = """#!/opt/carrel/bin/python
+COMMAND = f"""#!{FIRST}/bin/python
 from daemon.cli import main
 main()
 """
@@ -54,7 +57,9 @@ class Machine:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command inside as root; a failure shows all it said, unless `check` is off."""
         inside = ("nsenter", "-t", str(self._leader), "-a", "--", *command)
-        done = subprocess.run(inside, env=_ENVIRONMENT, capture_output=True, text=True, timeout=COMMAND_MAX_S, check=False)
+        done = subprocess.run(
+            inside, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_MAX_S, check=False
+        )
         if check and done.returncode != 0:
             raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.journal()}")
         return done
@@ -111,9 +116,8 @@ def booted(folder: Path) -> Iterator[Machine]:
 
 
 def _install(root: Path) -> None:
-    """The root folder: what a fresh system has outside /usr, and Carrel as systemd/README.md installs it, libraries borrowed."""
+    """The root folder: what a fresh system has outside /usr, and what an administrator brings along."""
     for name in (
-        "etc/carrel",
         "etc/systemd/system",
         "usr",
         "var",
@@ -137,20 +141,15 @@ def _install(root: Path) -> None:
     (etc / "group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (etc / "ld.so.conf").write_text(f"include /etc/ld.so.conf.d/*.conf\n{INNER_PYTHON}/lib\n")
     (etc / "ld.so.conf.d").mkdir()
-    text = (ROOT / "config.toml").read_text("utf-8").replace('state_dir = ""', 'state_dir = "/var/lib/carrel"', 1)
-    (etc / "carrel" / "config.toml").write_text(text)
-    shutil.copy(ROOT / "systemd" / "carrel.service", etc / "systemd" / "system")
-    accounts = etc / "sysusers.d"
-    accounts.mkdir()
-    shutil.copy(ROOT / "systemd" / "carrel.sysusers.conf", accounts / "carrel.conf")
-    subprocess.run(["systemd-sysusers", f"--root={root}"], check=True, capture_output=True, timeout=COMMAND_MAX_S)
-    _install_programs(root / "opt" / "carrel")
-    subprocess.run(["chmod", "-R", "a+rX", str(root / "opt"), str(etc / "carrel")], check=True, timeout=COMMAND_MAX_S)
+    _install_first(root / FIRST.relative_to("/"))
+    put_together(root / WHEELS.relative_to("/"), "cloud")
+    shutil.copy(build_wheel(root.parent), root / WHEELS.relative_to("/"))
+    subprocess.run(["chmod", "-R", "a+rX", str(root / "opt")], check=True, timeout=COMMAND_MAX_S)
     root.chmod(0o755)
 
 
-def _install_programs(prefix: Path) -> None:
-    """An environment as `python -m venv` makes it, with the packages and a path to the libraries of others."""
+def _install_first(prefix: Path) -> None:
+    """An environment as `python -m venv` makes it, with the packages, what comes with them, and a path to the libraries of the tests."""
     home = Path("/usr/bin") if sys.base_prefix == "/usr" else INNER_PYTHON / "bin"
     site_packages = prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     site_packages.mkdir(parents=True)
@@ -158,8 +157,12 @@ def _install_programs(prefix: Path) -> None:
     (prefix / "bin").mkdir()
     (prefix / "bin" / "python").symlink_to(home / f"python{sys.version_info[0]}.{sys.version_info[1]}")
     (site_packages / "libraries.pth").write_text("/opt/libraries\n")
-    for package in PACKAGES:
+    for package in packages():
         shutil.copytree(ROOT / package, site_packages / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("config.toml", "constraints.txt"):
+        (prefix / "share" / "carrel").mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, prefix / "share" / "carrel")
+    shutil.copytree(ROOT / "systemd", prefix / "share" / "carrel" / "systemd")
     (prefix / "bin" / "carrel").write_text(COMMAND)
     (prefix / "bin" / "carrel").chmod(0o755)
 

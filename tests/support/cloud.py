@@ -15,12 +15,12 @@ from cheroot.wsgi import Server
 from flask import Flask
 from flask.testing import FlaskClient
 
+from cloud_api import config
 from cloud_api.app import create_app
-from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
 from cloud_api.embedded import DatabaseServer
 from cloud_api.enrolment import EnrolledDevice, Grant, create_code, redeem
-from cloud_api.imports import Importer
+from cloud_api.imports.loading import Importer
 from cloud_api.people import User, create_user, find_class
 from cloud_api.schools import create_school
 from domain.clock import Clock, SystemClock
@@ -140,10 +140,14 @@ def cloud_school(open_cloud_database: CloudDatabase) -> SchoolBuilder:
     return SchoolBuilder.build(open_cloud_database)
 
 
+# Tests ask as fast as they can; the pace that a server keeps has tests of its own.
+PATIENT = config.CloudConfig(server=config.Server(token_requests_per_s=10_000))
+
+
 @pytest.fixture
 def flask_cloud(open_cloud_database: CloudDatabase) -> Flask:
     """The cloud API's application over it."""
-    return create_app(CloudConfig(), open_cloud_database)
+    return create_app(PATIENT, open_cloud_database)
 
 
 @pytest.fixture

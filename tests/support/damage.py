@@ -40,7 +40,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Queue
     stopped = folder / "stopped"
     stopped.mkdir()
     seeded_database(stopped)
-    (stopped / TOKEN_FILE).write_text("the token")
+    (stopped / TOKEN_FILE).write_text("the-token")
     with closing(DeviceDatabase(stopped / DATABASE)) as database:
         database.open(MODELS)
         keep_copy(database, stopped)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon import instance
-from daemon.ballast import Ballast
 from daemon.database import DeviceDatabase
 from daemon.identity import Identity
-from daemon.journal import Journal
-from daemon.journal_file import journal_path
 from daemon.models import MODELS
 from daemon.records import LocalRecords
-from daemon.recovery import Recovery
-from daemon.recovery_report import Notices
+from daemon.recovery.ballast import Ballast
+from daemon.recovery.journal import Journal
+from daemon.recovery.journal_file import journal_path
+from daemon.recovery.replacement import Recovery
+from daemon.recovery.report import Notices
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.ids import IdSource
 from migrations.current import device_is_current

@@ -24,18 +24,19 @@ import flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from daemon.access.apps import OWN_APP
+from daemon.access.local_access import make_access
+from daemon.access.sessions import Student
 from daemon.app import create_app
-from daemon.apps import OWN_APP
-from daemon.bundle_spool import SpooledBundles
-from daemon.bundles import DeviceBundles
+from daemon.bundles.exchange import DeviceBundles
+from daemon.bundles.spool import SpooledBundles
 from daemon.database import DeviceDatabase
 from daemon.endpoints import Device
 from daemon.enrolment import Enrolment
 from daemon.identity import Identity
-from daemon.local_access import make_access
+from daemon.learning.engine import Engine
 from daemon.models import MODELS
 from daemon.records import LocalRecords
-from daemon.sessions import Student
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
@@ -136,8 +137,8 @@ def _seed(conn: sqlite3.Connection) -> None:
 def _seed_course(conn: sqlite3.Connection) -> None:
     root = topic_id("Glasswork")
     parts = [("Cold work", 1, 40.0), ("Hot work", 2, 60.0)]
-    topics = [(topic_id(title), root, title, "chapter", position, weight, None, None, 1, None) for title, position, weight in parts]
-    _insert(conn, "topics", [(root, None, "Glasswork", "subject", 0, None, None, None, 1, None), *topics])
+    topics = [(topic_id(title), root, title, "chapter", position, weight, None, None, None, 1, None) for title, position, weight in parts]
+    _insert(conn, "topics", [(root, None, "Glasswork", "subject", 0, None, None, None, None, 1, None), *topics])
     _insert(
         conn, "topic_prerequisites", [(derived_id("needs"), topic_id("Hot work"), topic_id("Cold work"), "a pane before a vase", 1, None)]
     )
@@ -160,9 +161,10 @@ def _insert(conn: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """The API's settings (daemon.endpoints.ApiSettings, daemon.local_access.SignInSettings)."""
+    """The API's settings (daemon.endpoints.ApiSettings, daemon.access.local_access.SignInSettings)."""
 
     body_bytes_max: int = 256 * 1024
+    requests_per_s: float = 1_000_000.0
     allowed_origins: tuple[str, ...] = ()
     idle_min: int = 15
     pin_days: int = 30
@@ -189,7 +191,12 @@ class OfflineGateway:
             derived_id("device", request.device_name), self.school_id, "Glasswork school", "device-token", "epoch-2", Limits()
         )
 
+    renew_token = obeyed = sign_in = push
+
     def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -240,7 +247,7 @@ class DeviceUnderTest:
 
 
 class ApiClient:
-    """Sends requests with a token; paths are those below /v1, with or without it, and /metrics."""
+    """Sends requests with a token; paths are those below /v1, with or without it, /metrics and the pages."""
 
     def __init__(self, client: FlaskClient, token: str) -> None:
         self._client = client
@@ -248,7 +255,7 @@ class ApiClient:
 
     def request(self, method: str, path: str, **options: Any) -> TestResponse:
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
-        whole = path if path.startswith(("/v1", "/metrics")) else f"/v1{path}"
+        whole = path if path == "/" or path.startswith(("/v1", "/metrics", "/pages")) else f"/v1{path}"
         return self._client.open(whole, method=method, headers=headers, **options)
 
     def get(self, path: str, **options: Any) -> TestResponse:
@@ -305,6 +312,8 @@ def open_device(folder: Path, settings: Settings | None = None, clock: ManualClo
             app_token=APP_TOKEN,
             own_origins=(settings or Settings()).allowed_origins,
         ),
+        engine=Engine.of(database, records, clock),
+        tally=rounds.tally,
     )
     try:
         yield DeviceUnderTest(database, records, rounds, gateway, clock, api, create_app(api), calls)

@@ -15,8 +15,8 @@ from typing import Any
 
 from cloud_api.enrolment import Grant
 from cloud_api.publication import Publication
+from daemon.bundles.keys import DeviceKeys
 from daemon.database import DeviceDatabase
-from daemon.device_keys import DeviceKeys
 from daemon.gateway import HttpGateway
 from daemon.identity import Identity
 from daemon.models import MODELS

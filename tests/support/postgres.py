@@ -7,10 +7,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg2
+
 from cloud_api.embedded import DatabaseServer, EmbeddedPostgres, reachable_folder
+from cloud_api.embedded.cluster import OWNER
 
 # The address of a server whose user may create databases; without it tests start their own.
 SERVER_VARIABLE = "CARREL_TEST_DATABASE_URL"
@@ -37,7 +40,14 @@ def running_server() -> Iterator[DatabaseServer]:
         yield DatabaseServer(url)
         return
     with temporary_data_dir() as data_dir, EmbeddedPostgres.start(data_dir, durable=False) as server:
+        _let_make_roles(server)
         yield server
+
+
+def _let_make_roles(server: EmbeddedPostgres) -> None:
+    """Some tests need database users of their own."""
+    with closing(psycopg2.connect(server.url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(f"ALTER ROLE {OWNER} CREATEROLE")
 
 
 @contextmanager

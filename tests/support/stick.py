@@ -7,8 +7,8 @@ import shutil
 from cloud_api.bundles import Bundles, Imported
 from cloud_api.enrolment import Grant
 from cloud_api.server_keys import server_keys
-from daemon.bundles import DeviceBundles, Taken
-from daemon.device_keys import ServerKeys, fresh_keys, read_keys
+from daemon.bundles.exchange import DeviceBundles, Taken
+from daemon.bundles.keys import ServerKeys, fresh_keys, read_keys
 from domain import bundle
 from domain.bundle import Header, Kind
 from domain.sealing import PublicKeys, public_keys

@@ -1,37 +1,94 @@
-"""carrel.service under a real systemd, on a machine that boots for it."""
+"""`carrel service install` and what it leaves, under a real systemd, on a machine that boots for it.
+
+The tests build on each other: the first one installs, the last one takes everything away.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from daemon.commands.site import EXIT_NOT_RUNNING
 from domain.errors import NotEnrolled
-from tests.support.booted import Machine, booted, why_not
+from tests.support.booted import FIRST, WHEELS, Machine, booted, why_not
+from tests.support.wheels import build_wheel
 
 MISSING = why_not()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 UNIT = "carrel.service"
+SOCKET = "carrel.socket"
 STOP_MAX_S = 3.0
+CARREL = "/opt/carrel/bin/carrel"
+# What a machine has of Carrel, besides what an administrator brought along.
+TRACES = "find / -xdev \\( -path /opt/first -o -path /opt/wheels -o -path /opt/libraries -o -path /opt/python -o -path /usr -o -path /proc \\) -prune -o -iname '*carrel*' -print"
 
 
 @pytest.fixture(scope="module")
-def booted_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with booted(tmp_path_factory.mktemp("booted")) as running:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("booted")
+
+
+@pytest.fixture(scope="module")
+def booted_machine(folder: Path) -> Iterator[Machine]:
+    with booted(folder) as running:
         yield running
+
+
+# A version whose database has a table more.
+NEWER_VERSION, NEWER_MIGRATION = "0.2.0", "0002_notes"
+MIGRATION = '''"""A table of the next version."""
+
+
+def migrate(migrator, database, *, fake=False, **kwargs):
+    migrator.sql("CREATE TABLE notes (id TEXT NOT NULL PRIMARY KEY) STRICT")
+
+
+def rollback(migrator, database, *, fake=False, **kwargs):
+    migrator.sql("DROP TABLE notes")
+'''
+
+
+@pytest.fixture
+def newer_wheel(folder: Path) -> str:
+    """Where the wheel of the next version lies on the machine."""
+
+    def change(source: Path) -> None:
+        (source / "migrations" / "device" / f"{NEWER_MIGRATION}.py").write_text(MIGRATION)
+
+    wheel = build_wheel(folder, NEWER_VERSION, change)
+    shutil.copy(wheel, folder / "machine" / FIRST.relative_to("/"))
+    return f"{FIRST}/{wheel.name}"
 
 
 @pytest.fixture
 def machine(booted_machine: Machine) -> Machine:
     """A machine on which the daemon has said that it is ready: only then does the start of such a unit succeed."""
+    if not booted_machine.run("ls", "/etc/systemd/system/carrel.service", check=False).stdout:
+        install(booted_machine)
     booted_machine.run("systemctl", "start", UNIT)
     return booted_machine
 
 
+def install(machine: Machine, *options: str) -> dict[str, object]:
+    """`carrel service install`, as an administrator runs it."""
+    done = machine.run(f"{FIRST}/bin/carrel", "service", "install", "--json", *options, *wheel_of(machine))
+    answer = json.loads(done.stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def wheel_of(machine: Machine) -> tuple[str, ...]:
+    [wheel] = machine.run("sh", "-c", f"ls {WHEELS}/carrel-*.whl").stdout.split()
+    return ("--wheel", wheel, "--wheels", str(WHEELS))
+
+
 def status(machine: Machine) -> str:
     """The state of sync that the daemon's account is told by the running daemon."""
-    done = machine.run_as("carrel", "/opt/carrel/bin/carrel", "status", "--json")
+    done = machine.run_as("carrel", CARREL, "status", "--json")
     assert done.returncode == NotEnrolled.exit_code, done.stdout + done.stderr + machine.journal()
     return str(json.loads(done.stdout)["state"])
 
@@ -49,6 +106,33 @@ def as_the_daemon(machine: Machine, *command: str) -> tuple[int, str]:
     view = ("nsenter", "-t", machine.shown(UNIT, "MainPID"), "-m", "-S", ids[0], "-G", ids[1], "--", *command)
     done = machine.run(*view, check=False)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_a_machine_without_carrel_says_so_and_removing_it_does_nothing(booted_machine: Machine) -> None:
+    """Also the test that waits for the machine to boot."""
+    done = booted_machine.run(f"{FIRST}/bin/carrel", "service", "status", check=False)
+    assert (done.returncode, "not installed" in done.stdout) == (EXIT_NOT_RUNNING, True)
+    booted_machine.run(f"{FIRST}/bin/carrel", "service", "uninstall")
+    assert booted_machine.run("sh", "-c", TRACES).stdout == ""
+
+
+def test_installing_makes_a_service_that_runs_and_doing_it_again_changes_nothing(booted_machine: Machine) -> None:
+    assert install(booted_machine) == {"role": "device", "version": "0.1.0", "previous": None, "running": True}
+    before = booted_machine.shown(UNIT, "MainPID")
+    assert install(booted_machine)["running"]
+    assert booted_machine.shown(UNIT, "MainPID") == before
+    told = json.loads(booted_machine.run(CARREL, "service", "status", "--json").stdout)
+    assert {unit: state["ActiveState"] for unit, state in told["units"].items() if unit != "carrel-backup.service"} == {
+        UNIT: "active",
+        SOCKET: "active",
+        "carrel-backup.timer": "active",
+    }
+
+
+def test_the_programs_belong_to_root_and_everybody_may_use_them(machine: Machine) -> None:
+    assert machine.run("find", "/opt/carrel", "-not", "-user", "root").stdout == ""
+    assert machine.run("find", "/opt/carrel", "-not", "-type", "l", "-perm", "/022").stdout == ""
+    assert machine.run_as("nobody", CARREL, "--version").stdout.startswith("carrel")
 
 
 def test_the_start_succeeds_when_the_daemon_answers(machine: Machine) -> None:
@@ -83,6 +167,26 @@ def test_the_daemon_reads_and_writes_nothing_of_others(machine: Machine) -> None
     assert as_the_daemon(machine, "cat", "/tmp/note")[0] != 0
     code, said = as_the_daemon(machine, "touch", "/var/lib/other/file")
     assert (code, "Read-only file system" in said) == (1, True)
+
+
+def test_the_port_is_owned_before_the_daemon_is_up_and_whoever_asks_early_is_answered(machine: Machine) -> None:
+    machine.run("systemctl", "stop", UNIT)
+    assert machine.shown(SOCKET, "ActiveState") == "active"
+    taken = machine.run_as("nobody", f"{FIRST}/bin/python", "-c", "import socket; socket.create_server(('127.0.0.1', 8750))")
+    assert "Address already in use" in taken.stderr
+    asked = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8750/v1/health', timeout=50).status)"
+    assert machine.run_as("nobody", f"{FIRST}/bin/python", "-c", asked).stdout.strip() == "200"
+    assert machine.shown(UNIT, "ActiveState") == "active"
+
+
+def test_the_timer_backs_up_what_the_daemon_has_not(machine: Machine) -> None:
+    machine.run("sh", "-c", "rm -rf /var/lib/carrel/backups")
+    machine.run("systemctl", "start", "carrel-backup.service")
+    listed = machine.run("find", "/var/lib/carrel/backups", "-type", "f", "-printf", "%m %u\\n").stdout.splitlines()
+    assert listed == ["600 carrel"]
+    machine.run("systemctl", "start", "carrel-backup.service")
+    assert len(machine.run("ls", "/var/lib/carrel/backups").stdout.split()) == 1
+    assert machine.shown("carrel-backup.timer", "NextElapseUSecRealtime") != ""
 
 
 def test_a_daemon_that_is_killed_is_started_again(machine: Machine) -> None:
@@ -122,3 +226,41 @@ def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
         assert [machine.shown(UNIT, name) for name in ("ActiveState", "ExecMainStatus", "NRestarts")] == ["failed", "2", "0"]
     finally:
         machine.run("cp", "/run/kept", "/etc/carrel/config.toml")
+
+
+def test_an_upgrade_can_be_taken_back_and_takes_itself_back_when_it_does_not_start(machine: Machine, newer_wheel: str) -> None:
+    """Both in one test: to install a version once takes long enough."""
+    upgrade = (f"{FIRST}/bin/carrel", "service", "install", "--json", "--wheel", newer_wheel, "--wheels", str(WHEELS))
+    kept = len(machine.run("ls", "/var/lib/carrel/backups").stdout.split())
+    assert json.loads(machine.run(*upgrade).stdout) == {"role": "device", "version": NEWER_VERSION, "previous": "0.1.0", "running": True}
+    assert newest_migration(machine) == NEWER_MIGRATION
+    assert len(machine.run("ls", "/var/lib/carrel/backups").stdout.split()) == kept + 1
+
+    back = machine.run(CARREL, "service", "install", "--previous", "--json")
+    assert json.loads(back.stdout)["version"] == "0.1.0"
+    assert newest_migration(machine) != NEWER_MIGRATION
+    assert status(machine) == "not_enrolled"
+
+    spoil = f"sed -i 's/running = service.start()/raise SystemExit(1)/' /opt/carrel/versions/{NEWER_VERSION}-*/lib/python3.*/site-packages/daemon/service.py"
+    machine.run("sh", "-c", spoil)
+    refused = machine.run(*upgrade, check=False)
+    assert refused.returncode == 1
+    assert "Version 0.1.0 is in use again" in refused.stderr
+    assert newest_migration(machine) != NEWER_MIGRATION, "it had been migrated before it failed"
+    assert status(machine) == "not_enrolled"
+
+
+def newest_migration(machine: Machine) -> str:
+    ask = "import sqlite3; print(*sqlite3.connect('/var/lib/carrel/carrel.sqlite3').execute('SELECT max(name) FROM migration_history').fetchone())"
+    return machine.run_as("carrel", f"{FIRST}/bin/python", "-c", ask).stdout.strip()
+
+
+def test_removing_leaves_the_data_and_purging_leaves_nothing(machine: Machine) -> None:
+    machine.run(CARREL, "service", "uninstall")
+    assert machine.run("ls", "/var/lib/carrel/carrel.sqlite3").stdout
+    assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
+    assert not machine.run("ls", "/opt/carrel", check=False).stdout
+    machine.run(f"{FIRST}/bin/carrel", "service", "uninstall", "--purge")
+    assert machine.run("sh", "-c", TRACES).stdout == ""
+    assert machine.run("id", "carrel", check=False).returncode != 0
+    assert machine.run("systemctl", "list-units", "--all", "--no-legend", "carrel*").stdout == ""

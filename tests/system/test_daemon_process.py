@@ -499,4 +499,4 @@ def test_a_failed_database_ends_the_process_with_an_error_for_the_service_manage
     process = carrel.start(f"{fail}; sys.argv = ['carrel', 'run']; from daemon.cli import main; main()")
     _, log = process.communicate(timeout=WAIT_S)
     assert process.returncode == EXIT_FAILED
-    assert "the database failed" in log
+    assert "stopping, for a new process to open the database" in log

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cloud_api.enrolment import Grant
-from daemon.integrity import SUFFIX as HEALTH
+from daemon.recovery.integrity import SUFFIX as HEALTH
 from daemon.service import EXIT_FAILED
 from daemon.state_folder import find_running, read_app_token
 from domain.clock import SystemClock

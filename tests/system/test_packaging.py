@@ -18,9 +18,10 @@ import pytest
 
 from tests.migration.conftest import Folder, Target
 from tests.migration.scripts import run_script
+from tests.support.wheels import build_wheel
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "daemon", "cloud_api", "migrations")
+PACKAGES = ("domain", "webpages", "daemon", "cloud_api", "migrations")
 COMMAND_TIMEOUT_S = 100
 
 
@@ -35,15 +36,7 @@ def run(*command: str | Path, cwd: Path, exit_code: int = 0, **settings: str) ->
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy so that the working tree stays as it is."""
-    source = tmp_path_factory.mktemp("source")
-    for package in (*PACKAGES, "devstack"):
-        if (ROOT / package).is_dir():
-            shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml"):
-        shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", source / "dist", cwd=source)
-    [built] = (source / "dist").glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +66,10 @@ def test_the_wheel_holds_the_packages_and_every_file_they_need(wheel: Path) -> N
     assert any(name.startswith("migrations/device/0001_") for name in shipped)
     assert any(name.startswith("migrations/cloud/0001_") for name in shipped)
     tops = {name.split("/")[0] for name in shipped}
-    assert {top for top in tops if not top.endswith(".dist-info")} <= {*PACKAGES, "devstack"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} <= {*PACKAGES, "devstack"}
+    beside = {name.partition(".data/data/")[2] for name in shipped if ".data/data/" in name}
+    units = {f"share/carrel/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "systemd").rglob("*") if path.is_file()}
+    assert beside == {"share/carrel/config.toml", "share/carrel/constraints.txt", *units} - {"share/carrel/systemd/README.md"}
 
 
 def test_daemon_is_ours_and_lies_beside_domain(installed: Path, tmp_path: Path) -> None:
@@ -167,16 +163,24 @@ def test_a_database_is_made_from_the_models_stamped_and_checked_from_the_wheel(d
     assert "idx_attempts_student_timestamp is missing" in database.migrate("check", exit_code=1)
 
 
+AN_INDEX_LESS = """
+def migrate(migrator, database, *, fake=False):
+    migrator.sql("DROP INDEX idx_attempts_student_timestamp")
+"""
+
+
 def test_new_files_are_made_in_a_folder_of_ones_own_and_never_among_those_installed(database: Database) -> None:
-    folder = database.cwd / "files"
-    folder.mkdir()
+    folder = shutil.copytree(
+        ROOT / "migrations" / database.target.kind, database.cwd / "files", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (folder / "0002_an_index_less.py").write_text(AN_INDEX_LESS)
     before = database.installed_files()
     database.migrate("create", "a change", exit_code=1)
     assert database.installed_files() == before
-    drafted = Path(database.report("create", "all of it", "--auto", "--folder", str(folder))["path"])
+    drafted = Path(database.report("create", "the index again", "--auto", "--folder", str(folder))["path"])
     empty = Path(database.report("create", "a change", "--folder", str(folder))["path"])
-    assert [drafted, empty] == [folder / "0001_all_of_it.py", folder / "0002_a_change.py"]
-    assert "CREATE TABLE" in drafted.read_text("utf-8")
+    assert [drafted, empty] == [folder / "0003_the_index_again.py", folder / "0004_a_change.py"]
+    assert "idx_attempts_student_timestamp" in drafted.read_text("utf-8")
     assert "def migrate" in empty.read_text("utf-8")
 
 

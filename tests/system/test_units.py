@@ -24,13 +24,24 @@ from cloud_api.config import CONFIG_VARIABLE as CLOUD_CONFIG_VARIABLE
 from cloud_api.config import DATABASE_URL_VARIABLE, CloudConfig
 from daemon import service
 from daemon.config import CONFIG_VARIABLE, SYSTEM_CONFIG, DeviceSettings, load_config
+from daemon.installation.layout import ROLES
 from domain.settings import settings_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "systemd"
 UNITS = ("carrel.service", "carrel-cloud.service", "carrel-user.service")
 SYSTEM_UNITS = UNITS[:2]
+# Started by timers, and done in a while.
+ONE_SHOTS = (
+    "carrel-backup.service",
+    *(f"carrel-cloud-{duty}.service" for duty in ("backup", "tidy", "snapshot", "refit")),
+)
+SERVICES = (*UNITS, *ONE_SHOTS)
+TIMERS = tuple(unit.replace(".service", ".timer") for unit in ONE_SHOTS)
+SOCKETS = ("carrel.socket",)
 PROPERTY_LISTS = ("school.carrel.daemon.plist", "school.carrel.agent.plist")
+BACKUP_LIST = "school.carrel.backup.plist"
+EVERY_LIST = (*PROPERTY_LISTS, BACKUP_LIST)
 PREFIX = "/opt/carrel/bin/"
 # systemd-analyze's own measure, 0 (nothing is left to take away) to 10; the gate is given in tenths.
 EXPOSURE_TENTHS_MAX = 15
@@ -39,7 +50,9 @@ PROGRAMS: dict[str, click.Command] = {"carrel": daemon.cli.main, "carrel-cloud":
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 each_unit = pytest.mark.parametrize("unit", UNITS)
+each_service = pytest.mark.parametrize("unit", SERVICES)
 each_list = pytest.mark.parametrize("name", PROPERTY_LISTS)
+every_list = pytest.mark.parametrize("name", EVERY_LIST)
 
 
 def directives(unit: str) -> list[tuple[str, str]]:
@@ -78,8 +91,16 @@ def property_list(name: str) -> dict[str, Any]:
 
 
 def test_every_unit_and_property_list_is_tested() -> None:
-    assert {path.name for path in FOLDER.glob("*.service")} == set(UNITS)
-    assert {path.name for path in (FOLDER / "launchd").iterdir()} == set(PROPERTY_LISTS)
+    assert {path.name for path in FOLDER.iterdir() if path.suffix in (".service", ".socket", ".timer")} == {*SERVICES, *SOCKETS, *TIMERS}
+    assert {path.name for path in (FOLDER / "launchd").iterdir()} == set(EVERY_LIST)
+
+
+def test_every_unit_of_a_role_is_installed_and_every_system_unit_has_a_role() -> None:
+    installed = [unit for role in ROLES.values() for unit in role.units]
+    assert sorted(installed) == sorted({*SERVICES, *SOCKETS, *TIMERS} - {"carrel-user.service"})
+    for role in ROLES.values():
+        assert set(role.start) <= set(role.units)
+        assert value(role.main_unit, "User") == role.account
 
 
 # --- systemd's own judgement
@@ -98,6 +119,9 @@ def placed(unit: str, text: str, folder: Path) -> str:
         (folder / program).touch(mode=0o755)
     path = folder / unit
     path.write_text(text.replace(PREFIX, f"{folder}/"))
+    for other in (*SERVICES, *SOCKETS):  # which the unit may name
+        if other != unit:
+            (folder / other).write_text((FOLDER / other).read_text("utf-8").replace(PREFIX, f"{folder}/"))
     return str(path)
 
 
@@ -107,7 +131,7 @@ def verify(unit: str, text: str, folder: Path) -> subprocess.CompletedProcess[st
 
 
 @needs_analyze
-@each_unit
+@pytest.mark.parametrize("unit", [*SERVICES, *SOCKETS, *TIMERS])
 def test_systemd_finds_nothing_to_say_about_the_unit(unit: str, tmp_path: Path) -> None:
     done = verify(unit, (FOLDER / unit).read_text("utf-8"), tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
@@ -121,7 +145,7 @@ def test_a_misspelt_line_would_be_found(unit: str, tmp_path: Path) -> None:
 
 
 @needs_analyze
-@pytest.mark.parametrize("unit", SYSTEM_UNITS)
+@pytest.mark.parametrize("unit", [*SYSTEM_UNITS, *ONE_SHOTS])
 def test_the_unit_is_exposed_no_more_than_it_must_be(unit: str, tmp_path: Path) -> None:
     path = placed(unit, (FOLDER / unit).read_text("utf-8"), tmp_path)
     done = analyse(tmp_path, "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS_MAX}", "--no-pager", path)
@@ -153,21 +177,25 @@ def console_scripts() -> set[str]:
 
 def demand_command(words: list[str]) -> None:
     """Fails unless these words start a program that is installed, with a command that it has."""
-    path, command = words
+    path, command, *arguments = words
     assert path.startswith(PREFIX)
     program = path.removeprefix(PREFIX)
     assert program in console_scripts()
     main = PROGRAMS[program]
     assert isinstance(main, click.Group)
-    assert command in main.commands
+    named = main.commands[command]
+    if isinstance(named, click.Group):
+        named = named.commands[arguments.pop(0)]
+    known = {option for parameter in named.params for option in parameter.opts}
+    assert {argument for argument in arguments if argument.startswith("--")} <= known
 
 
-@each_unit
+@each_service
 def test_the_unit_starts_a_command_that_exists(unit: str) -> None:
     demand_command(value(unit, "ExecStart").split())
 
 
-@each_list
+@every_list
 def test_the_property_list_starts_a_command_that_exists(name: str) -> None:
     demand_command(property_list(name)["ProgramArguments"])
 
@@ -178,12 +206,12 @@ def known_variables(program: str) -> set[str]:
     return {CONFIG_VARIABLE} | {s.variable for s in settings_of(DeviceSettings, "device")}
 
 
-@each_unit
+@each_service
 def test_the_program_reads_every_variable_that_the_unit_sets(unit: str) -> None:
     assert environment(unit).keys() <= known_variables(Path(value(unit, "ExecStart").split()[0]).name)
 
 
-@each_list
+@every_list
 def test_the_program_reads_every_variable_that_the_property_list_sets(name: str) -> None:
     assert property_list(name).get("EnvironmentVariables", {}).keys() <= known_variables("carrel")
 
@@ -231,13 +259,13 @@ def test_what_may_pass_is_tried_again_for_ever_and_wrong_configuration_is_not(un
     assert "| 2 | wrong input or configuration |" in (ROOT / "docs" / "errors.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("unit", SYSTEM_UNITS)
+@pytest.mark.parametrize("unit", [*SYSTEM_UNITS, *ONE_SHOTS])
 def test_nothing_is_written_that_other_accounts_may_read(unit: str) -> None:
     assert value(unit, "UMask") == "0077"
     assert value(unit, "LimitCORE") == "0"
 
 
-@pytest.mark.parametrize("unit", SYSTEM_UNITS)
+@pytest.mark.parametrize("unit", [*SYSTEM_UNITS, *ONE_SHOTS])
 def test_peers_keep_their_accounts(unit: str) -> None:
     assert values(unit, "PrivateUsers") == []
 
@@ -247,12 +275,42 @@ def test_the_daemon_may_ask_which_boot_this_is() -> None:
     assert values("carrel.service", "ProcSubset") == []
 
 
+def test_the_port_that_systemd_owns_is_the_one_that_the_daemon_would_take() -> None:
+    api = DeviceSettings().api
+    assert values("carrel.socket", "ListenStream") == [f"{api.host}:{api.port}"]
+    assert "carrel.socket" in value("carrel.service", "Requires").split()
+
+
+def test_the_backup_of_a_device_finds_the_database_of_its_daemon() -> None:
+    for key in ("User", "StateDirectory", "StateDirectoryMode", "Environment"):
+        assert values("carrel-backup.service", key) == values("carrel.service", key)
+    assert values("carrel-backup.service", "PrivateNetwork") == ["yes"]
+
+
+@pytest.mark.parametrize("unit", ONE_SHOTS[1:])
+def test_what_timers_start_finds_the_database_of_the_server(unit: str) -> None:
+    for key in ("User", "Environment", "EnvironmentFile"):
+        assert values(unit, key) == values("carrel-cloud.service", key)
+
+
+def test_backups_of_a_server_lie_where_its_unit_may_write() -> None:
+    _, _, folder, *_ = value("carrel-cloud-backup.service", "ExecStart").split()
+    assert folder.removeprefix("%S/") in value("carrel-cloud-backup.service", "StateDirectory").split()
+
+
+@pytest.mark.parametrize("unit", TIMERS)
+def test_what_a_machine_misses_that_is_off_is_made_up_for_and_not_by_all_at_once(unit: str) -> None:
+    assert value(unit, "Persistent") == "yes"
+    assert seconds(value(unit, "RandomizedDelaySec")) >= 1800
+    assert value(unit, "WantedBy") == "timers.target"
+
+
 def test_no_unit_holds_a_secret() -> None:
     assert DATABASE_URL_VARIABLE not in environment("carrel-cloud.service")
     assert value("carrel-cloud.service", "EnvironmentFile") == "%E/carrel/cloud.env"  # without "-": it must be there
 
 
-@each_unit
+@each_service
 def test_the_page_explains_every_hardening_line(unit: str) -> None:
     page = (FOLDER / "README.md").read_text("utf-8").partition("\n## Hardening\n")[2]
     lines = (FOLDER / unit).read_text("utf-8").partition("\nLimitCORE=0\n")[2].partition("[Install]")[0].splitlines()
@@ -294,12 +352,15 @@ LAUNCHD_KEYS: dict[str, type] = {
     "KeepAlive": dict,
     "Label": str,
     "LimitLoadToSessionType": str,
+    "LowPriorityIO": bool,
+    "Nice": int,
     "ProcessType": str,
     "ProgramArguments": list,
     "RunAtLoad": bool,
     "SoftResourceLimits": dict,
     "StandardErrorPath": str,
     "StandardOutPath": str,
+    "StartInterval": int,
     "ThrottleInterval": int,
     "Umask": int,
     "UserName": str,
@@ -312,16 +373,16 @@ LAUNCHD_INNER_KEYS: dict[str, dict[str, type]] = {
 PROCESS_TYPES = ("Background", "Standard", "Adaptive", "Interactive")
 
 
-@each_list
+@every_list
 def test_launchd_knows_every_key_with_a_value_of_this_type(name: str) -> None:
     found = property_list(name)
     assert {key: type(item) for key, item in found.items()}.items() <= LAUNCHD_KEYS.items()
     for outer, inner in LAUNCHD_INNER_KEYS.items():
-        assert {key: type(item) for key, item in found[outer].items()}.items() <= inner.items()
+        assert {key: type(item) for key, item in found.get(outer, {}).items()}.items() <= inner.items()
     assert found["ProcessType"] in PROCESS_TYPES
 
 
-@each_list
+@every_list
 def test_the_label_is_the_files_name(name: str) -> None:
     assert f"{property_list(name)['Label']}.plist" == name
 
@@ -336,6 +397,19 @@ def test_launchd_gives_what_systemd_gives(name: str) -> None:
     assert found["HardResourceLimits"] == {"Core": int(value(unit, "LimitCORE")), "NumberOfFiles": int(value(unit, "LimitNOFILE"))}
 
 
+def test_launchd_backs_up_as_systemd_does() -> None:
+    unit, found, daemon_list = "carrel-backup.service", property_list(BACKUP_LIST), property_list("school.carrel.daemon.plist")
+    assert found["ProgramArguments"] == value(unit, "ExecStart").split()
+    assert found["Umask"] == int(value(unit, "UMask"), 8)
+    assert found["Nice"] == int(value(unit, "Nice"))
+    assert found["LowPriorityIO"] == (value(unit, "IOSchedulingClass") == "idle")
+    assert found["HardResourceLimits"] == {"Core": int(value(unit, "LimitCORE")), "NumberOfFiles": int(value(unit, "LimitNOFILE"))}
+    assert value("carrel-backup.timer", "OnCalendar") == "hourly"
+    assert found["StartInterval"] == 3600
+    for key in ("UserName", "GroupName", "InitGroups", "EnvironmentVariables"):
+        assert found[key] == daemon_list[key]
+
+
 def test_only_the_machines_daemon_changes_its_account() -> None:
     machine, session = map(property_list, PROPERTY_LISTS)
     assert machine["UserName"] == machine["GroupName"] == "_carrel"
@@ -343,4 +417,4 @@ def test_only_the_machines_daemon_changes_its_account() -> None:
 
 
 def test_no_key_that_launchd_needs_is_missing() -> None:
-    assert all({"Label", "ProgramArguments"} <= property_list(name).keys() for name in PROPERTY_LISTS)
+    assert all({"Label", "ProgramArguments"} <= property_list(name).keys() for name in EVERY_LIST)

@@ -80,6 +80,13 @@ def test_problems_of_an_import_are_printed_with_file_and_line(run: Run, tmp_path
     assert "Traceback" not in result.output
 
 
+def test_a_folder_whose_files_are_called_otherwise_is_told_how_to_name_them(run: Run, tmp_path: Path) -> None:
+    run("school", "create", "Hill School")
+    (tmp_path / "syllabus.csv").write_text("topic_id,title\nt,Topic\n")
+    assert "--topics" in run("import", "course", str(tmp_path), "--school", "Hill School", exits=2).stderr
+    run("import", "course", str(tmp_path), "--topics", str(tmp_path / "syllabus.csv"), "--school", "Hill School")
+
+
 def test_a_device_is_listed_and_revoked(run: Run, cloud_database: str) -> None:
     run("school", "create", "Hill School")
     run("user", "create", "--school", "Hill School", "--username", "ada", "--display-name", "Ada")

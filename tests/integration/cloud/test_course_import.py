@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cloud_api.csv_table import PROBLEMS_MAX
+from cloud_api.imports.course_files import CourseFiles
+from cloud_api.imports.csv_table import PROBLEMS_MAX
 from domain.errors import InvalidInput
 from tests.support.cloud import COURSE, SchoolBuilder
 
@@ -304,3 +305,28 @@ def test_other_schools_are_not_touched(school: SchoolBuilder, folder: Path) -> N
     assert other.head == 0
     other.import_course(shutil.copytree(folder, folder / "copy"))
     assert school.value("SELECT count(*) FROM topics WHERE school_id = %s", school.id) == 3
+
+
+def test_files_of_any_name_with_hours_and_reasons_make_a_course_of_topics_alone(school: SchoolBuilder, tmp_path: Path) -> None:
+    topics, needs = tmp_path / "syllabus-knots.csv", tmp_path / "knots-needs.csv"
+    topics.write_text(
+        'topic_id,title,estimated_hours,summary\nbend,Bends,1.079,"Two ropes, one knot"\nhitch,Hitches,,\nsplice, Splices ,0.005,\n'
+    )
+    needs.write_text("topic_id,prerequisite_topic_id,reason\nbend,hitch,A bend is a hitch around a rope.\nsplice,bend,\n")
+    files = CourseFiles(topics, prerequisites=needs, topics_are_concepts=True)
+    report = school.import_course(files)
+    assert {table: counts.created for table, counts in report.tables.items()} == {"topics": 3, "concepts": 3, "topic_prerequisites": 2}
+    assert school.value("SELECT json_agg(json_build_array(external_id, title, estimated_minutes) ORDER BY external_id) FROM topics") == [
+        ["bend", "Bends", 65], ["hitch", "Hitches", None], ["splice", "Splices", 1],
+    ]  # fmt: skip
+    assert school.value("SELECT json_agg(reason ORDER BY reason) FROM topic_prerequisites") == ["A bend is a hitch around a rope.", None]
+    assert school.value("SELECT string_agg(external_id, ' ' ORDER BY external_id) FROM concepts") == "topic:bend topic:hitch topic:splice"
+    assert school.import_course(files).changes == 0
+    assert school.import_course(CourseFiles(topics, prerequisites=needs)).changes == 0  # concepts that are not spoken of stay
+    topics.write_text("topic_id,title,estimated_hours\nbend,Bends,long\nhitch,Hitches,-1\n")
+    with pytest.raises(InvalidInput) as refused:
+        school.import_course(files)
+    places = [(problem.path, problem.code) for problem in refused.value.problems]
+    assert places[:2] == [("syllabus-knots.csv:2", "invalid_value"), ("syllabus-knots.csv:3", "invalid_value")] or {
+        ("syllabus-knots.csv:2", "invalid_value"), ("syllabus-knots.csv:3", "invalid_value"),
+    } <= set(places)  # fmt: skip

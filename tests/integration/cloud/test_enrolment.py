@@ -9,7 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from cloud_api import devices
-from cloud_api.auth import bearer, device_for, scopes_of, token_hash
+from cloud_api.access.tokens import bearer, token_hash
+from cloud_api.auth import device_for, scopes_of
 from cloud_api.database import CloudDatabase
 from cloud_api.enrolment import Grant, code_hash, new_code, redeem
 from cloud_api.people import MEMBERS, end_memberships
@@ -184,7 +185,7 @@ def test_the_list_of_devices_shows_what_each_may_hold(school: SchoolBuilder, stu
     device = school.enrol(Grant("student", student), name="Desk 7")
     with school.database.transaction() as cursor:
         (found,) = devices.list_devices(cursor, school.id)
-    assert (found.id, found.name, found.grants, found.revoked_at_ms) == (device.id, "Desk 7", (f"student:{student}",), None)
+    assert (found.id, found.name, found.grants, found.revoked_at_ms) == (device.id, "Desk 7", [f"student:{student}"], None)
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer é", "Bearer " + "x" * 1000])

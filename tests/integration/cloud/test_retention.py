@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
-from cloud_api import retention
+from cloud_api import audit, retention
 from cloud_api.cli import main
 from cloud_api.config import Retention
+from cloud_api.database import Cursor
 from cloud_api.enrolment import Grant
+from cloud_api.erasure import leavers, register
 from cloud_api.retention import DAY_MS, Tidied, tidy
 from tests.support.cloud import SchoolBuilder
 
@@ -69,6 +73,17 @@ def test_codes_go_a_time_after_they_have_expired(cloud_school: SchoolBuilder) ->
     assert cloud_school.value("SELECT count(*) FROM enrolment_codes") == 1
 
 
+def test_entries_of_the_audit_log_go_when_their_time_is_over_and_not_before(cloud_school: SchoolBuilder) -> None:
+    now_ms = cloud_school.clock.now_ms()
+    with cloud_school.database.transaction() as cursor:
+        for days in (1_094, 1_096):
+            audit.record(cursor, cloud_school.id, cloud_school.ids.new(), now_ms - days * DAY_MS, audit.OPERATOR, f"{days} days ago")
+    assert run(cloud_school) == Tidied(audit_entries=1)
+    assert cloud_school.value("SELECT array_agg(action) FROM audit_log WHERE action LIKE '%%ago'") == ["1094 days ago"]
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        change(cloud_school, "DELETE FROM audit_log WHERE school_id = %s", cloud_school.id)
+
+
 def test_a_device_that_was_silent_for_years_is_revoked_with_its_grants_and_an_entry_in_the_audit_log(cloud_school: SchoolBuilder) -> None:
     student = cloud_school.add_user("ada").id
     silent, never_seen, alive = (cloud_school.enrol(Grant("student", student)) for _ in range(3))
@@ -81,9 +96,44 @@ def test_a_device_that_was_silent_for_years_is_revoked_with_its_grants_and_an_en
     assert cloud_school.value("SELECT array_agg(id) FROM devices WHERE revoked_at_ms IS NULL") == [alive.id]
     assert cloud_school.value("SELECT count(*) FROM device_grants WHERE ended_at_ms IS NULL") == 1
     entries = cloud_school.value(
-        "SELECT array_agg(subject ORDER BY subject) FROM audit_log WHERE action = 'device.revoked' AND detail = '{\"reason\": \"silent\"}'"
+        "SELECT array_agg(subject ORDER BY subject) FROM audit_log WHERE action = 'device.revoked' AND detail->>'reason' = 'silent'"
     )
     assert entries == sorted([silent.id, never_seen.id])
+
+
+def test_students_who_left_long_ago_are_erased_if_that_is_wanted_and_nobody_else(cloud_school: SchoolBuilder, tmp_path: Path) -> None:
+    left_long_ago, left, back, teacher = (cloud_school.add_user(name, role) for name, role in
+                                          (("ada", "student"), ("ben", "student"), ("cem", "student"), ("dora", "teacher")))  # fmt: skip
+    now_ms = cloud_school.clock.now_ms()
+    for user, days in ((left_long_ago, 366), (left, 364), (teacher, 3_000)):
+        change(cloud_school, "UPDATE users SET retired_at_ms = %s WHERE id = %s", now_ms - days * DAY_MS, user.id)
+    assert run(cloud_school) == Tidied(), "nobody is erased unasked"
+    environ = {
+        "DATABASE_URL": cloud_school.database.url,
+        "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl"),
+        "CARREL_CLOUD_RETENTION_RETIRED_STUDENTS_DAYS": "365",
+    }
+    told = json.loads(CliRunner().invoke(main, ["tidy", "--json"], env=environ, catch_exceptions=False).stdout)
+    assert told["students_erased"] == 1
+    assert cloud_school.value("SELECT array_agg(id ORDER BY id) FROM users") == sorted([left.id, back.id, teacher.id])
+    assert cloud_school.value("SELECT array_agg(student_id) FROM erasures WHERE feed_no > 0") == [left_long_ago.id], "devices are told"
+    assert cloud_school.value("SELECT detail->>'reason' FROM audit_log WHERE action = 'student.erased'") == "left"
+    assert [entry.student_id for entry in register.read(tmp_path / "erasures.jsonl")] == [left_long_ago.id]
+    assert run(cloud_school, retired_students_days=365) == Tidied()
+
+
+def test_a_student_who_comes_back_in_the_same_moment_stays(cloud_school: SchoolBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = cloud_school.add_user("ada").id
+    lock = leavers.lock_for_editing
+    change(cloud_school, "UPDATE users SET retired_at_ms = 1 WHERE id = %s", student)
+
+    def back_again(cursor: Cursor, school_id: str) -> None:
+        cursor.execute("UPDATE users SET retired_at_ms = NULL WHERE id = %s", (student,))  # by whoever had the lock before
+        lock(cursor, school_id)
+
+    monkeypatch.setattr(leavers, "lock_for_editing", back_again)
+    assert run(cloud_school, retired_students_days=365) == Tidied()
+    assert cloud_school.value("SELECT count(*) FROM users") == 1
 
 
 def test_each_device_keeps_the_newest_lives_of_its_log(cloud_school: SchoolBuilder) -> None:
@@ -101,6 +151,18 @@ def test_the_command_says_what_went(cloud_school: SchoolBuilder, cloud_database:
     bury(cloud_school, 400, 2)
     invoke = CliRunner().invoke
     told = json.loads(invoke(main, ["tidy", "--database-url", cloud_database, "--json"], catch_exceptions=False).stdout)
-    assert told == {"tombstones": 2, "codes": 0, "incarnations": 0, "devices_revoked": 0, "settled_values": 0, "more": False}
+    assert told == {
+        "tombstones": 2,
+        "codes": 0,
+        "incarnations": 0,
+        "devices_revoked": 0,
+        "settled_values": 0,
+        "sessions": 0,
+        "sync_hours": 0,
+        "wrong_tries": 0,
+        "audit_entries": 0,
+        "students_erased": 0,
+        "more": False,
+    }
     again = invoke(main, ["tidy", "--database-url", cloud_database], catch_exceptions=False).stdout
     assert again == "0 tombstones, 0 codes and 0 incarnations removed; 0 devices revoked\n"

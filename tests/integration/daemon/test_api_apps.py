@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from daemon.launch_codes import CODE_LIFE_MS, CODES_MAX, PAGE_TOKEN_LIFE_MS
+from daemon.access.launch_codes import CODE_LIFE_MS, CODES_MAX, PAGE_TOKEN_LIFE_MS
 from tests.support.device import ADA, ApiClient, DeviceUnderTest
 
 PIN = "4711"

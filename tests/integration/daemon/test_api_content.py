@@ -27,14 +27,14 @@ def test_a_student_sees_name_classes_and_profile(device: DeviceUnderTest) -> Non
     me = device.signed_in().get("/me").get_json()
     assert me["display_name"] == "Ada Ørsted"
     assert me["classes"] == [{"id": dashed(CLASS_ID), "name": "Glass 7b"}]
-    assert me["profile"] == {"grade": None, "exam_on": None, "available_minutes": None}
+    assert me["profile"] == {"grade": None, "exam_on": None, "available_minutes": None, "days_off": None}
 
 
 def test_a_profile_is_changed_field_by_field_and_queued(device: DeviceUnderTest) -> None:
     ada, week = device.signed_in(), [30, 30, 30, 30, 30, 0, 0]
     ada.patch("/me/profile", json={"grade": "7", "available_minutes": week})
     changed = ada.patch("/me/profile", json={"exam_on": "2026-06-01", "grade": None})
-    assert changed.get_json() == {"grade": None, "exam_on": "2026-06-01", "available_minutes": week}
+    assert changed.get_json() == {"grade": None, "exam_on": "2026-06-01", "available_minutes": week, "days_off": None}
     assert ada.get("/me").get_json()["profile"] == changed.get_json()
     assert device.rows("SELECT kind, state FROM sync_operations") == [("update", "pending")] * 2
 
@@ -105,7 +105,8 @@ def test_the_next_question_follows_the_plan_until_its_goal_is_met(device: Device
         device.clock.advance(60_000)
     then = ada.get("/questions/next").get_json()
     assert then["plan_item_id"] != first["id"]
-    assert [left["concept_id"] for left in then["left"]] == [first["concept_id"]]
+    (done,) = (item for item in ada.get("/plan").get_json()["items"] if item["id"] == first["id"])
+    assert (done["status"], done["by_answers"]) == ("done", True)
 
 
 def test_an_item_that_is_done_is_not_asked_about_again(device: DeviceUnderTest) -> None:
@@ -123,6 +124,7 @@ def test_without_any_question_nothing_is_asked(device: DeviceUnderTest) -> None:
         "concept_id": None,
         "chance": None,
         "reason": None,
+        "purpose": None,
         "plan_item_id": None,
         "left": [],
     }

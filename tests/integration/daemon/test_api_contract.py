@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
-from daemon.bundle_spool import INCOMING, lay_down
+from daemon.bundles.spool import INCOMING, lay_down
 from domain.bundle import FromSchool
 from domain.ids import dashed
 from domain.wire import to_json
-from tests.support.device import ADA, GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, open_device, topic_id
+from tests.support.device import ADA, GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, concept_id, open_device, topic_id
 
 PROBLEM = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
@@ -52,6 +52,7 @@ EXAMPLES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("POST", "/v1/attempts"): ("student", {"json": attempt(answer="yes", confidence=2)}),
     ("GET", "/v1/attempts"): ("student", {}),
     ("GET", "/v1/mastery"): ("student", {}),
+    ("GET", "/v1/mastery/<id>"): ("student", {"path": f"/v1/mastery/{concept_id('scoring')}"}),
     ("GET", "/v1/plan"): ("student", {}),
     ("POST", "/v1/plan"): ("student", {"json": {"horizon_days": 3}}),
     ("PATCH", "/v1/plan/items/<id>"): ("student", {"path": "/v1/plan/items/{item}", "json": {"status": "skipped"}}),
@@ -66,6 +67,13 @@ EXAMPLES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("POST", "/v1/sync/bundle/export"): ("control", {}),
     ("POST", "/v1/sync/bundle/import"): ("control", {}),
     ("GET", "/metrics"): ("open", {}),
+    ("GET", "/"): ("open", {}),
+    ("GET", "/pages/status"): ("open", {}),
+    ("GET", "/pages/student"): ("student", {}),
+    ("GET", "/pages/carrel.css"): ("open", {}),
+    ("GET", "/pages/live.js"): ("open", {}),
+    ("GET", "/pages/device.js"): ("open", {}),
+    ("GET", "/pages/icon.svg"): ("open", {}),
     ("POST", "/v1/enrol"): ("control", {"json": {"cloud_url": "http://127.0.0.1:9", "code": GOOD_CODE, "name": "desk"}}),
 }
 
@@ -243,7 +251,9 @@ def test_a_method_that_an_address_does_not_take_is_refused_in_the_one_shape(devi
             assert answer.get_json()["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/me", "/v1/nothing", "/v1/me/..", "/v1/%00", "/v1/questions/%ff"])
+@pytest.mark.parametrize(
+    "path", ["/pages", "/pages/nothing.js", "/v1", "/v2/me", "/v1/nothing", "/v1/me/..", "/v1/%00", "/v1/questions/%ff"]
+)
 def test_an_unknown_address_is_refused_in_the_one_shape(device: DeviceUnderTest, path: str) -> None:
     answer = device.signed_in()._client.get(path, headers={"Authorization": "Bearer x"})
     assert (answer.status_code, answer.content_type) in {(404, PROBLEM), (401, PROBLEM)}

@@ -80,7 +80,7 @@ def test_the_preflight_of_a_listed_origin_is_answered_and_no_other(listed: Devic
     answer = listed.client.options("/v1/attempts", headers={"Origin": APP, **asked})
     assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (204, APP)
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
-    assert answer.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    assert answer.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type, X-Request-Id"
     assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
     assert listed.client.options("/v1/attempts", headers={"Origin": STRANGER, **asked}).status_code == 403
 

@@ -6,11 +6,11 @@ from typing import NoReturn
 
 import pytest
 
-from daemon.mastery import AGE_MAX_MS, refresh_stale
-from daemon.sessions import NOTE_USE_AFTER_MS
+from daemon.access.sessions import NOTE_USE_AFTER_MS
+from daemon.learning.mastery import AGE_MAX_MS, refresh_stale
 from domain.errors import StorageFull
 from domain.ids import dashed, derived_id
-from domain.mastery import FoldedAttempt, Rates, fold, mastery_rows
+from domain.learning.mastery import FoldedAttempt, Rates, fold, mastery_rows
 from tests.support.device import ADA, BEN, DAY_MS, DEVICE_ID, HOUR_MS, START_MS, DeviceUnderTest, attempt, concept_id, question_id
 
 QUESTION = question_id("scoring", 0)
@@ -49,7 +49,7 @@ def test_answers_that_come_down_from_the_school_count(device: DeviceUnderTest) -
         " VALUES (?, ?, ?, 1, ?, 'free', ?, 7)",
         *(derived_id("other"), ADA, QUESTION, START_MS - DAY_MS, derived_id("desk 2")),
     )
-    device.execute("INSERT INTO mastery_stale VALUES (?)", ADA)
+    device.execute("INSERT INTO mastery_stale (student_id) VALUES (?)", ADA)
     assert shown(device) == expected(START_MS, (START_MS - DAY_MS, True))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from daemon.access.pins import KEY_FILE
+from daemon.access.sessions import MINUTE_MS, SESSIONS_MAX
+from daemon.access.sign_in import BURST_MAX, PER_S
+from daemon.access.sign_in_tries import FIRST_WAIT_MS, FREE_TRIES, WAIT_MAX_MS, SignInTries, wait_ms
 from daemon.inbox import _evict
-from daemon.pins import KEY_FILE
-from daemon.sessions import MINUTE_MS, SESSIONS_MAX
-from daemon.sign_in import BURST_MAX, PER_S
-from daemon.sign_in_tries import FIRST_WAIT_MS, FREE_TRIES, WAIT_MAX_MS, SignInTries, wait_ms
 from domain.errors import RateLimited, StorageFull
 from domain.ids import Id, dashed
 from tests.support.device import (
@@ -225,7 +225,7 @@ def test_the_wait_outlives_a_restart_of_the_daemon_and_of_the_machine_and_no_clo
 
     clock = ManualClock()
     clock._monotonic_ms = 5
-    monkeypatch.setattr("daemon.sign_in_tries.boot_id", lambda: "f" * 32)
+    monkeypatch.setattr("daemon.access.sign_in_tries.boot_id", lambda: "f" * 32)
     after_boot = SignInTries(device.database, clock)
     with pytest.raises(RateLimited) as first:
         after_boot.begin(ADA)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import ballast as ballast_module
-from daemon.ballast import Ballast
 from daemon.database import DeviceDatabase
+from daemon.recovery import ballast as ballast_module
+from daemon.recovery.ballast import Ballast
 from domain.errors import StorageFull, Unavailable
 
 SIZE = 1024 * 1024

@@ -85,6 +85,7 @@ def _topics(*titles: str, feed_no: int = 1, **changes: Any) -> TableBlock:
         "level": ["chapter"] * count,
         "position": list(range(count)),
         "weightage": [None] * count,
+        "estimated_minutes": [None] * count,
         "external_id": [None] * count,
         "retired_at_ms": [None] * count,
         "feed_no": [feed_no] * count,

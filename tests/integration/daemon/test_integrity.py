@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import integrity
-from daemon.recovery_report import damaged_files
+from daemon.recovery import integrity
+from daemon.recovery.report import damaged_files
 from domain.errors import OperatorError, Unavailable
 from tests.support.damage import (
     PAGE,

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from daemon import journal as journal_module
 from daemon import outbox
 from daemon.database import DeviceDatabase
 from daemon.identity import Identity
-from daemon.journal import Journal
-from daemon.journal_file import journal_path, read, scan
 from daemon.models import MODELS
 from daemon.records import LocalRecords, NewAttempt
+from daemon.recovery import journal as journal_module
+from daemon.recovery.journal import Journal
+from daemon.recovery.journal_file import journal_path, read, scan
 from domain.clock import HybridClock
 from domain.errors import InvalidInput
 from domain.ids import Id, IdSource

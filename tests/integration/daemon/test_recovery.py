@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from daemon.instance import IDENTITY_COPY
-from daemon.journal_file import journal_path
-from daemon.recovery import Recovery
-from daemon.recovery_report import KEPT_DAMAGED, damaged_files
+from daemon.recovery.journal_file import journal_path
+from daemon.recovery.replacement import Recovery
+from daemon.recovery.report import KEPT_DAMAGED, damaged_files
 from domain.ids import IdSource, derived_id
 from migrations.runner import upgrade_device
 from tests.support.damage import (
@@ -75,7 +75,7 @@ def test_NO_LOST_OP_a_damaged_database_is_replaced_and_says_so(devices: tuple[Pa
         (notice,) = desk.notices()
         assert "the database of this device was replaced or repaired, because" in notice
         assert f"{len(queue)} unsent changes were recovered" in notice
-        assert desk.identity.token() == "the token"
+        assert desk.identity.token() == "the-token"
         with desk.database.read() as conn:
             assert conn.execute("SELECT count(*) FROM cursors WHERE cursor > 0").fetchone() == (0,)
             assert conn.execute("SELECT rebaselining FROM sync_progress").fetchone() != ("no",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -252,6 +253,28 @@ def test_stopping_answers_the_request_under_way_and_leaves_no_thread(device: Dev
             pool.request("GET", "/v1/health")
     server.stop()
     assert {t for t in threading.enumerate() if t not in before and t.name.startswith(("http", "CP Server"))} == set()
+
+
+def test_a_request_that_arrives_while_the_server_is_stopping_is_answered_like_any_other(device: DeviceUnderTest) -> None:
+    server = LocalServer(device.app, "127.0.0.1", 0, THREADS)
+    server.start()
+    inner = server._server
+    with ThreadPoolExecutor(1) as threads, socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S) as client:
+        request = f"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+        client.sendall(request[:20])
+        _wait_until(lambda: inner.requests.idle == THREADS - 1)
+        stopped = threads.submit(server.stop, TIMEOUT_S)
+        _wait_until(lambda: not inner.ready)
+        client.sendall(request[20:])
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        stopped.result(TIMEOUT_S)
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 def test_stopping_does_not_wait_without_end_for_a_handler_that_hangs(device: DeviceUnderTest) -> None:

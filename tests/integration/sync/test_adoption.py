@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_api.auth import token_hash
+from cloud_api.access.tokens import token_hash
 from cloud_api.enrolment import Grant
 from daemon import durable_file, identity
 from daemon.adoption import FILE_NAME

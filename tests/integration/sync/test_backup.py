@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg2
@@ -173,6 +174,17 @@ def test_in_a_folder_the_newest_stay_and_other_files_are_left_alone(fleet: Fleet
     assert {path.name for path in folder.iterdir()} == {
         "notes.txt", "other.0001_initial.20200101T000000000Z.backup.dump", made[1].path.name, made[2].path.name,
     }  # fmt: skip
+
+
+def test_in_a_folder_none_stays_that_is_too_old(fleet: Fleet, url: str, tmp_path: Path) -> None:
+    made = back_up(url, tmp_path, fleet.school.clock)
+    now = datetime.fromtimestamp(fleet.school.clock.now_ms() / 1000, UTC)
+    database, at, *_ = made.path.name.split(".")
+    older, old = (tmp_path / f"{database}.{at}.{now - timedelta(days=days):%Y%m%dT%H%M%S}000Z.backup.dump" for days in (31, 29))
+    for file in (older, old):
+        file.touch()
+    assert back_up(url, tmp_path, fleet.school.clock, keep=9, keep_days=30).removed == [older]
+    assert old.exists()
 
 
 def test_a_file_that_exists_is_replaced_only_by_force(fleet: Fleet, url: str, tmp_path: Path) -> None:

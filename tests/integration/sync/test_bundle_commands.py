@@ -17,12 +17,12 @@ from click.testing import CliRunner, Result
 import cloud_api.cli
 import daemon.cli
 from cloud_api.enrolment import Grant
-from daemon import device_keys
-from daemon.bundle_spool import INCOMING, OUTGOING
+from daemon.bundles import keys as device_keys
+from daemon.bundles.keys import KEYS_FILE
+from daemon.bundles.spool import INCOMING, OUTGOING
 from daemon.commands import bundle as bundle_command
 from daemon.config import load_config
 from daemon.database import DeviceDatabase
-from daemon.device_keys import KEYS_FILE
 from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway
 from daemon.identity import Identity

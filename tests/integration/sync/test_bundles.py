@@ -193,8 +193,8 @@ def test_an_answer_settles_no_more_than_the_bundle_held(fleet: Fleet, ada: str, 
 def test_a_bundle_holds_as_much_as_fits_and_the_next_the_rest(
     fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.bundles.BATCH_OPS_MAX", 4)
-    monkeypatch.setattr("daemon.bundles.FRAME_BYTES_MAX", 16 * 1024 * 1024 - 4_000)
+    monkeypatch.setattr("daemon.bundles.exchange.BATCH_OPS_MAX", 4)
+    monkeypatch.setattr("daemon.bundles.exchange.FRAME_BYTES_MAX", 16 * 1024 * 1024 - 4_000)
     laptop.records.record_attempts(ada, fleet.attempts(20))
     sent = []
     while laptop.rounds.status().pending:
@@ -209,7 +209,7 @@ def test_a_bundle_holds_as_much_as_fits_and_the_next_the_rest(
 def test_answers_that_do_not_fit_are_given_to_the_next_bundle(
     fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.bundles.BATCH_OPS_MAX", 2)
+    monkeypatch.setattr("daemon.bundles.exchange.BATCH_OPS_MAX", 2)
     monkeypatch.setattr("cloud_api.bundles._CONTENT_BYTES_MAX", 1_500)
     laptop.records.record_attempts(ada, fleet.attempts(12))
     settled = []
@@ -468,6 +468,23 @@ def test_CONVERGENCE_a_change_whose_outcome_came_by_stick_before_its_answer_give
     assert laptop.value("SELECT count(*) FROM shadows") == 0
 
 
+@pytest.mark.parametrize("granted", [True, False])
+def test_NO_LEAK_a_feed_of_before_a_grant_was_changed_counts_only_until_the_next_sync(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, granted: bool
+) -> None:
+    grant = "UPDATE device_grants SET ended_at_ms = %s WHERE device_id = %s"
+    fleet.server(grant, 1 if granted else None, laptop.id)
+    of_before = at_school(fleet).give(laptop.id).data
+    fleet.server(grant, None if granted else 1, laptop.id)
+    laptop.sync()
+    follows = "SELECT count(*) FROM cursors WHERE scope = ?", f"student:{ada}"
+    assert bool(laptop.value(*follows)) is granted
+    taken_by(laptop, of_before)
+    assert bool(laptop.value(*follows)) is not granted
+    laptop.sync()
+    assert bool(laptop.value(*follows)) is granted
+
+
 def test_own_rows_are_not_left_out_of_a_feed(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     for _ in laptop.rounds._pusher.push_all(*laptop.rounds._way()):
@@ -551,3 +568,19 @@ def test_an_answer_says_nothing_about_operations_that_were_settled_before_it_cam
     assert taken_by(laptop, taken_at_school(fleet, data).answer.data).settled == 2
     assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no = 90000") == 2
     assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no = 0") == 0
+
+
+def test_NO_WEDGE_an_operation_that_no_server_can_read_is_set_aside_when_the_bundle_is_written(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(5))
+    spoiler = laptop.value("SELECT row_id FROM sync_operations WHERE op_no = 3")
+    laptop.change("UPDATE sync_operations SET payload = '[7]' WHERE op_no = 3")
+    imported = taken_at_school(fleet, written_by(laptop))
+    assert (imported.operations, imported.taken, imported.verdicts) == (5, 4, {"rejected": 1})
+    taken = taken_by(laptop, imported.answer.data)
+    assert (taken.settled, taken.rejected) == (5, 1)
+    assert laptop.rows("SELECT row_id, code FROM sync_operations WHERE state = 'rejected'") == [(spoiler, "set_aside")]
+    assert laptop.value("SELECT count(*) FROM question_attempts WHERE id = ?", spoiler) == 1
+    assert laptop.sync().outcome == "done"
+    assert len(fleet.server_rows(ATTEMPTS)) == 4

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cloud_api import mastery as cloud_mastery
 from cloud_api.enrolment import Grant
-from daemon import mastery as device_mastery
+from cloud_api.learning import mastery as cloud_mastery
+from daemon.learning import mastery as device_mastery
 from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice
 
@@ -100,9 +100,9 @@ def test_a_correction_makes_the_device_compute_mastery_anew(fleet: Fleet, ada: s
     laptop.clock.ahead_ms = -YEAR_MS
     laptop.records.record_attempts(Id(ada), fleet.attempts(3))
     _mastery(laptop, ada, fleet)
-    assert laptop.rows("SELECT * FROM mastery_stale") == []
+    assert laptop.rows("SELECT student_id FROM mastery_stale") == []
     laptop.sync()
-    assert laptop.rows("SELECT * FROM mastery_stale") == [(ada,)]
+    assert laptop.rows("SELECT student_id FROM mastery_stale") == [(ada,)]
 
 
 def test_a_clock_sixty_days_ahead_prunes_nothing_that_the_server_was_told_today(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:

@@ -267,6 +267,22 @@ def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_
     assert twin.rounds.status().state == "rejected"
 
 
+def test_NO_LOST_OP_two_copies_of_a_device_have_a_dead_letter_each_for_different_answers_under_one_id(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    twin, id_ = fleet.open(copy_of(fleet, laptop)), fleet.school.ids.new()
+    for device, answer in ((laptop, "one"), (twin, "another")):
+        device.records.record_attempts(ada, fleet.attempts(1, id=id_, answer=answer))
+        device.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"')")
+        device.sync()
+        device.sync()  # a copy begins a log of its own first
+    assert fleet.server("SELECT payload->>'answer' FROM dead_letters ORDER BY 1") == [("another",), ("one",)]
+    laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"fun\"', '\"free\"')")
+    laptop.database.write(lambda conn: retry(conn, [id_], laptop.clock.now_ms()))
+    laptop.sync()
+    assert fleet.server("SELECT answer FROM question_attempts") == [("one",)]
+
+
 def test_a_new_log_does_not_forget_when_the_school_was_last_reached(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.sync()

@@ -165,6 +165,29 @@ def test_students_rows_stay_when_the_server_lost_something_even_if_the_device_sl
     assert asleep.value("SELECT count(*) FROM question_attempts WHERE device_id = ?", asleep.id) == 6
 
 
+@pytest.mark.parametrize("queued", [0, 2], ids=["nothing queued", "answers queued"])
+@pytest.mark.parametrize("new_epoch", [True, False], ids=["restored", "restored without anybody telling"])
+def test_NO_RESURRECTION_a_restored_server_does_not_get_deleted_answers_of_a_device_that_slept(
+    fleet: Fleet, ada: str, asleep: SyncedDevice, queued: int, new_epoch: bool
+) -> None:
+    slept_ms = 200 * DAY_MS
+    asleep.change("UPDATE sync_operations SET settled_at_ms = settled_at_ms - ?", slept_ms)
+    if queued:
+        asleep.records.record_attempts(ada, fleet.attempts(queued))
+    kept = fleet.server_rows("question_attempts")
+    if new_epoch:
+        fleet.server("UPDATE server_state SET epoch = gen_random_uuid()")
+    else:  # the incarnation is unknown, and there is less than the device has seen
+        fleet.server("DELETE FROM device_incarnations WHERE device_id = %s", asleep.id)
+        fleet.server("UPDATE schools SET head = 30")
+    asleep.database.close()
+    asleep = fleet.open(asleep.folder)  # which knows nothing of the server's time
+    asleep.sync()
+    assert asleep.sync().outcome == "done"
+    assert len(fleet.server_rows("question_attempts")) == len(kept) + queued
+    assert asleep.value("SELECT count(*) FROM sync_operations") == queued
+
+
 def test_once_the_server_has_lost_something_a_second_start_does_not_let_go_of_students_rows(asleep: SyncedDevice) -> None:
     asleep.database.write(lambda conn: asleep.identity.start_incarnation(conn, resend_all=True))
     asleep.database.write(asleep.identity.fetch_everything_again)

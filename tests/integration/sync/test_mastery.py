@@ -6,10 +6,10 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from cloud_api import mastery as cloud_mastery
 from cloud_api.cli import main
 from cloud_api.enrolment import Grant
-from daemon import mastery as device_mastery
+from cloud_api.learning import mastery as cloud_mastery
+from daemon.learning import mastery as device_mastery
 from tests.support.fleet import Fleet, SyncedDevice
 
 COLUMNS = "student_id, concept_id, score, evidence, attempts, correct_attempts, last_attempt_at_ms, level, model_version"
@@ -78,7 +78,9 @@ def test_a_class_is_shown_on_the_command_line(fleet: Fleet, cloud_database: str)
     lab.sync()
     lab.records.record_attempts(ben, fleet.attempts(4, question_id=fleet.questions[0], correct=True))
     lab.sync()
-    shown = CliRunner().invoke(main, ["mastery", "--school", fleet.school.id, "--class", "Knots 1", "--database-url", cloud_database])
+    shown = CliRunner().invoke(
+        main, ["mastery", "show", "--school", fleet.school.id, "--class", "Knots 1", "--database-url", cloud_database]
+    )
     assert shown.exit_code == 0, shown.output
     assert "Ben" in shown.output
     assert "4 answers" in shown.output

@@ -167,6 +167,29 @@ def test_NO_WEDGE_an_operation_that_spoils_every_request_is_set_aside_and_the_qu
     assert json.loads(laptop.value("SELECT payload FROM sync_operations WHERE row_id = ?", spoiler))["student_id"] == ada
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"payload": "[7]"},
+        {"payload": '{"student_id":'},
+        {"payload": '{"student_id": "damaged"}'},
+        {"op_id": "damaged", "row_id": "damaged"},
+    ],
+    ids=lambda damage: " ".join(damage.values()),
+)
+def test_NO_WEDGE_an_operation_that_was_damaged_in_the_file_is_set_aside_and_the_queue_goes_on(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, damage: dict[str, str]
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(5))
+    changes = ", ".join(f"{column} = ?" for column in damage)
+    laptop.change(f"UPDATE sync_operations SET {changes} WHERE op_no = 3", *damage.values())
+    laptop.sync()
+    assert laptop.sync().outcome == "done"
+    assert len(fleet.server_rows("question_attempts")) == 4
+    assert laptop.rows("SELECT op_no, code FROM sync_operations WHERE state = 'rejected'") == [(3, "set_aside")]
+    assert laptop.value("SELECT count(*) FROM sync_operations WHERE state = 'pending'") == 0
+
+
 def _holds(run: Run, row_id: str) -> bool:
     return run.kind == "insert" and row_id in str(run.rows)
 

@@ -10,7 +10,7 @@ import pytest
 from cloud_api.devices import revoke
 from cloud_api.enrolment import Grant
 from cloud_api.server_keys import server_keys
-from daemon.device_keys import ServerKeys, read_keys
+from daemon.bundles.keys import ServerKeys, read_keys
 from domain import bundle, sealing
 from domain.bundle import FromDevice, FromSchool, Header, Kind
 from domain.errors import BundleRefused, CarrelError, Forbidden, InvalidInput, OperatorError, UnsupportedProtocol

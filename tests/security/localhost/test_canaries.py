@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daemon import logs
-from daemon.attempts import page_of
+from daemon.learning.attempts import page_of
 from daemon.openapi import path_of
 from daemon.routes import NOUNS
 from tests.support.device import (
@@ -88,7 +88,7 @@ def test_names_answers_pins_and_tokens_are_in_no_log_whatever_fails(
     assert ApiClient(device.client, session).post("/attempts", json=attempt(answer=ANSWER)).status_code == 201
     for broken in (
         "daemon.database.DeviceDatabase.write",
-        "daemon.pins._keyed",
+        "daemon.access.pins._keyed",
         "daemon.routes.sessions.parse_id",
         f"{page_of.__module__}.page_of",
     ):

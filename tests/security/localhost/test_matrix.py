@@ -27,6 +27,8 @@ from tests.integration.daemon.test_api_contract import EXAMPLES, ID
 from tests.support.device import ADA, CONTROL_TOKEN, DeviceUnderTest, Settings, open_device
 
 PAGES, FOREIGN = "http://localhost:3000", "https://evil.example"
+# The address of the daemon itself, from which the device page comes.
+OWN = "own"
 ENDPOINTS = with_document([endpoint for noun in NOUNS.values() for endpoint in noun])
 JSON = "application/json"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -34,7 +36,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD")
 TIMEOUT_S = 30.0
 
 HOSTS = ("own", "evil.example", "127.0.0.1:1")
-ORIGINS = (None, PAGES, FOREIGN, "null")
+ORIGINS = (None, OWN, PAGES, FOREIGN, "null")
 SITES = (None, "cross-site", "same-site")
 MEDIA = (JSON, "text/plain", "application/x-www-form-urlencoded")
 # Kind of token, and whether it belongs to the app of PAGES.
@@ -61,11 +63,13 @@ class Combination:
         """The table: how this must be refused, or None where it is allowed."""
         if self.host != "own":
             return 403, "host_not_allowed"
-        if self.origin not in (None, PAGES) or (self.origin is None and self.site is not None):
+        if self.origin not in (None, OWN, PAGES) or (self.origin != PAGES and self.site is not None):
             return 403, "origin_not_allowed"
         if self.has_body and self.media != JSON:
             return 415, "unsupported_media_type"
         if self.endpoint.access is Access.OPEN:
+            return None
+        if self.token == "none" and self.origin == OWN and "page" in self.endpoint.access.kinds:
             return None
         if self.token in ("none", "junk"):
             return 401, "not_signed_in"
@@ -113,7 +117,7 @@ class Attacked:
         if one.refusal() is None:
             path += "?no_such_parameter=1"
         headers = {"Host": f"127.0.0.1:{self.port}" if one.host == "own" else one.host}
-        headers |= {"Origin": one.origin} if one.origin else {}
+        headers |= {"Origin": f"http://127.0.0.1:{self.port}" if one.origin == OWN else one.origin} if one.origin else {}
         headers |= {"Sec-Fetch-Site": one.site} if one.site else {}
         headers |= {"Authorization": f"Bearer {self.tokens[one.token]}"} if one.token in self.tokens else {}
         body = json.dumps(example.get("json", {})) if one.has_body else None

@@ -21,9 +21,9 @@ from benchmarks.attempt_log import read_log
 from benchmarks.line_protocol import listen
 from benchmarks.mastery_lines import Listener
 from benchmarks.mastery_stream import MasteryStream
-from domain.attempts import FoldedAttempt, QuestionRef
-from domain.features import StudentState
-from domain.mastery import Rates, fold, predict
+from domain.learning.attempts import FoldedAttempt, QuestionRef
+from domain.learning.features import StudentState
+from domain.learning.mastery import Rates, fold, predict
 
 ROOT = Path(__file__).parents[3]
 RUN_MAX_S = 60

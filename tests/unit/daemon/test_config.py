@@ -48,7 +48,15 @@ def test_config_toml_says_of_the_live_keys_and_of_no_others_that_they_are_live()
 
 def test_config_toml_names_the_unit_of_every_key_that_has_one() -> None:
     text = CONFIG_TOML.read_text()
-    words = {"s": "second", "ms": "millisecond", "bytes": "bytes", "min": "minutes", "days": "in days", "of poll_s": "share of it"}
+    words = {
+        "s": "second",
+        "ms": "millisecond",
+        "bytes": "bytes",
+        "min": "minutes",
+        "h": "hours",
+        "days": "in days",
+        "of poll_s": "share of it",
+    }
     for found in settings_of(DeviceSettings, SECTION):
         if found.rule.unit:
             paragraph = text[: text.index(f"\n{found.path.split('.')[-1]} = ")].rsplit("\n\n", 1)[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.course import DEPTH_MAX, Syllabus, concept_needs, concept_weights
+from daemon.learning.course import DEPTH_MAX, Syllabus, concept_needs, concept_weights
 
 # exam ─┬─ algebra (60) ─┬─ linear: a, b
 #       │                └─ quadratic: c

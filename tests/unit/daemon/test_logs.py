@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 
-from daemon.logs import JsonFormat, TextFormat, fields
+import pytest
+
+from daemon.logs import JournalFormat, JsonFormat, TextFormat, bound, bound_value, fields, set_level, settings_in_force, start
 
 
 def _record(message: str, **values: object) -> logging.LogRecord:
@@ -50,3 +53,50 @@ def test_an_unexpected_error_keeps_its_way_and_its_kind_in_both_forms_and_not_it
         assert "caused by OSError 28\n" in traceback
         assert "test_logs.py" in traceback
         assert said not in traceback.replace(f'said = "{said}"', "")
+
+
+def test_what_is_bound_stands_in_every_line_of_the_block_and_in_none_after_it() -> None:
+    with bound(round="r1"):
+        with bound(request="q1"):
+            assert TextFormat().format(_record("x", pushed=1)).endswith(" x pushed=1 round=r1 request=q1")
+        assert json.loads(JsonFormat().format(_record("x")))["round"] == "r1"
+        assert bound_value("round") == "r1"
+    assert TextFormat().format(_record("x")).endswith(" x")
+    assert bound_value("round") is None
+
+
+def test_what_one_thread_has_bound_is_in_no_line_of_another() -> None:
+    lines = []
+    with bound(request="q1"):
+        other = threading.Thread(target=lambda: lines.append(TextFormat().format(_record("x"))))
+        other.start()
+        other.join()
+    assert lines[0].endswith(" x")
+
+
+def test_the_journal_gets_the_level_as_its_number_and_no_time() -> None:
+    assert JournalFormat().format(_record("round ended", pushed=3)) == "<4>daemon.jobs round ended pushed=3"
+    record = _record("job failed")
+    record.levelno = logging.ERROR
+    try:
+        raise OSError(28, "x")
+    except OSError:
+        record.exc_info = sys.exc_info()
+    lines = JournalFormat().format(record).splitlines()
+    assert lines[0] == "<3>daemon.jobs job failed"
+    assert lines[1] == "<3>Traceback: OSError 28"
+    assert all(line.startswith("<3>") for line in lines)
+
+
+@pytest.mark.parametrize("format_", ["text", "json", "journal"])
+def test_a_process_that_is_started_can_write_to_the_same_log(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    level = root.level
+    try:
+        start("warning", format_)
+        assert settings_in_force() == ("warning", format_)
+        set_level("debug")
+        assert settings_in_force() == ("debug", format_)
+    finally:
+        root.setLevel(level)

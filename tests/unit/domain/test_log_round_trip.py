@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cloud_api.sync.batch import decode_push, judge_by_registry
 from daemon.sync.push import chain_after, encode_runs
+from daemon.unreadable import is_readable
 from domain.errors import InvalidInput
 from domain.operations import CHAIN_START, Operation
 from domain.registry import INT64_MAX, TABLES, Column, Kind
@@ -70,6 +71,28 @@ def test_the_server_reads_the_chain_that_the_device_wrote_whatever_the_payloads_
     batch = decode_push(sent(operations)).batch()
     assert batch.chains[-1] == chain_after(CHAIN_START, operations)
     judge_by_registry(batch, batch.runs)  # and judges them, whatever they are
+    assert all(map(is_readable, operations))
+
+
+GOOD = Operation(1, "1" * 32, "study_plans", "1" * 32, "insert", 1, 0, 0, 0, "b" * 32, '{"days":7}')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"row_id": "x", "op_id": "x"},
+        {"op_id": "2" * 32},
+        {"payload": '{"days": 7}'},
+        {"payload": '{"days":7'},
+        {"payload": '{"days":7,"days":8}'},
+        {"payload": "[7]"},
+    ],
+)
+def test_an_operation_that_does_not_count_as_readable_is_one_that_the_server_cannot_read_or_not_as_it_is(damage: dict[str, str]) -> None:
+    damaged = GOOD._replace(**damage)
+    assert not is_readable(damaged)
+    with pytest.raises((InvalidInput, msgspec.DecodeError, TypeError, LookupError, AssertionError)):
+        assert decode_push(sent([damaged])).chains[-1] == chain_after(CHAIN_START, [damaged])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.mastery import (
+from domain.learning.mastery import (
     DAY_MS,
     EVIDENCE_ANSWERS_MIN,
     OVERALL_RATE,

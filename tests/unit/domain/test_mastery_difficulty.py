@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from domain.attempts import FoldedAttempt
-from domain.difficulty import DifficultyTable, read_snapshot, snapshot
 from domain.errors import InvalidInput
-from domain.mastery import OVERALL_RATE, Counts, QuestionRef, Rates, StudentState, predict
+from domain.learning.attempts import FoldedAttempt
+from domain.learning.difficulty import DifficultyTable, read_snapshot, snapshot
+from domain.learning.mastery import OVERALL_RATE, Counts, QuestionRef, Rates, StudentState, predict
 from tests.unit.domain.test_mastery import attempt
 
 ANSWERS = [
@@ -83,3 +83,14 @@ def test_attempts_without_concepts_are_counted_together() -> None:
     table = DifficultyTable.of([FoldedAttempt("a", None, "d", "q", (), True)])
     assert table.by_concepts == {(): Counts(1, 1)}
     assert read_snapshot(snapshot(table).encoded).rates.by_concepts == {(): Counts(1, 1)}
+
+
+def test_answers_counted_elsewhere_make_the_same_table() -> None:
+    table = DifficultyTable()
+    for question, concepts, counts in (
+        ("q0", ("c1",), Counts(10, 15)),
+        ("q1", ("c1", "c2"), Counts(20, 80)),
+        ("q0", ("c1",), Counts(20, 25)),
+    ):
+        table.add(question, concepts, counts)
+    assert table == DifficultyTable.of(ANSWERS)

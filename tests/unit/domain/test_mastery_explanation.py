@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.attempts import FoldedAttempt
-from domain.explanation import Part, explain_prediction, explain_score
-from domain.mastery import DAY_MS, Counts, QuestionRef, Rates, StudentState, fold, predict, score, with_guessing
-from domain.odds import logit
+from domain.learning.attempts import FoldedAttempt
+from domain.learning.explanation import Part, explain_prediction, explain_score
+from domain.learning.mastery import DAY_MS, Counts, QuestionRef, Rates, StudentState, fold, predict, score, with_guessing
+from domain.learning.odds import logit
 from tests.unit.domain.test_mastery import ANY_SPEED, REFERENCE_RATES, START_MS, TABLES, attempt, histories, reference_attempts
 
 

@@ -7,10 +7,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.attempts import FoldedAttempt
-from domain.features import WEIGHTS
-from domain.history import StudentHistory
-from domain.mastery import DAY_MS, Rates, fold, mastery_rows
+from domain.learning.attempts import FoldedAttempt
+from domain.learning.features import WEIGHTS
+from domain.learning.history import StudentHistory
+from domain.learning.mastery import DAY_MS, Rates, fold, mastery_rows
 from tests.unit.domain.test_mastery import ANY_SPEED, START_MS, TABLES, attempt, histories
 
 AT_MS = START_MS + 900 * DAY_MS

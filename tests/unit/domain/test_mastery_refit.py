@@ -7,13 +7,13 @@ from functools import cache
 
 import pytest
 
-from domain import refit as module
-from domain.attempts import DAY_MS, FoldedAttempt
-from domain.features import WEIGHTS, StudentState, Weights, question_features, weighted_sum
-from domain.mastery import QuestionRef, observe
-from domain.odds import sigmoid
-from domain.rates import Rates
-from domain.refit import Contest, WeightFit, labelled_rows, log_loss, refit
+from domain.learning import refit as module
+from domain.learning.attempts import DAY_MS, FoldedAttempt
+from domain.learning.features import WEIGHTS, StudentState, Weights, question_features, weighted_sum
+from domain.learning.mastery import QuestionRef, observe
+from domain.learning.odds import sigmoid
+from domain.learning.rates import Rates
+from domain.learning.refit import Contest, WeightFit, labelled_rows, log_loss, refit
 from tests.unit.domain.test_mastery import START_MS
 
 STUDENTS, ANSWERS = 12, 100

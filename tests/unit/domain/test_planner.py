@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
-from domain.mastery import DAY_MS, FoldedAttempt
-from domain.planner import (
+from domain.learning.mastery import DAY_MS, FoldedAttempt
+from domain.learning.planner import (
     BLOCK_MINUTES_MAX,
     HORIZON_DAYS_MAX,
     ConceptNode,

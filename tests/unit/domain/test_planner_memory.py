@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
-from domain.attempts import DAY_MS, FoldedAttempt
-from domain.pace import LEARN_MINUTES_MAX, LEARN_MINUTES_MIN, minutes_to_learn
-from domain.plan import ConceptNode, Kind
-from domain.planner import best_steps, make_plan
-from domain.recall import MEMORIES, recall, stability_after_right, student_memory, study_states
+from domain.learning.attempts import DAY_MS, FoldedAttempt, in_order
+from domain.learning.memory import MEMORIES, StudyFold, student_memory
+from domain.learning.pace import LEARN_MINUTES_MAX, LEARN_MINUTES_MIN, minutes_to_learn
+from domain.learning.plan import ConceptNode, Kind
+from domain.learning.planner import best_steps, make_plan
+from domain.learning.recall import recall, stability_after_right, study_states
 from tests.unit.domain.test_planner import MONDAY_MS, chain, learnt, request
 
 
@@ -73,3 +74,15 @@ def test_new_concepts_take_as_long_as_their_three_answers_really_do() -> None:
 def test_a_plan_for_tomorrows_exam_is_made_of_today_alone() -> None:
     plan = make_plan(chain("a", "b", "c"), {}, request(exam_in=1))
     assert {item.day for item in plan.items} == {request().today}
+
+
+def test_kept_up_answer_by_answer_a_student_stands_where_all_answers_together_say() -> None:
+    for seed in range(4):
+        answers = in_order(reviewed(0.25, seed, concepts=9))
+        fold = StudyFold()
+        for number, answer in enumerate(answers):
+            fold.observe(answer)
+            if number % 9 == 0:
+                study = fold.study()
+                assert study.memory == student_memory(answers[: number + 1])
+                assert study.states == study_states(answers[: number + 1], study.memory)

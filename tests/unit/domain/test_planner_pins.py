@@ -8,9 +8,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.plan import ConceptNode, Kind, Pin
-from domain.plan_changes import Since, What, plan_changes
-from domain.planner import StudyState, make_plan
+from domain.learning.plan import ConceptNode, Kind, Pin
+from domain.learning.plan_changes import Since, What, plan_changes
+from domain.learning.planner import StudyState, make_plan
 from tests.unit.domain.test_planner import ANY_SPEED, IDS, MONDAY, MONDAY_MS, Problem, by_day, chain, learnt, problems, request
 
 TUESDAY = MONDAY + timedelta(days=1)
@@ -99,3 +99,25 @@ def test_every_change_has_its_reason() -> None:
     assert why["c8"] == "pinned by your teacher"
     assert why["c4"] == f"{min(off)} is a day off"
     assert "no longer fits before the exam" in why.values()
+
+
+def test_who_pinned_is_said_in_the_reason_and_in_what_changed() -> None:
+    pin = Pin("z", TUESDAY, "you")
+    before = make_plan(LIGHT_LAST, {}, request((12,) * 7))
+    asked = request((12,) * 7, pinned=(pin,))
+    after = make_plan(LIGHT_LAST, {}, asked)
+    reasons = {i.concept_id: i.reason.split(";")[0] for i in after.items if "pinned" in i.reason}
+    assert reasons == {"x": "needed for what you pinned", "y": "needed for what you pinned", "z": "pinned by you"}
+    changes = plan_changes(before.items, after, Since(asked, {}, ()))
+    (change,) = (c for c in changes if (c.concept_id, c.kind) == ("z", Kind.NEW))
+    assert change.why == "pinned by you"
+
+
+def test_what_is_postponed_is_not_planned_before_its_day_and_used_minutes_are_gone() -> None:
+    whole = by_day(make_plan(LIGHT_LAST, {}, request((12,) * 7)).items)
+    first = whole[MONDAY][0].concept_id
+    later = by_day(make_plan(LIGHT_LAST, {}, request((12,) * 7, postponed={first: TUESDAY}, minutes_used=6)).items)
+    assert first not in {i.concept_id for i in later[MONDAY]}
+    assert sum(i.minutes for i in later[MONDAY]) <= 6
+    assert first in {i.concept_id for i in later[TUESDAY]}
+    assert MONDAY not in by_day(make_plan(LIGHT_LAST, {}, request((12,) * 7, minutes_used=12)).items)

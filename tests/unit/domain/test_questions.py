@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.mastery import DAY_MS, Counts, FoldedAttempt, QuestionRef, Rates, fold, predict
-from domain.planner import ConceptNode, Kind, PlanItem, study_states
-from domain.questions import ConceptLeft, Desk, NextQuestion, next_question
+from domain.learning.mastery import DAY_MS, Counts, FoldedAttempt, QuestionRef, Rates, fold, predict
+from domain.learning.planner import ConceptNode, Kind, PlanItem, study_states
+from domain.learning.questions import ConceptLeft, Desk, NextQuestion, next_question
 
 ANY_SPEED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # no test depends on a clock
 MIDNIGHT_MS = 1_700_000_000_000

@@ -35,6 +35,7 @@ FORECAST = TABLES["study_plans"].column("forecast")
         (MINUTES, {"monday": 60}, "seven whole numbers"),
         (FORECAST, [1], "object"),
         (FORECAST, {"summary": ["fine", {"no\x00t": 1}]}, "NUL"),
+        (FORECAST, {"summary": [1, {"large": -(2**63) - 1}]}, "64 bits"),
     ],
 )
 def test_a_value_outside_its_columns_limits_is_named_without_being_repeated(column: Column, value: Any, words: str) -> None:

@@ -1,0 +1,89 @@
+"""Students' study plans as class figures need them: what was due on each day, and where the newest plan leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from cloud_api.analytics.rows import ComingItem
+from cloud_api.database import Cursor
+from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, PlannedItem
+from domain.learning.plan import FORECAST_DAYS_MAX
+
+_EPOCH = date(1970, 1, 1)
+# Of what is planned, days and items that are shown.
+COMING_DAYS, COMING_MAX = 7, 40
+
+# A plan counts from its first day up to that of the next one.
+_ITEMS = """
+SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms
+  FROM (SELECT p.id, p.starts_on, p.created_at_ms, lead(p.starts_on) OVER (PARTITION BY p.student_id ORDER BY p.created_at_ms, p.id) AS ends_before
+          FROM study_plans p
+         WHERE p.school_id = %(school)s AND p.student_id = ANY(%(students)s::uuid[])) AS p
+  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
+ WHERE (p.ends_before IS NULL OR (p.ends_before > %(first)s AND i.day < p.ends_before)) AND i.day >= p.starts_on
+   AND coalesce(i.moved_to, i.day) >= %(first)s AND coalesce(i.moved_to, i.day) < %(today)s
+"""
+
+_COMING = """
+SELECT coalesce(i.moved_to, i.day), i.concept_id, i.kind, i.minutes, i.reason
+  FROM (SELECT id FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s ORDER BY created_at_ms DESC, id DESC LIMIT 1) AS p
+  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
+ WHERE i.status IN ('planned', 'moved') AND coalesce(i.moved_to, i.day) BETWEEN %(today)s AND %(last)s
+ ORDER BY 1, i.position LIMIT %(most)s
+"""
+
+_FORECASTS = """
+SELECT DISTINCT ON (p.student_id) p.student_id, p.forecast, p.starts_on, s.exam_on
+  FROM study_plans p JOIN student_profiles s ON s.school_id = p.school_id AND s.id = p.student_id
+ WHERE p.school_id = %s AND p.student_id = ANY(%s::uuid[]) AND s.exam_on >= %s ORDER BY p.student_id, p.created_at_ms DESC, p.id DESC
+"""
+
+
+def items_that_counted(cursor: Cursor, school_id: str, students: Sequence[str], today: int) -> dict[str, list[PlannedItem]]:
+    """The items of the last IDLE_WINDOW_DAYS days before `today` (days since 1970-01-01), by student."""
+    keys = {"school": school_id, "students": list(students), "first": day_text(today - IDLE_WINDOW_DAYS), "today": day_text(today)}
+    cursor.execute(_ITEMS, keys)
+    items: dict[str, list[PlannedItem]] = {student: [] for student in students}
+    for student, day, *rest in cursor.fetchall():
+        items[student].append(PlannedItem((date.fromisoformat(day) - _EPOCH).days, *rest))
+    return items
+
+
+def coming_items(cursor: Cursor, school_id: str, student_id: str, today: int) -> list[ComingItem]:
+    """What the newest plan has for the next COMING_DAYS days and nobody has ticked off as done or skipped; at most COMING_MAX items."""
+    keys = {
+        "school": school_id,
+        "student": student_id,
+        "today": day_text(today),
+        "last": day_text(today + COMING_DAYS - 1),
+        "most": COMING_MAX,
+    }
+    cursor.execute(_COMING, keys)
+    return [ComingItem(*row) for row in cursor.fetchall()]
+
+
+def learnt_shares(cursor: Cursor, school_id: str, students: Sequence[str], today: int) -> dict[str, float]:
+    """The share of the exam's weight that each student's newest plan says will be learnt; of those whose plan looks ahead as far as an exam.
+
+    Without an exam a plan is one of some days, and what it reaches says nothing about the student.
+    """
+    cursor.execute(_FORECASTS, (school_id, list(students), day_text(today)))
+    return {
+        student: share
+        for student, forecast, starts_on, exam_on in cursor.fetchall()
+        if exam_on <= (date.fromisoformat(starts_on) + timedelta(days=FORECAST_DAYS_MAX)).isoformat()
+        and (share := _learnt_share(forecast)) is not None
+    }
+
+
+def day_text(day: int) -> str:
+    """YYYY-MM-DD of a day counted from 1970-01-01."""
+    return (_EPOCH + timedelta(days=day)).isoformat()
+
+
+def _learnt_share(forecast: Any) -> float | None:
+    """A forecast comes from a device: it may hold anything that is JSON."""
+    share = forecast.get("learnt_share") if isinstance(forecast, dict) else None
+    return float(share) if isinstance(share, int | float) and 0 <= share <= 1 else None

@@ -1,0 +1,1 @@
+"""What a school's devices say and do, for whoever looks after them."""

@@ -1,0 +1,1 @@
+"""Course and roster from files of CSV: read, planned, written whole or not at all."""

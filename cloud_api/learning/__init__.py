@@ -1,0 +1,1 @@
+"""The decision engine over what the school has stored."""

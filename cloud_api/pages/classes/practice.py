@@ -1,0 +1,109 @@
+"""Time on task and learning curves as a page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from cloud_api.analytics.plans import day_text
+from cloud_api.analytics.rows import CurveRow, DayRow, TimeRow
+from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, MINUTE_MS, PlanStanding
+from domain.learning.analytics.student import DayFigures
+from domain.learning.attempts import DAY_MS
+
+# Curves on the page; the CSV has all.
+CURVES_MAX = 60
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_IDLE = DayFigures(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The last four weeks, a value for each day, oldest first; `names` say each in words. `proficient` counts concepts after each day."""
+
+    minutes: Sequence[float]
+    names: Sequence[str]
+    proficient: Sequence[int]
+    answers: int
+    right: int
+
+    @property
+    def total_minutes(self) -> int:
+        return round(sum(self.minutes))
+
+    @property
+    def active(self) -> int:
+        """Days with any time on task."""
+        return sum(m > 0 for m in self.minutes)
+
+    @property
+    def label(self) -> str:
+        """The minutes as a sentence."""
+        return f"{self.total_minutes} minutes on {self.active} of {len(self.minutes)} days"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLine:
+    """A student's time, and standing to the plan. `done_share`: of the minutes that were due; None where none were."""
+
+    student_id: str
+    name: str
+    days: Days
+    standing: PlanStanding
+
+    @property
+    def done_share(self) -> float | None:
+        due = self.standing.due_minutes
+        return self.standing.done_minutes / due if due else None
+
+
+def time_lines(rows: Sequence[TimeRow], now_ms: int) -> list[TimeLine]:
+    """A line for each student, by name."""
+    return [TimeLine(row.student_id, row.display_name, days_of(row.days, now_ms), row.standing) for row in rows]
+
+
+def days_of(rows: Sequence[DayRow], now_ms: int) -> Days:
+    """The days up to today, with those on which nothing was answered."""
+    known = {row.day: row.figures for row in rows}
+    today = now_ms // DAY_MS
+    days = [day_text(day) for day in range(today - IDLE_WINDOW_DAYS + 1, today + 1)]
+    figures = [known.get(day, _IDLE) for day in days]
+    minutes = [f.active_ms / MINUTE_MS for f in figures]
+    names = [f"{day_name(day)}: {m:.0f} min, {f.answers} answers" for day, m, f in zip(days, minutes, figures, strict=True)]
+    counted = [f for f in figures if f.answers]
+    return Days(minutes, names, _carried(figures), sum(f.answers for f in counted), sum(f.right for f in counted))
+
+
+def day_name(day: str) -> str:
+    """`5 Jan` of YYYY-MM-DD."""
+    at = date.fromisoformat(day)
+    return f"{at.day} {_MONTHS[at.month - 1]}"
+
+
+def first_day(now_ms: int) -> str:
+    """The first of the days of `days_of`."""
+    return day_name((date(1970, 1, 1) + timedelta(days=now_ms // DAY_MS - IDLE_WINDOW_DAYS + 1)).isoformat())
+
+
+def curve_label(row: CurveRow) -> str:
+    """A learning curve in words."""
+    points = row.figures.points
+    first, last = points[0], points[-1]
+    if len(points) == 1:
+        return f"{first.error:.0%} of {first.students} students wrong at the first answer"
+    return f"wrong at answer 1: {first.error:.0%} of {first.students} students; at answer {last.opportunity}: {last.error:.0%} of {last.students}"
+
+
+def gave_up(row: CurveRow) -> tuple[int, int]:
+    """(how many stopped before the curve ends, how many of these with a wrong answer)."""
+    return sum(p.stopped for p in row.figures.points), sum(p.stopped_wrong for p in row.figures.points)
+
+
+def _carried(figures: Sequence[DayFigures]) -> list[int]:
+    """Concepts at proficient after each day; an idle day changes nothing. Days before the first answer of the four weeks are left out."""
+    carried: list[int] = []
+    for of_day in figures:
+        if of_day.answers or carried:
+            carried.append(of_day.proficient if of_day.answers else carried[-1])
+    return carried

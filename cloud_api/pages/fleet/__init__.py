@@ -1,0 +1,1 @@
+"""The fleet page: what it says and shows."""

@@ -1,0 +1,126 @@
+"""What the school says about its students' plans: a concept to study, one to leave out, a day off. Rows that only the server writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from cloud_api import audit
+from cloud_api.database import Cursor
+from cloud_api.publication import Publication, lock_for_editing, scope_of
+from domain.errors import Conflict, InvalidInput, NotFound, Problem
+from domain.ids import Id, IdSource
+from domain.registry import PLAN_RULES, ScopeKind
+
+# Rules of one student: more would leave nothing to plan.
+RULES_MAX = 500
+PIN, EXCLUDE, DAY_OFF = PLAN_RULES
+
+
+@dataclass(frozen=True, slots=True)
+class NewRule:
+    """`kind` is one of `PLAN_RULES`. Pins and exclusions name a concept, days off a day; a pin may name both."""
+
+    kind: str
+    concept_id: str | None = None
+    day: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRule:
+    """One rule as a list shows it."""
+
+    id: Id
+    student: str
+    kind: str
+    concept: str | None
+    day: str | None
+    created_at_ms: int
+
+
+def add_rules(cursor: Cursor, ids: IdSource, school_id: str, students: Sequence[str], rules: Sequence[NewRule], now_ms: int) -> int:
+    """Gives each of the students the rules that they have not got yet; returns how many rows that were. The last change of its transaction.
+
+    Raises InvalidInput for a rule that names neither what it should, NotFound without students, Conflict when a student has too many.
+    """
+    if not students:
+        raise NotFound("There is no student to make a rule for.")
+    _check(rules)
+    lock_for_editing(cursor, school_id)
+    cursor.execute(
+        "SELECT student_id, kind, concept_id, day FROM plan_rules WHERE school_id = %s AND student_id = ANY(%s::uuid[])",
+        (school_id, list(students)),
+    )
+    stored = set(cursor.fetchall())
+    publication = Publication(school_id)
+    for student in students:
+        if sum(row[0] == student for row in stored) + len(rules) > RULES_MAX:
+            raise Conflict(f"A student has at most {RULES_MAX} rules; remove some first.")
+        for rule in rules:
+            key = (student, rule.kind, rule.concept_id, rule.day.isoformat() if rule.day else None)
+            if key not in stored:
+                fields = dict(zip(("student_id", "kind", "concept_id", "day"), key, strict=True))
+                publication.put("plan_rules", {"id": ids.new(), **fields, "created_at_ms": now_ms})
+    detail = {"students": len(students), "kinds": sorted({rule.kind for rule in rules}), "added": len(publication)}
+    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "plan_rules.added", detail=detail)
+    return len(publication.write(cursor, now_ms))
+
+
+def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequence[str], now_ms: int) -> None:
+    """Takes rules away. The last change of its transaction. Raises NotFound when one of them is not there."""
+    lock_for_editing(cursor, school_id)
+    cursor.execute("SELECT id, student_id FROM plan_rules WHERE school_id = %s AND id = ANY(%s::uuid[])", (school_id, list(rule_ids)))
+    found = cursor.fetchall()
+    if len(found) != len(set(rule_ids)):
+        raise NotFound("There is no such rule.")
+    publication = Publication(school_id)
+    for rule_id, student_id in found:
+        publication.delete("plan_rules", rule_id, scope_of(ScopeKind.STUDENT, student_id))
+    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "plan_rules.removed", detail={"removed": len(found)})
+    publication.write(cursor, now_ms)
+
+
+def list_rules(cursor: Cursor, school_id: str, students: Sequence[str]) -> list[PlanRule]:
+    """The rules of these students, by student and age."""
+    cursor.execute(
+        "SELECT r.id, u.username, r.kind, c.title, r.day, r.created_at_ms FROM plan_rules r"
+        " JOIN users u ON u.school_id = r.school_id AND u.id = r.student_id"
+        " LEFT JOIN concepts c ON c.school_id = r.school_id AND c.id = r.concept_id"
+        " WHERE r.school_id = %s AND r.student_id = ANY(%s::uuid[]) ORDER BY u.username, r.created_at_ms, r.id",
+        (school_id, list(students)),
+    )
+    return [PlanRule(*row) for row in cursor.fetchall()]
+
+
+def students_of(cursor: Cursor, school_id: str, class_id: str) -> list[str]:
+    """The students of a class."""
+    cursor.execute(
+        "SELECT user_id FROM class_members WHERE school_id = %s AND class_id = %s AND role = 'student' ORDER BY user_id",
+        (school_id, class_id),
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+def find_concept(cursor: Cursor, school_id: str, name: str) -> Id:
+    """The concept in use with that title or external id. Raises NotFound, and Conflict when several bear it."""
+    cursor.execute(
+        "SELECT id FROM concepts WHERE school_id = %s AND retired_at_ms IS NULL AND (external_id = %s OR lower(title) = lower(%s))",
+        (school_id, name.strip(), name.strip()),
+    )
+    match cursor.fetchall():
+        case []:
+            raise NotFound("There is no concept of that name in the school.")
+        case [(concept_id,)]:
+            return Id(concept_id)
+    raise Conflict("Several concepts of the school bear that name.")
+
+
+def _check(rules: Sequence[NewRule]) -> None:
+    problems = [
+        Problem("rule", "invalid_value", "A day off is a day; a pin or an exclusion names a concept.")
+        for rule in rules
+        if (rule.day is None or rule.concept_id is not None if rule.kind == DAY_OFF else rule.concept_id is None)
+    ]
+    if problems:
+        raise InvalidInput(problems)

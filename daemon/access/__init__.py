@@ -1,0 +1,1 @@
+"""Who may use the localhost API: registered apps, students, and pages of neither."""

@@ -1,0 +1,1 @@
+"""Erasing a student from this device, on the school's order."""

@@ -1,0 +1,201 @@
+"""Installing, upgrading in place, and going back to the version before.
+
+    environment from the wheel ──▶ account, settings, units ──▶ (upgrade: a backup) ──▶ the link moved ──▶ started, ready
+                                                                                          └── not ready: the link moved back
+
+Every step finds out what is there already, so that the whole may be called again at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.installation import environment, manager
+from daemon.installation.environment import Source
+from daemon.installation.layout import DEVICE, ROLES, SERVER, Layout, Role, shipped
+from daemon.installation.tools import run
+from domain.errors import OperatorError
+
+Say = Callable[[str], None]
+_ENV_TEXT = "# DATABASE_URL='postgresql://carrel:password@db.example.school/carrel'\n"
+_SECRET_MODE, _SETTINGS_MODE = 0o600, 0o644
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What is in use now, which version was before it, and whether the service runs; a new server waits for the address of its database."""
+
+    role: str
+    version: str
+    previous: str | None
+    running: bool
+
+
+def install(layout: Layout, role: Role, source: Source | None, say: Say) -> Installed:
+    """Installs the wheel for this role, or without one sets right what is installed. Raises OperatorError; an upgrade that does not start is
+    taken back.
+    """
+    manager.demand_systemd()
+    roles = [one for one in ROLES.values() if one is role or layout.has(one)]
+    folder = _environment(layout, source, roles, say)
+    before = environment.present(layout)
+    upgrading = [one for one in roles if layout.has(one)] if before not in (None, folder) else []
+    changed = manager.place_units(layout, role)
+    manager.make_account(role)
+    _place_settings(layout, role)
+    if changed:
+        manager.reload()
+    for one in upgrading:
+        say(f"backing up before the upgrade of the {one.name}")
+        _back_up(layout, one)
+    environment.use(layout, folder)
+    try:
+        for one in roles:
+            if one is role or one in upgrading:
+                _run(layout, one, say, again=before != folder or changed)
+    except OperatorError as error:
+        if before is None or before == folder:
+            raise
+        _take_back(layout, upgrading, folder, before)
+        raise OperatorError(f"Version {environment.version_of(before)} is in use again. {error.message}") from error
+    environment.forget_older(layout)
+    return _installed(layout, role)
+
+
+def go_back(layout: Layout, role: Role, say: Say) -> Installed:
+    """Puts the version before in the place of the present one, for all that this machine is. A device's database goes to where that version knows it;
+    a server's stays, for every version serves on the next one's. Raises OperatorError, and then the present version is in use.
+    """
+    manager.demand_systemd()
+    now, older = environment.present(layout), environment.before(layout)
+    if now is None or older is None:
+        raise OperatorError("There is no version before the present one.")
+    roles = [one for one in ROLES.values() if layout.has(one)]
+    if SERVER in roles:
+        _demand_servable(now, older)
+    say("backing up")
+    for one in roles:
+        _back_up(layout, one)
+    for one in roles:
+        manager.pause(one)
+    try:
+        if DEVICE in roles:
+            _take_database_back(layout, now, older)
+        _go_on(layout, roles, older, say)
+    except OperatorError:
+        _go_on(layout, roles, now, say)
+        raise
+    return _installed(layout, role)
+
+
+def _demand_servable(now: Path, older: Path) -> None:
+    """A server's database is at most one migration ahead of the older version (docs/migrations.md). Raises OperatorError."""
+    ahead = [name for name in _migrations(now, "cloud") if name not in _migrations(older, "cloud")]
+    if len(ahead) > 1:
+        raise OperatorError(
+            f"The database has {len(ahead)} migrations that version {environment.version_of(older)} does not know, and it serves on one: "
+            "docs/migrations.md says how they are taken back; then install that version by --wheel."
+        )
+
+
+def _go_on(layout: Layout, roles: list[Role], folder: Path, say: Say) -> None:
+    environment.use(layout, folder)
+    for role in roles:
+        _run(layout, role, say, again=False)
+
+
+def _take_back(layout: Layout, roles: list[Role], failed: Path, before: Path) -> None:
+    """After an upgrade whose service does not start; what it may have done to a device's database goes back too."""
+    for role in roles:
+        manager.pause(role)
+    try:
+        if DEVICE in roles:
+            _take_database_back(layout, failed, before)
+    finally:
+        _go_on(layout, roles, before, lambda sentence: None)
+
+
+def _environment(layout: Layout, source: Source | None, roles: list[Role], say: Say) -> Path:
+    present = environment.present(layout)
+    if source is None:
+        if present is None:
+            raise OperatorError("Nothing is installed yet: name the wheel with --wheel; `make build` makes it.")
+        return present
+    say("making the environment; this takes about a minute")
+    return environment.make_environment(layout, source, "cloud" if SERVER in roles else "")
+
+
+def _place_settings(layout: Layout, role: Role) -> None:
+    """Settings that are there are never touched."""
+    layout.config.parent.mkdir(parents=True, exist_ok=True)
+    if not layout.config.exists():
+        text = shipped("config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{DEVICE.state}"', 1)
+        layout.config.write_text(text, "utf-8")
+        layout.config.chmod(_SETTINGS_MODE)
+    if role is SERVER and not layout.database_address.exists():
+        layout.database_address.touch(_SECRET_MODE)
+        layout.database_address.write_text(_ENV_TEXT)
+
+
+def _run(layout: Layout, role: Role, say: Say, *, again: bool) -> None:
+    if role is SERVER and not _has_address(layout):
+        say(f"write the address of the database into {layout.database_address}, then: systemctl enable --now {' '.join(role.start)}")
+        return
+    say(f"starting {role.main_unit}")
+    manager.start(role)
+    if again:
+        manager.restart(role)
+
+
+def _has_address(layout: Layout) -> bool:
+    """Whether a server has been told where its database is."""
+    return "\nDATABASE_URL=" in f"\n{layout.database_address.read_text('utf-8')}"
+
+
+def _back_up(layout: Layout, role: Role) -> None:
+    """Whoever has nothing to lose needs none."""
+    if role is SERVER:
+        if not _has_address(layout):
+            return
+        run(["systemctl", "start", "carrel-cloud-backup.service"], otherwise="Nothing was changed, because there is no backup")
+    elif (layout.state(DEVICE) / "carrel.sqlite3").exists():
+        run(
+            [*_as(DEVICE), layout.program("carrel"), "backup"],
+            _device_environ(layout),
+            otherwise="Nothing was changed, because there is no backup",
+        )
+
+
+def _take_database_back(layout: Layout, now: Path, older: Path) -> None:
+    """By the present version, which knows how its own migrations are taken back. Raises OperatorError for one that cannot be."""
+    heads = [_migrations(folder, "device")[-1] for folder in (now, older)]
+    database = layout.state(DEVICE) / "carrel.sqlite3"
+    if heads[0] != heads[1] and database.exists():
+        migrate: list[str | Path] = [now / "bin" / "carrel-migrate", "--db", "device", "--sqlite", database, "downgrade", heads[1], "--yes"]
+        run([*_as(DEVICE), *migrate], _device_environ(layout), otherwise="The database cannot be taken back, so the version stays")
+
+
+def _migrations(folder: Path, kind: str) -> list[str]:
+    """The migrations that a version ships for `device` or `cloud`, in order. Raises OperatorError."""
+    ask = f"from migrations.files import shipped_files; print(*(file.name for file in shipped_files({kind!r})))"
+    return run([folder / "bin" / "python", "-c", ask], otherwise="The version cannot be asked").split()
+
+
+def _as(role: Role) -> list[str]:
+    """The words that run a command with the role's account and nothing of root's."""
+    account = pwd.getpwnam(role.account)
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--no-new-privs", "--"]
+
+
+def _device_environ(layout: Layout) -> dict[str, str]:
+    return {"PATH": os.defpath, "CARREL_CONFIG": str(layout.config), "CARREL_DEVICE_STATE_DIR": str(layout.state(DEVICE))}
+
+
+def _installed(layout: Layout, role: Role) -> Installed:
+    now, older = environment.present(layout), environment.before(layout)
+    running = manager.states([role.main_unit])[role.main_unit].get("ActiveState") == "active"
+    return Installed(role.name, environment.version_of(now) if now else "none", environment.version_of(older) if older else None, running)

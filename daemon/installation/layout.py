@@ -1,0 +1,131 @@
+"""Where an installed Carrel lies, and which units, accounts and settings a device and a school's server have.
+
+/opt/carrel/versions/0.1.0-1f0c9b2e4a77/   an environment for each wheel; the present one and the one before it are kept
+/opt/carrel/current, previous              links to two of them
+/opt/carrel/bin/                           the commands, by way of `current`
+/etc/carrel/config.toml                    settings, without secrets; never overwritten
+/etc/systemd/system/, /etc/sysusers.d/     units and accounts
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.errors import OperatorError
+
+PROGRAMS = ("carrel", "carrel-cloud", "carrel-migrate")
+_SOURCE_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a machine can be. `start` are the units that are enabled and started, in this order; the last must be up for it to run."""
+
+    name: str
+    account: str
+    units: tuple[str, ...]
+    start: tuple[str, ...]
+    main_unit: str
+    extra: str
+    state: str
+
+    @property
+    def sysusers(self) -> str:
+        """The file that makes the account."""
+        return f"{self.account}.sysusers.conf"
+
+
+DEVICE = Role(
+    "device",
+    "carrel",
+    ("carrel.service", "carrel.socket", "carrel-backup.service", "carrel-backup.timer"),
+    ("carrel.socket", "carrel-backup.timer", "carrel.service"),
+    "carrel.service",
+    "",
+    "var/lib/carrel",
+)
+SERVER = Role(
+    "server",
+    "carrel-cloud",
+    (
+        "carrel-cloud.service",
+        "carrel-cloud-backup.service",
+        "carrel-cloud-backup.timer",
+        "carrel-cloud-tidy.service",
+        "carrel-cloud-tidy.timer",
+        "carrel-cloud-snapshot.service",
+        "carrel-cloud-snapshot.timer",
+        "carrel-cloud-refit.service",
+        "carrel-cloud-refit.timer",
+    ),
+    (
+        "carrel-cloud-backup.timer",
+        "carrel-cloud-tidy.timer",
+        "carrel-cloud-snapshot.timer",
+        "carrel-cloud-refit.timer",
+        "carrel-cloud.service",
+    ),
+    "carrel-cloud.service",
+    "cloud",
+    "var/lib/carrel-cloud",
+)
+ROLES = {role.name: role for role in (DEVICE, SERVER)}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths, below `root`."""
+
+    root: Path = Path("/")
+
+    @property
+    def prefix(self) -> Path:
+        return self.root / "opt/carrel"
+
+    @property
+    def versions(self) -> Path:
+        return self.prefix / "versions"
+
+    @property
+    def current(self) -> Path:
+        return self.prefix / "current"
+
+    @property
+    def previous(self) -> Path:
+        return self.prefix / "previous"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "etc/carrel/config.toml"
+
+    @property
+    def database_address(self) -> Path:
+        """DATABASE_URL of a server, with its password."""
+        return self.root / "etc/carrel/cloud.env"
+
+    @property
+    def units(self) -> Path:
+        return self.root / "etc/systemd/system"
+
+    def sysusers(self, role: Role) -> Path:
+        return self.root / "etc/sysusers.d" / f"{role.account}.conf"
+
+    def state(self, role: Role) -> Path:
+        return self.root / role.state
+
+    def has(self, role: Role) -> bool:
+        """Whether the role is installed here."""
+        return (self.units / role.main_unit).exists()
+
+    def program(self, name: str) -> Path:
+        return self.prefix / "bin" / name
+
+
+def shipped(name: str) -> Path:
+    """A file that comes with Carrel, in a clone or installed: `config.toml`, `constraints.txt`, `systemd/carrel.service`. Raises OperatorError."""
+    for folder in (_SOURCE_ROOT, Path(sys.prefix) / "share" / "carrel"):
+        if (folder / "systemd" / "carrel.service").is_file() and (folder / name).is_file():
+            return folder / name
+    raise OperatorError(f"{name} did not come with this installation of Carrel: install it from its wheel.")

@@ -1,0 +1,62 @@
+"""Taking Carrel off a machine: the programs and units, and with `purge` everything that it ever left there."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import dataclass
+
+from daemon.image import unsent
+from daemon.installation import manager
+from daemon.installation.layout import DEVICE, ROLES, Layout, Role
+from domain.errors import OperatorError
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Whether the programs went as well, which another role may still need, and whether data and settings did."""
+
+    role: str
+    programs: bool
+    data: bool
+
+
+def uninstall(layout: Layout, role: Role, *, purge: bool, even_unsent: bool) -> Removed:
+    """Stops the role and takes it away; nothing happens where it is not. Data and settings stay unless `purge` says otherwise.
+
+    Raises OperatorError, with nothing changed but that the daemon was stopped, when `purge` would lose what is not at school and `even_unsent`
+    does not say so.
+    """
+    manager.demand_systemd()
+    if layout.has(role):
+        manager.stop(role)
+    if purge and role is DEVICE and not even_unsent:
+        _demand_nothing_unsent(layout)
+    manager.remove_units(layout, role)
+    manager.reload()
+    alone = not any(layout.has(other) for other in ROLES.values() if other is not role)
+    if alone:
+        shutil.rmtree(layout.prefix, ignore_errors=True)
+    if purge:
+        shutil.rmtree(layout.state(role), ignore_errors=True)
+        if alone:
+            shutil.rmtree(layout.config.parent, ignore_errors=True)
+        manager.remove_account(role)
+    return Removed(role.name, programs=alone, data=purge)
+
+
+def _demand_nothing_unsent(layout: Layout) -> None:
+    database = layout.state(DEVICE) / "carrel.sqlite3"
+    if not database.exists():
+        return
+    try:
+        count = unsent(database)
+    except (OSError, sqlite3.Error) as error:
+        raise OperatorError(
+            f"Whether everything is at school cannot be told, so nothing was removed: {error}. --even-unsent removes it."
+        ) from error
+    if count:
+        raise OperatorError(
+            f"Nothing was removed, because {count} changes are not at school yet. Start carrel.service and let `carrel sync` bring them there, keep"
+            " them with `carrel queue export`, or say --even-unsent."
+        )

@@ -1,0 +1,1 @@
+"""The decision engine over what this device has stored."""

@@ -1,0 +1,162 @@
+"""What the teachers' pages show, before it is HTML: which columns in which order, days without answers, rules put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from cloud_api.analytics.rows import ConceptColumn, DataAge, DayRow, Overview, StudentDetail, StudentRow, TopicColumn
+from cloud_api.pages.classes import words
+from cloud_api.pages.classes.columns import columns_of
+from cloud_api.pages.classes.heat_map import FIGURES_COLUMNS_MAX, heat_map
+from cloud_api.pages.classes.looks import Look, Order, read_look
+from cloud_api.pages.classes.practice import days_of
+from cloud_api.pages.classes.reasons import SENTENCES_MAX, by_rule
+from cloud_api.pages.classes.student import student_view
+from domain.errors import InvalidInput, NotFound
+from domain.ids import Id, dashed
+from domain.learning.analytics.heat_map import Cell
+from domain.learning.analytics.needs_help import Reason, Rule
+from domain.learning.analytics.plan_standing import PlanStanding
+from domain.learning.analytics.student import DayFigures
+from domain.learning.levels import Level
+from tests.support.classroom import DAY_MS, NOW_MS
+from webpages.charts import StripCell, strip
+
+AGE = DataAge(NOW_MS, NOW_MS, 0)
+
+
+def student(name: str, cells: Mapping[str, Cell], age: DataAge = AGE) -> StudentRow:
+    return StudentRow(name, name, age, cells, cells)
+
+
+def cell(level: Level, score: float | None = None, answers: int = 5) -> Cell:
+    return Cell(level, score, answers, NOW_MS)
+
+
+def overview(students: list[StudentRow] | None = None, parents: Mapping[str, str | None] | None = None) -> Overview:
+    """A course `root` with the chapters two and one (in this order), one with the sections 1.1 and 1.2; a concept in each leaf."""
+    tree = parents or {"root": None, "two": "root", "one": "root", "1.1": "one", "1.2": "one"}
+    leaves = ["1.2", "1.1", "two"]
+    inside = {"root": leaves, "one": ["1.2", "1.1"], "two": ["two"], "1.1": ["1.1"], "1.2": ["1.2"]}
+    topics = [TopicColumn(t, t, parent, tuple(f"c{leaf}" for leaf in inside[t])) for t, parent in tree.items()]
+    return Overview("7b", "7b", NOW_MS, students or [], [ConceptColumn(f"c{leaf}", f"c{leaf}", (leaf,)) for leaf in leaves], topics)
+
+
+def titles(look: Look) -> list[str]:
+    return [column.title for column in columns_of(overview(), look.topic, concepts=look.concepts).shown]
+
+
+def test_a_course_that_is_one_topic_is_opened_at_once() -> None:
+    assert titles(Look()) == ["two", "one"]
+
+
+def test_topics_open_into_their_parts_and_the_innermost_into_concepts() -> None:
+    assert titles(Look(Id("one"))) == ["1.1", "1.2"]
+    assert titles(Look(Id("two"))) == ["ctwo"]
+    assert [step.title for step in columns_of(overview(), "1.1", concepts=False).path] == ["root", "one", "1.1"]
+
+
+def test_concepts_stand_in_the_order_in_which_they_are_taught() -> None:
+    assert titles(Look(concepts=True)) == ["ctwo", "c1.1", "c1.2"]
+    assert titles(Look(Id("one"), concepts=True)) == ["c1.1", "c1.2"]
+
+
+def test_topics_in_a_circle_hold_nobody_up() -> None:
+    circle = overview(parents={"one": "two", "two": "one"})
+    assert len(columns_of(circle, None, concepts=False).shown) == 3
+    assert {step.title for step in columns_of(circle, "one", concepts=True).path} == {"one", "two"}
+
+
+def test_an_unknown_topic_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        columns_of(overview(), "three", concepts=False)
+
+
+def test_need_is_most_columns_below_proficient_and_then_the_lowest_scores() -> None:
+    weak, weaker = cell(Level.ATTEMPTED, 0.5), cell(Level.ATTEMPTED, 0.3)
+    rows = [
+        student("nothing", {}),
+        student("good", {"one": cell(Level.MASTERED, 0.95)}),
+        student("weak", {"one": weak}),
+        student("weaker", {"one": weaker}),
+        student("both", {"one": cell(Level.FAMILIAR, 0.7), "two": cell(Level.FAMILIAR, 0.7)}),
+    ]
+    shown = heat_map(overview(rows), Look())
+    assert [line.name for line in shown.lines] == ["both", "weaker", "weak", "good", "nothing"]
+    assert shown.below == 3
+    by_name = heat_map(overview(rows), Look(order=Order.NAME))
+    assert [line.name for line in by_name.lines] == [row.display_name for row in rows], "they come by name"
+
+
+def test_the_oldest_data_comes_first_and_no_data_before_it() -> None:
+    rows = [student("new", {}), student("never", {}, DataAge(None, None, 0)), student("old", {}, DataAge(NOW_MS - DAY_MS, None, 0))]
+    assert [line.name for line in heat_map(overview(rows), Look(order=Order.AGE)).lines] == ["never", "old", "new"]
+
+
+def test_a_grey_cell_shows_no_score_anywhere() -> None:
+    rows = [student("ada", {"one": cell(Level.NOT_ENOUGH_EVIDENCE, 0.93, 2)})]
+    shown = heat_map(overview(rows), Look())
+    (line,) = shown.lines
+    said = str(shown.strip(line)) + line.levels + shown.told(line.cells[1]) + shown.columns[1].levels
+    assert "93" not in said
+    assert "too few answers (2)" in said
+
+
+def test_a_concept_with_too_few_answers_has_an_empty_bar_at_its_student() -> None:
+    row = student("ada", {"c1": cell(Level.NOT_ENOUGH_EVIDENCE, 0.93, 2), "c2": cell(Level.FAMILIAR, 0.7)})
+    detail = StudentDetail(row, {"c1": "halves", "c2": "thirds"}, [], PlanStanding(0, 0, 0, 0, 0, 0), [], [], [])
+    view = student_view(detail, NOW_MS)
+    assert [(line.title, line.share) for line in view.concepts] == [("thirds", 0.7), ("halves", 0.0)]
+    assert "93" not in view.concepts[1].words
+
+
+def test_many_columns_are_drawn_without_figures() -> None:
+    many = overview([student("ada", {})])
+    many.concepts[:] = [ConceptColumn(str(n), str(n), ()) for n in range(FIGURES_COLUMNS_MAX + 1)]
+    assert heat_map(many, Look(concepts=True)).cell_width == 1
+    many.concepts.pop()
+    assert heat_map(many, Look(concepts=True)).cell_width > 1
+
+
+def test_a_look_comes_back_from_its_own_address() -> None:
+    topic = Id("0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+    look = Look(topic, True, Order.AGE, True)
+    query = dict(part.split("=") for part in look.but().removeprefix("?").split("&"))
+    assert query == {"topic": dashed(topic), "by": "concepts", "order": "age", "as": "table"}
+    assert read_look(query) == look
+    assert Look().but() == "?"
+    assert read_look({}) == Look()
+    with pytest.raises(InvalidInput) as refused:
+        read_look({"order": "sideways", "as": "poem"})
+    assert [problem.path for problem in refused.value.problems] == ["$.order", "$.as"]
+
+
+def test_days_without_an_answer_stand_between_the_others() -> None:
+    rows = [DayRow("2025-12-30", DayFigures(600_000, 5, 4, 3)), DayRow("2026-01-02", DayFigures(120_000, 5, 1, 2))]
+    days = days_of(rows, NOW_MS)
+    assert len(days.minutes) == 28
+    assert days.minutes[-7:] == [10.0, 0, 0, 2.0, 0, 0, 0]
+    assert days.proficient == [3, 3, 3, 2, 2, 2, 2], "idle days change nothing, and before the first nothing is known"
+    assert days.label == "12 minutes on 2 of 28 days"
+    assert days.names[-7] == "30 Dec: 10 min, 5 answers"
+
+
+def test_a_rule_that_holds_for_many_concepts_is_one_line() -> None:
+    reasons = [Reason(Rule.FELL, f"{n}: fell.", str(n)) for n in range(60)] + [Reason(Rule.IDLE, "No answer on 8 planned days.")]
+    fell, idle = by_rule(reasons)
+    assert (fell.rule, len(fell.sentences), fell.more) == (Rule.FELL, SENTENCES_MAX, 60 - SENTENCES_MAX)
+    assert (idle.sentences, idle.more) == (["No answer on 8 planned days."], 0)
+
+
+def test_every_level_and_rule_has_words_and_a_colour() -> None:
+    assert set(words.LEVELS) == set(words.MEANINGS) == set(words.STEPS) == set(Level)
+    assert set(words.RULES) == set(Rule)
+
+
+def test_what_stands_in_a_strip_is_escaped() -> None:
+    for width in (1, 40):
+        drawn = strip([StripCell("4", "<b>", "<script>")], '"><script>', width)
+        assert "<script>" not in drawn
+        assert "<b>" not in drawn

@@ -1,0 +1,226 @@
+"""The pages of school IT, as people use them: signing in, the fleet, one device, enrolment codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from cloud_api import devices
+from cloud_api.enrolment import EnrolledDevice, Grant, redeem
+from cloud_api.fleet import hours, reports
+from domain.wire import DeviceReport
+from tests.security.cloud.staff import PASSWORD, Staffroom
+from tests.support.browsing import PHONE, Visit, visiting
+from tests.support.cloud import SchoolBuilder, serving
+
+HOUR_MS, DAY_MS = 3_600_000, 24 * 3_600_000
+
+
+@dataclass
+class Office:
+    """A school with people who sign in, and the address of its server."""
+
+    room: Staffroom
+    url: str
+
+    @property
+    def school(self) -> SchoolBuilder:
+        return self.room.school
+
+    def device(self, name: str, seen_ago_ms: int | None = 0, pending: int | None = None, **columns: Any) -> EnrolledDevice:
+        """A device of Ada's that was last seen so long ago, and said then that so much waits."""
+        made = self.school.enrol(Grant("student", self.ada), name=name)
+        now_ms = self.school.clock.now_ms()
+        with self.school.database.transaction() as cursor:
+            if pending is not None:
+                reports.note(cursor, self.school.id, made.id, DeviceReport(pending, 60_000, "0.9", 1), now_ms)
+                hours.count(cursor, self.school.id, 120, now_ms)
+            columns = {"last_seen_ms": None if seen_ago_ms is None else now_ms - seen_ago_ms, **columns}
+            for column, value in columns.items():
+                cursor.execute(f"UPDATE devices SET {column} = %s WHERE id = %s", (value, made.id))
+        return made
+
+    @property
+    def ada(self) -> Any:
+        return self.school.value("SELECT id FROM users WHERE username = 'ada'")
+
+
+@pytest.fixture
+def office(flask_cloud: Flask, cloud_school: SchoolBuilder) -> Iterator[Office]:
+    with serving(flask_cloud) as url:
+        yield Office(Staffroom.of(flask_cloud, cloud_school), url)
+
+
+def sign_in(visit: Visit, username: str = "root", password: str = PASSWORD) -> None:
+    visit.page.get_by_label("User name").fill(username)
+    visit.page.get_by_label("Password").fill(password)
+    visit.page.get_by_role("button", name="Sign in").click()
+
+
+def test_an_administrator_signs_in_by_keyboard_lands_on_the_fleet_and_signs_out(browser: Any, office: Office) -> None:
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/")
+        assert visit.page.url == f"{office.url}/pages/sign-in?to=%2F"
+        assert visit.grave_findings() == []
+        visit.page.get_by_label("User name").focus()
+        visit.page.keyboard.type("root")
+        visit.page.keyboard.press("Tab")
+        visit.page.keyboard.type(PASSWORD)
+        visit.page.keyboard.press("Enter")
+        visit.wait_for("No device is enrolled.")
+        assert visit.page.url == f"{office.url}/pages/fleet"
+        visit.page.get_by_role("button", name="Sign out").click()
+        visit.wait_for("For teachers and administrators.")
+        visit.open("/pages/fleet")
+        visit.wait_for("For teachers and administrators.")
+
+
+def test_whoever_was_sent_to_sign_in_comes_back_to_the_page_that_was_asked_for(browser: Any, office: Office) -> None:
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/fleet/codes")
+        sign_in(visit)
+        visit.wait_for("There is no class yet.")
+        assert visit.page.url == f"{office.url}/pages/fleet/codes"
+
+
+def test_a_wrong_password_is_said_and_can_be_corrected(browser: Any, office: Office) -> None:
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.expected.append("403")
+        visit.open("/pages/sign-in")
+        sign_in(visit, password="not this one")
+        visit.page.get_by_role("alert").wait_for()
+        assert visit.page.get_by_label("User name").input_value() == "root"
+        assert visit.grave_findings() == []
+        sign_in(visit)
+        visit.wait_for("No device is enrolled.")
+
+
+def test_a_silent_device_is_shown_as_silent_and_nothing_on_the_page_calls_it_well(browser: Any, office: Office) -> None:
+    office.device("Room 5", seen_ago_ms=3 * DAY_MS, pending=0)
+    office.device("Room 6", seen_ago_ms=5_000, pending=0)
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/fleet")
+        sign_in(visit)
+        visit.wait_for("1 of 2 devices is silent.")
+        row = visit.page.get_by_role("row", name="Room 5")
+        assert "silent for 3 days" in row.inner_text()
+        assert "up to date" not in row.inner_text()
+        assert "up to date" in visit.page.get_by_role("row", name="Room 6").inner_text()
+
+
+def test_the_fleet_is_read_on_a_phone_in_the_dark_and_by_a_screen_reader(browser: Any, office: Office) -> None:
+    office.device("Room 5", seen_ago_ms=20 * DAY_MS, pending=7)
+    office.device("Room 6", pending=3)
+    office.device("Room 7", seen_ago_ms=None)
+    office.device("Room 8", clock_offset_ms=-2 * HOUR_MS, pending=0)
+    for options in ({"viewport": PHONE}, {"color_scheme": "dark"}, {}):
+        with visiting(browser, office.url, cookies=True, **options) as visit:
+            visit.open("/pages/fleet")
+            sign_in(visit)
+            visit.wait_for("One device needs a look.")
+            assert visit.overflow_px() <= 0
+            assert visit.grave_findings() == []
+            assert visit.page.get_by_role("img", name=re.compile("360 changes in all")).count() == 1
+            visit.page.get_by_role("link", name="Room 8").click()
+            visit.wait_for("Its clock is 2 hours ahead.")
+            assert visit.overflow_px() <= 0
+            assert visit.grave_findings() == []
+
+
+def test_devices_are_found_by_name_and_state_and_put_in_order(browser: Any, office: Office) -> None:
+    for number in range(3):
+        office.device(f"Room {number}", pending=number)
+    office.device("Library", seen_ago_ms=2 * DAY_MS)
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/fleet")
+        sign_in(visit)
+        visit.page.get_by_role("searchbox", name="Name").fill("room")
+        visit.page.get_by_label("Order").select_option("most waiting")
+        visit.page.get_by_role("button", name="Show").click()
+        visit.wait_for("Devices 3")
+        assert visit.page.get_by_role("rowheader").all_inner_texts() == ["Room 2", "Room 1", "Room 0"]
+        visit.page.get_by_role("searchbox", name="Name").fill("")
+        visit.page.get_by_label("State").select_option("silent")
+        visit.page.get_by_role("button", name="Show").click()
+        visit.wait_for("Devices 1")
+        assert visit.page.get_by_role("rowheader").all_inner_texts() == ["Library"]
+
+
+def test_a_lost_device_is_revoked_only_when_that_was_confirmed(browser: Any, office: Office) -> None:
+    lost = office.device("Room 5", pending=2)
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open(f"/pages/fleet/devices/{lost.id}")
+        sign_in(visit)
+        visit.page.get_by_label("Wipe: it forgets everything, once").check()
+        visit.page.get_by_role("button", name="End its access").click()
+        assert office.school.value("SELECT revoked_at_ms FROM devices") is None
+        visit.page.get_by_label("Yes, end the access of Room 5").check()
+        visit.page.get_by_role("button", name="End its access").click()
+        visit.wait_for("revoked, not wiped yet")
+    assert office.school.value("SELECT revocation FROM devices") == "wipe"
+    actor = office.school.value("SELECT actor FROM audit_log WHERE action = 'device.revoked'")
+    assert actor == f"user:{office.school.value('SELECT id FROM users WHERE username = %s', 'root')}"
+
+
+def test_an_enrolment_code_made_on_the_page_enrols_as_many_devices_as_it_says(browser: Any, office: Office) -> None:
+    add_class(office.school)
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/fleet/codes")
+        sign_in(visit)
+        visit.page.get_by_label("Devices that may use it").fill("2")
+        visit.page.get_by_role("button", name="Make the code").click()
+        visit.page.get_by_role("img", name="The command as a QR code").wait_for()
+        code = visit.page.locator(".code").first.inner_text()
+        assert f"carrel enrol {office.url} {code}" in visit.text()
+        assert visit.grave_findings() == []
+        assert visit.overflow_px() <= 0
+        visit.page.emulate_media(media="print")
+        assert visit.page.locator(".code").first.is_visible()
+        assert not visit.page.get_by_role("button", name="Make the code").is_visible()
+        visit.open("/pages/fleet/codes")
+        assert re.search("7a.*2", visit.page.get_by_role("row", name="7a").inner_text().replace("\n", " "))
+        assert code not in visit.text()  # it was shown once
+    with office.school.database.transaction() as cursor:
+        for number in range(2):
+            made = redeem(cursor, office.school.ids, code, f"device {number}", "1", office.school.clock.now_ms())
+    granted = office.school.value("SELECT kind FROM device_grants WHERE device_id = %s", made.id)
+    assert granted == "class"
+
+
+def test_somebody_chooses_another_password_and_every_other_session_ends(browser: Any, office: Office) -> None:
+    elsewhere = office.room.token("root")
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/password")
+        sign_in(visit)
+        visit.page.get_by_label("Present password").fill(PASSWORD)
+        visit.page.get_by_label("New password, at least 8 characters").fill("another horse")
+        visit.page.get_by_label("The new one again").fill("another horse")
+        visit.page.get_by_role("button", name="Change the password").click()
+        visit.wait_for("The password was changed.")
+        visit.open("/pages/fleet")
+        visit.wait_for("No device is enrolled.")
+    assert office.room.app.test_client().delete("/v1/sessions", headers=elsewhere).status_code == 401
+    assert office.room.post("root", "another horse").status_code == 201
+
+
+def test_the_summary_keeps_itself_current(browser: Any, office: Office) -> None:
+    lost = office.device("Room 5", pending=0)
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.own_clock()
+        visit.open("/pages/fleet")
+        sign_in(visit)
+        visit.wait_for("The device is up to date.")
+        with office.school.database.transaction() as cursor:
+            devices.revoke(cursor, office.school.ids, office.school.id, lost.id, office.school.clock.now_ms())
+        visit.pass_time(31_000)
+        visit.is_announced("No device is enrolled.")
+
+
+def add_class(school: SchoolBuilder) -> None:
+    with school.database.transaction() as cursor:
+        cursor.execute("INSERT INTO classes (school_id, id, name, feed_no) VALUES (%s, %s, '7a', 1)", (school.id, school.ids.new()))
