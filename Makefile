@@ -16,7 +16,7 @@ SEEDS ?= 1-200
 # After so many minutes `chaos` begins no further round.
 CHAOS_MINUTES ?= 10
 STATE := $(or $(CARREL_STATE_DIR),.state)
-PACKAGES := domain webpages daemon cloud_api migrations devstack benchmarks
+PACKAGES := domain loglines webpages daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test sim sim-teeth chaos fleet check audit format migrate bench build install backup restore reset clean

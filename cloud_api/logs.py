@@ -12,24 +12,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
-import time
-import traceback
-from types import TracebackType
-from typing import Any
 
-from domain.errors import CarrelError
-
-log = logging.getLogger("carrel.cloud")
-
-_FIELDS = "carrel_fields"
-# An error that was raised from an error and so on.
-CAUSES_MAX = 10
-
-
-def fields(**values: Any) -> dict[str, dict[str, Any]]:
-    """The `extra` of a log call: scalar values by name."""
-    return {_FIELDS: values}
+from loglines.parts import fields_of, one_line, utc, way_to
 
 
 class Format(logging.Formatter):
@@ -41,12 +25,12 @@ class Format(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[1] if record.exc_info else None
-        said = {"at": _utc(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        values = getattr(record, _FIELDS, {})
+        said = {"at": utc(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        values = fields_of(record)
         if self._as_json:
             return json.dumps({**said, **values, **({"traceback": way_to(error)} if error else {})}, ensure_ascii=False, default=str)
         pairs = "".join(f" {name}={json.dumps(value, default=str)}" for name, value in values.items())
-        line = " ".join(said.values()).replace("\r", "\\r").replace("\n", "\\n") + pairs
+        line = one_line(" ".join(said.values())) + pairs
         return f"{line}\n{way_to(error)}" if error else line
 
 
@@ -59,55 +43,3 @@ def start(level: str, format_: str) -> None:
     root.setLevel(logging.WARNING)
     for name in ("carrel", "cloud_api"):
         logging.getLogger(name).setLevel(level.upper())
-
-
-def tell_crashes() -> None:
-    """Has this process tell of errors that nobody caught as it tells of all others: without the message that Python would print, which may quote values.
-
-    Whoever has put something of its own in the place of Python's ways keeps it.
-    """
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _ended
-    if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = _thread_ended
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _dropped
-
-
-def _ended(kind: type[BaseException], error: BaseException, way: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, way)
-    else:
-        log.critical("this process ends by an error", exc_info=(kind, error, way))
-
-
-def _thread_ended(crashed: threading.ExceptHookArgs) -> None:
-    if crashed.exc_value is not None and not isinstance(crashed.exc_value, SystemExit):
-        log.critical("a thread ended by an error", exc_info=(crashed.exc_type, crashed.exc_value, crashed.exc_traceback))
-
-
-def _dropped(error: sys.UnraisableHookArgs) -> None:
-    if error.exc_value is not None:
-        log.error("an error that nobody can catch", exc_info=(error.exc_type, error.exc_value, error.exc_traceback))
-
-
-def way_to(error: BaseException) -> str:
-    """Frames and kinds of an error and of what caused it, the latest first; no message that may quote a value."""
-    parts = list[str]()
-    at: BaseException | None = error
-    while at is not None and len(parts) < CAUSES_MAX:
-        parts.append(f"{_kind(at)}\n{''.join(traceback.format_tb(at.__traceback__))}".rstrip())
-        at = at.__cause__ or at.__context__
-    return "Traceback: " + "\ncaused by ".join(parts)
-
-
-def _kind(error: BaseException) -> str:
-    """`OSError 28`, `psycopg2.errors.UniqueViolation 23505`: what says nothing of values. Our own messages never do."""
-    what = error.message if isinstance(error, CarrelError) else getattr(error, "pgcode", None) or getattr(error, "errno", None)
-    module = type(error).__module__
-    name = type(error).__qualname__ if module == "builtins" else f"{module}.{type(error).__qualname__}"
-    return name if what is None else f"{name} {what}"
-
-
-def _utc(record: logging.LogRecord) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"

@@ -12,8 +12,8 @@ import time
 
 from flask import Flask, Response, g, request
 
-from cloud_api import logs
 from cloud_api.metrics import Metrics
+from loglines.parts import fields
 
 log = logging.getLogger("carrel.cloud.requests")
 
@@ -38,7 +38,7 @@ def follow_requests(app: Flask, metrics: Metrics) -> None:
         level = logging.INFO if request.method not in ("GET", "HEAD") else logging.DEBUG
         if log.isEnabledFor(level):
             said = {"endpoint": request.endpoint or "none", "status": response.status_code, "took_ms": round(took_s * 1000, 1)}
-            log.log(level, "answered", extra=logs.fields(**said, request=g.request_id))
+            log.log(level, "answered", extra=fields(**said, request=g.request_id))
         return response
 
     app.before_request(begin)

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from daemon.database import DeviceDatabase
 from daemon.inbox import apply_content
-from daemon.logs import fields
 from domain import content_pack
 from domain.blocks import BlockError
 from domain.clock import Clock
@@ -29,6 +28,7 @@ from domain.content_pack import CONTENT_TABLES, FILE_BYTES_MAX, SUFFIX, ContentP
 from domain.errors import InvalidInput, OperatorError, Problem
 from domain.validation import bad_places
 from domain.wire import TableBlock, decode_block
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from daemon.logs import fields
 from domain.clock import Clock
 from domain.errors import CarrelError
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 # It reports every run, and as a warning every run that max_instances held back, which is the normal case here.

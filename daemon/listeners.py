@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from flask import Flask
 
 from daemon.config import ApiSettings
-from daemon.logs import fields
 from daemon.server import LocalServer
 from domain.errors import OperatorError
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

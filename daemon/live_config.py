@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config import SECTION, DeviceConfig, load_config
-from daemon.logs import fields
 from domain.errors import InvalidConfig
 from domain.settings import FILE_BYTES_MAX, settings_of, values_of
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -18,25 +18,12 @@ import json
 import logging
 import secrets
 import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
-from domain.errors import CarrelError
-
-log = logging.getLogger(__name__)
-
-_FIELDS = "carrel_fields"
-
-
-def fields(**values: Any) -> dict[str, dict[str, Any]]:
-    """The `extra` of a log call: scalar values by name."""
-    return {_FIELDS: values}
-
+from loglines.parts import fields_of, one_line, utc, way_to
 
 ID_BYTES = 8
 _bound: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("carrel_log", default=MappingProxyType({}))
@@ -83,22 +70,22 @@ def bound_value(name: str) -> Any:
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
-    return {**getattr(record, _FIELDS, {}), **_bound.get()}
+    return {**fields_of(record), **_bound.get()}
 
 
 class TextFormat(logging.Formatter):
     """time level logger message key=value …; one line, except for the traceback of an unexpected error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_utc(record)} {record.levelname.lower()} {_sentence(record)}"
-        return f"{line}\n{_traceback(record.exc_info)}" if record.exc_info else line
+        line = f"{utc(record)} {record.levelname.lower()} {_sentence(record)}"
+        return f"{line}\n{_way(record)}" if record.exc_info else line
 
 
 class JournalFormat(logging.Formatter):
     """The same for journald: the level as the number that it knows (`journalctl -p warning`), no time of our own, a traceback as further lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = f"{_sentence(record)}\n{_traceback(record.exc_info)}" if record.exc_info else _sentence(record)
+        text = f"{_sentence(record)}\n{_way(record)}" if record.exc_info else _sentence(record)
         prefix = f"<{_PRIORITIES.get(record.levelno, _PRIORITIES[logging.INFO])}>"
         return "\n".join(prefix + line for line in text.splitlines())
 
@@ -107,10 +94,10 @@ class JsonFormat(logging.Formatter):
     """One JSON object a line; a traceback is its field `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {"at": _utc(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        entry = {"at": utc(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         entry |= _fields_of(record)
         if record.exc_info:
-            entry["traceback"] = _traceback(record.exc_info)
+            entry["traceback"] = _way(record)
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
@@ -120,36 +107,6 @@ def start(level: str, format_: str) -> None:
     handler.setFormatter(_FORMATS[format_]())
     logging.getLogger().handlers[:] = [handler]
     set_level(level)
-
-
-def tell_crashes() -> None:
-    """Has this process tell of errors that nobody caught as it tells of all others: without the message that Python would print, which may quote values.
-
-    Whoever has put something of its own in the place of Python's ways keeps it.
-    """
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _ended
-    if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = _thread_ended
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _dropped
-
-
-def _ended(kind: type[BaseException], error: BaseException, way: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, way)
-    else:
-        log.critical("this process ends by an error", exc_info=(kind, error, way))
-
-
-def _thread_ended(crashed: threading.ExceptHookArgs) -> None:
-    if crashed.exc_value is not None and not isinstance(crashed.exc_value, SystemExit):
-        log.critical("a thread ended by an error", exc_info=(crashed.exc_type, crashed.exc_value, crashed.exc_traceback))
-
-
-def _dropped(error: sys.UnraisableHookArgs) -> None:
-    if error.exc_value is not None:
-        log.error("an error that nobody can catch", exc_info=(error.exc_type, error.exc_value, error.exc_traceback))
 
 
 def settings_in_force() -> tuple[str, str]:
@@ -170,39 +127,14 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
 
 
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-# An error that was raised from an error and so on.
-CAUSES_MAX = 10
-
-
-def _traceback(exc_info: _ExcInfo) -> str:
-    """Frames and kinds of an error and of what caused it, the latest first."""
-    parts, error = list[str](), exc_info[1]
-    while error is not None and len(parts) < CAUSES_MAX:
-        parts.append(f"{_kind(error)}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip())
-        error = error.__cause__ or error.__context__
-    return "Traceback: " + "\ncaused by ".join(parts)
-
-
-def _kind(error: BaseException) -> str:
-    """`OSError 28`, `sqlite3.OperationalError SQLITE_FULL`: what says nothing of values. Our own messages never do."""
-    what = error.message if isinstance(error, CarrelError) else getattr(error, "sqlite_errorname", None) or getattr(error, "errno", None)
-    module = type(error).__module__
-    name = type(error).__qualname__ if module == "builtins" else f"{module}.{type(error).__qualname__}"
-    return name if what is None else f"{name} {what}"
-
-
-def _utc(record: logging.LogRecord) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+def _way(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return "" if error is None else way_to(error)
 
 
 def _sentence(record: logging.LogRecord) -> str:
     pairs = "".join(f" {name}={_plain(value)}" for name, value in _fields_of(record).items())
-    return f"{record.name} {_one_line(record.getMessage())}{pairs}"
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    return f"{record.name} {one_line(record.getMessage())}{pairs}"
 
 
 def _plain(value: Any) -> str:

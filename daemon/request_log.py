@@ -16,6 +16,7 @@ import flask
 
 from daemon import logs
 from daemon.tally import Tally
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class RequestLog:
         endpoint = (request.endpoint or NO_ENDPOINT).rpartition(".")[2]
         self._tally.request_answered(endpoint, response.status_code, took_s)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("answered", extra=logs.fields(endpoint=endpoint, status=response.status_code, took_ms=round(took_s * 1000, 1)))
+            log.debug("answered", extra=fields(endpoint=endpoint, status=response.status_code, took_ms=round(took_s * 1000, 1)))
         return response
 
 

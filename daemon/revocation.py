@@ -19,9 +19,9 @@ from daemon.durable_file import read_json, replace_json
 from daemon.gateway import CloudGateway
 from daemon.identity import REVOKED_FILE as FILE_NAME
 from daemon.identity import Identity
-from daemon.logs import fields
 from domain.errors import CloudUnreachable, OperatorError
 from domain.wire import ObeyedRequest
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from daemon.config import DeviceConfig
 from daemon.importer import is_dropped_name
 from daemon.jobs import Debounce, Job, Jobs
 from daemon.live_config import LiveConfig
-from daemon.logs import fields
 from daemon.sync.round import RoundResult, SyncStatus
 from daemon.watcher import Watched, Watcher
 from domain.clock import Clock
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -42,7 +42,6 @@ from daemon.learning.engine import Engine
 from daemon.learning.situation import situation
 from daemon.listeners import Listeners
 from daemon.live_config import ConfigStatus, LiveConfig
-from daemon.logs import fields
 from daemon.models import MODELS
 from daemon.notify import is_watched, notify
 from daemon.outbox import last_hlc
@@ -64,6 +63,8 @@ from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.errors import CarrelError
 from domain.ids import IdSource
+from loglines.crashes import tell_crashes
+from loglines.parts import fields
 from migrations.lock import owning
 
 log = logging.getLogger(__name__)
@@ -250,7 +251,7 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
     """
     config = load_config(config_path, environ)
     logs.start(config.log.level, config.log.format)
-    logs.tell_crashes()
+    tell_crashes(log)
     prepare_folders(config)
     inherited = inherited_sockets(os.environ)
     pulse = Pulse(SystemClock())

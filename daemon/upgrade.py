@@ -20,6 +20,8 @@ from pathlib import Path
 
 from daemon import logs
 from domain.errors import AlreadyRunning, CarrelError, OperatorError, SchemaError, Unavailable
+from loglines.crashes import tell_crashes
+from loglines.parts import fields
 from migrations.current import device_is_current
 
 log = logging.getLogger(__name__)
@@ -76,13 +78,13 @@ def main() -> int:
     path, level, format_ = Path(sys.argv[1]), *sys.argv[2:]
     # Standard output is kept for the report.
     logs.start(level, format_)
-    logs.tell_crashes()
+    tell_crashes(log)
     logging.getLogger("peewee_migrate").setLevel(logging.WARNING)
     try:
         with Waiting(display_on(sys.stderr) if sys.stderr.isatty() else Lines(log.info)) as waiting:
             steps = upgrade_device(path, activity=waiting)
         for step in steps:
-            log.info("migrated", extra=logs.fields(migration=step.name, took_ms=step.duration_ms))
+            log.info("migrated", extra=fields(migration=step.name, took_ms=step.duration_ms))
         if not device_is_current(path):
             raise SchemaError(f"{path} was migrated, and still does not have the schema of this version: install Carrel again.")
     except CarrelError as error:

@@ -28,7 +28,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 
-from daemon.logs import fields
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ from migrations.files import shipped_files
 from tests.support.device import ADA, APP_TOKEN, open_device
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("domain", "webpages", "daemon", "cloud_api", "migrations")
+PACKAGES = ("domain", "loglines", "webpages", "daemon", "cloud_api", "migrations")
 TOP_FOLDERS = (*PACKAGES, "devstack", "benchmarks", "tests", "seeds", "docs", "systemd")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")

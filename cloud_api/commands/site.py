@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import logging
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ from cloud_api.schema import demand_schema
 from domain.clock import Clock, SystemClock
 from domain.errors import NotFound, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource, parse_id
+from loglines.crashes import tell_crashes
 
 # The database that `--embedded` makes on its server.
 EMBEDDED_DATABASE = "carrel"
@@ -121,7 +123,7 @@ def open_site(options: Options) -> Iterator[Site]:
     """The configured server; with `--embedded` its PostgreSQL runs as long as the block, unless it ran before."""
     config = load_config(options.config, os.environ)
     logs.start(config.log_level, config.log_format)
-    logs.tell_crashes()
+    tell_crashes(logging.getLogger("carrel.cloud"))
     clock = SystemClock()
     ids = IdSource(clock.now_ms)
     if not options.embedded:

@@ -20,9 +20,9 @@ from daemon.erasure import orders
 from daemon.erasure.files import files_with_students, remove
 from daemon.erasure.rows import close_up, delete_rows, operations_of
 from daemon.identity import Identity
-from daemon.logs import fields
 from domain.errors import OperatorError, Unavailable
 from domain.wire import ErasureOrder
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from daemon import inbox, outbox
 from daemon.durable_file import read_json
 from daemon.instance import IDENTITY_COPY, identity_row
-from daemon.logs import fields
 from daemon.recovery.integrity import Checkup
 from daemon.recovery.journal_file import Extent, KeptOperation, is_same, journal_path, read, scan
 from daemon.recovery.report import DAMAGED_MARK, KEPT_DAMAGED, Report, ReportFile, damaged_files, remove_damaged
@@ -30,6 +29,7 @@ from domain.clock import Clock
 from domain.errors import OperatorError
 from domain.ids import IdSource, is_id
 from domain.registry import TABLES, Kind
+from loglines.parts import fields
 from migrations.pragmas import SAFE, durable
 from migrations.private_files import real_path, to_disk
 

@@ -20,7 +20,6 @@ from daemon.agreement import Repair
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
-from daemon.logs import fields
 from daemon.sync.verify_report import Report
 from domain.agreement import (
     BUCKETS,
@@ -46,6 +45,7 @@ from domain.wire import (
     VerifyAnswer,
     VerifyRequest,
 )
+from loglines.parts import fields
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from tests.migration.scripts import run_script
 from tests.support.wheels import build_wheel
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "webpages", "daemon", "cloud_api", "migrations")
+PACKAGES = ("domain", "loglines", "webpages", "daemon", "cloud_api", "migrations")
 COMMAND_TIMEOUT_S = 100
 
 

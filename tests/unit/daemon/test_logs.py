@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from daemon.logs import JournalFormat, JsonFormat, TextFormat, bound, bound_value, fields, set_level, settings_in_force, start
+from daemon.logs import JournalFormat, JsonFormat, TextFormat, bound, bound_value, set_level, settings_in_force, start
+from loglines.parts import fields
 
 
 def _record(message: str, **values: object) -> logging.LogRecord:
