@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg2
 
-from cloud_api.database import CloudDatabase
+from cloud_api.database import CloudDatabase, one_row
 from cloud_api.people import create_user
 from cloud_api.publication import Publication
 from cloud_api.schools import create_school
@@ -98,7 +98,7 @@ def _fill(url: str, school: AnalyticsSchool, questions: list[Id], device: Id, ro
     with closing(psycopg2.connect(url, options="-c carrel.every_school=on -c statement_timeout=0")) as connection:
         with connection, connection.cursor() as cursor:
             cursor.execute("UPDATE schools SET head = head + %s WHERE id = %s RETURNING head", (rows, school.id))
-            (head,) = cursor.fetchone()  # type: ignore[misc]
+            (head,) = one_row(cursor)
             cursor.execute(_ATTEMPTS, {**keys, "head": head - rows})
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from cloud_api.auth import Device, scopes_of
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from cloud_api.sync.pull import give_page_to
 from domain.bundle import Feed
 from domain.clock import Clock
@@ -61,7 +61,7 @@ def _gather(cursor: Cursor, device: Device, request: PullRequest, clock: Clock, 
     if not pages:
         return Gathered(more=True)
     cursor.execute("SELECT head, tombstone_floor FROM schools WHERE id = %s", (device.school_id,))
-    head, floor = cursor.fetchone()  # type: ignore[misc]  # a foreign key holds it
+    head, floor = one_row(cursor)
     return Gathered(Feed(since, head, floor, pages), rows, more)
 
 

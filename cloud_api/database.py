@@ -23,9 +23,9 @@ from psycopg2.extensions import new_array_type, new_type, register_type
 
 from cloud_api.commit_watch import CommitWatch
 from cloud_api.config import Database as DatabaseSettings
-from domain.errors import InvalidConfig, Problem, StorageFull, Unavailable
+from domain.errors import InvalidConfig, Problem, SchemaError, StorageFull, Unavailable
 
-__all__ = ["CloudDatabase", "Cursor"]
+__all__ = ["CloudDatabase", "Cursor", "one_row"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,14 @@ def _plain(text: str | bytes | None, cursor: Any) -> str | None:
 _UUID_OID, _UUID_ARRAY_OID = 2950, 2951
 _PLAIN_ID = new_type((_UUID_OID,), "CARREL_ID", _plain)
 _PLAIN_IDS = new_array_type((_UUID_ARRAY_OID,), "CARREL_IDS", _PLAIN_ID)
+
+
+def one_row(cursor: Cursor) -> tuple[Any, ...]:
+    """The row of a statement that always has one: an aggregate, a row that the schema demands, RETURNING of one of these."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    if row is None:
+        raise SchemaError("A row is missing that this version's schema always has. Run `carrel-cloud doctor`")
+    return row
 
 
 class OverflowPool(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee is not typed

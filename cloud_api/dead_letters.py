@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cloud_api import audit
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from cloud_api.letter_repair import Repair, repaired
 from cloud_api.sync.apply import Applier, Origin, Settled
 from cloud_api.sync.batch import Batch, decode_push, judge_by_registry, upcast_run
@@ -87,7 +87,7 @@ def count_letters(cursor: Cursor, school_id: str, chosen: Filter) -> int:
     """How many letters there are."""
     where, parameters = chosen.where(school_id)
     cursor.execute(f"SELECT count(*) FROM dead_letters WHERE school_id = %(school)s{where}", parameters)
-    return int(cursor.fetchone()[0])  # type: ignore[index]  # an aggregate gives a row
+    return int(one_row(cursor)[0])
 
 
 def letters_in_order(cursor: Cursor, school_id: str, chosen: Filter) -> list[str]:

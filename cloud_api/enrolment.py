@@ -17,7 +17,7 @@ from psycopg2.extras import Json, execute_values
 
 from cloud_api import audit
 from cloud_api.access.tokens import HASH_BYTES, new_token, token_hash
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from domain.errors import Forbidden, InvalidInput, Problem
 from domain.ids import Id, IdSource
 from domain.sealing import KEY_BYTES, PublicKeys
@@ -193,4 +193,4 @@ def _check_names(device_name: str, app_version: str) -> None:
 
 def _school_name(cursor: Cursor, school_id: str) -> str:
     cursor.execute("SELECT name FROM schools WHERE id = %s", (school_id,))
-    return str(cursor.fetchone()[0])  # type: ignore[index]  # a foreign key holds it
+    return str(one_row(cursor)[0])

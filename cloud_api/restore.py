@@ -22,7 +22,7 @@ import psycopg2
 
 from cloud_api import audit
 from cloud_api.config import Database as DatabaseSettings
-from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.database import CloudDatabase, Cursor, one_row
 from cloud_api.erasure import register
 from cloud_api.erasure.erase import erase_again
 from cloud_api.erasure.holdings import holdings
@@ -149,7 +149,7 @@ def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
         for school_id in schools:
             audit.record(cursor, school_id, ids.new(), clock.now_ms(), audit.OPERATOR, "server.restored")
         cursor.execute("UPDATE server_state SET epoch = gen_random_uuid() RETURNING epoch")
-        return Id(cursor.fetchone()[0]), len(schools)  # type: ignore[index]  # the first migration adds the one row
+        return Id(one_row(cursor)[0]), len(schools)
 
     try:
         return database.retrying(renew)

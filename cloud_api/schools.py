@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psycopg2.errors
 
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, parse_id
 
@@ -58,4 +58,4 @@ def find_school(cursor: Cursor, name_or_id: str) -> School:
 def server_epoch(cursor: Cursor) -> Id:
     """The random id of this unbroken life of the database (docs/protocol.md, "Words")."""
     cursor.execute("SELECT epoch FROM server_state")
-    return Id(cursor.fetchone()[0])  # type: ignore[index]  # the first migration adds the one row
+    return Id(one_row(cursor)[0])

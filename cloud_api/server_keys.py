@@ -6,20 +6,20 @@ a backup opens the bundles of before.
 
 from __future__ import annotations
 
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from domain.sealing import SecretKeys, new_keys
 
 
 def server_keys(cursor: Cursor) -> SecretKeys:
     """The keys, made when they are first asked for, in the caller's writing transaction."""
     cursor.execute("SELECT sign_key, seal_key FROM server_state")
-    row = cursor.fetchone()
-    if row is None or None in row:
+    sign_key, seal_key = one_row(cursor)
+    if sign_key is None or seal_key is None:
         fresh = new_keys()
         # Of two that make keys at the same moment, the second finds those of the first.
         cursor.execute(
             "UPDATE server_state SET sign_key = coalesce(sign_key, %s), seal_key = coalesce(seal_key, %s) RETURNING sign_key, seal_key",
             fresh,
         )
-        row = cursor.fetchone()
-    return SecretKeys(bytes(row[0]), bytes(row[1]))  # type: ignore[index]  # the first migration adds the one row
+        sign_key, seal_key = one_row(cursor)
+    return SecretKeys(bytes(sign_key), bytes(seal_key))

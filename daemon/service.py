@@ -57,7 +57,7 @@ from daemon.recovery.report import Notices
 from daemon.schedule import Schedule, Tasks
 from daemon.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
 from daemon.sync.round import SyncRound
-from daemon.sync.verify import Verified, Verifier
+from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
 from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import Clock, HybridClock, SystemClock
@@ -136,24 +136,14 @@ class Service:
             self._schedule.sync_now()
 
     def _start_parts(self, parts: ExitStack) -> RunningDaemon:
-        config, clock = self._config, self._clock
-        self._database = database = DeviceDatabase(config.database_path, journal=self._journal, ballast=self._ballast)
-        database.open(MODELS)
-        parts.callback(database.close)
-        parts.callback(withdraw, config.state_dir)
-
+        clock = self._clock
         ids = IdSource(clock.now_ms)
-        identity = Identity(database, config.state_dir, clock, ids)
-        identity.finish_adoption()
-        self._identity = identity
-        instance.confirm(database, config.state_dir, lambda conn: identity.start_incarnation(conn, resend_all=False))
-        self._rounds = rounds = SyncRound(
-            database, identity, clock, self._gateway_for, backoff_cap_s=config.sync.backoff_cap_s, backups_dir=backup_folder(config)
-        )
+        database = self._open_database(parts)
+        identity = self._find_identity(ids)
+        rounds = self._make_rounds(identity)
         verifying = VerifyRound(rounds, Verifier(database, identity, clock), database, clock)
         enrolment = Enrolment(identity, self._gateway_for, lambda: self._schedule.sync_now())
-        file = Path(config.provisioning.file).expanduser() if config.provisioning.file else config.state_dir / provisioning.FILE_NAME
-        self._provisioning = Provisioning(file, enrolment, clock, config.provisioning.spread_s)
+        self._provisioning = self._make_provisioning(enrolment)
         self._schedule = schedule = self._make_schedule(identity, rounds, verifying)
         parts.callback(schedule.stop, JOBS_STOP_S)
 
@@ -161,43 +151,71 @@ class Service:
             hlc = HybridClock(clock, last_hlc(conn))
         records = LocalRecords(database, clock, ids, hlc, identity.device_id, schedule.request_sync)
         self._engine = engine = Engine.of(database, records, clock)
-        on_demand = SyncOnDemand(lambda: rounds.run(forced=True))
+        sync = SyncOnDemand(lambda: rounds.run(forced=True))
         by_version, by_content = SyncOnDemand(verifying.run), SyncOnDemand(lambda: verifying.run(content=True))
-
-        def verify(content: bool) -> Verified | None:
-            return (by_content if content else by_version).run()
-
-        access = self._make_access(ids)
-        bundles = SpooledBundles(DeviceBundles(database, identity, clock, rounds), config.state_dir)
         device = Device(
-            database,
-            records,
-            enrolment,
-            rounds.status,
-            self._notices,
-            on_demand,
-            verify,
-            bundles,
-            config.api,
-            clock,
-            access,
-            engine,
-            rounds.tally,
+            database=database,
+            records=records,
+            identity=enrolment,
+            sync_state=rounds.status,
+            notices=self._notices,
+            sync=sync,
+            verify=lambda content: (by_content if content else by_version).run(),
+            bundles=SpooledBundles(DeviceBundles(database, identity, clock, rounds), self._config.state_dir),
+            settings=self._config.api,
+            clock=clock,
+            access=self._make_access(ids),
+            engine=engine,
+            tally=rounds.tally,
         )
-        app = create_app(device)
-        server = Listeners(app, config.api, self._inherited)
-        server.start()
-        parts.callback(server.stop, SERVER_STOP_S)
+        server = self._start_server(device, parts)
         # First of all at a stop, so that a request that waits for a sync round is answered too.
         parts.callback(rounds.abort)
-        for waited_for in (on_demand, by_version, by_content):
+        for waited_for in (sync, by_version, by_content):
             parts.callback(waited_for.close)
         parts.callback(schedule.stop_starting)
 
-        running = RunningDaemon(os.getpid(), config.api.host, server.port, clock.now_ms())
-        announce(config.state_dir, running)
+        running = RunningDaemon(os.getpid(), self._config.api.host, server.port, clock.now_ms())
+        announce(self._config.state_dir, running)
         schedule.start()
         return running
+
+    def _open_database(self, parts: ExitStack) -> DeviceDatabase:
+        self._database = DeviceDatabase(self._config.database_path, journal=self._journal, ballast=self._ballast)
+        self._database.open(MODELS)
+        parts.callback(self._database.close)
+        parts.callback(withdraw, self._config.state_dir)
+        return self._database
+
+    def _find_identity(self, ids: IdSource) -> Identity:
+        """Who this device is, after what a crash left half-done is finished and a copied file has been found out."""
+        self._identity = identity = Identity(self._database, self._config.state_dir, self._clock, ids)
+        identity.finish_adoption()
+        instance.confirm(self._database, self._config.state_dir, lambda conn: identity.start_incarnation(conn, resend_all=False))
+        return identity
+
+    def _make_rounds(self, identity: Identity) -> SyncRound:
+        config = self._config
+        self._rounds = SyncRound(
+            self._database,
+            identity,
+            self._clock,
+            self._gateway_for,
+            backoff_cap_s=config.sync.backoff_cap_s,
+            backups_dir=backup_folder(config),
+        )
+        return self._rounds
+
+    def _make_provisioning(self, enrolment: Enrolment) -> Provisioning:
+        config = self._config
+        file = Path(config.provisioning.file).expanduser() if config.provisioning.file else config.state_dir / provisioning.FILE_NAME
+        return Provisioning(file, enrolment, self._clock, config.provisioning.spread_s)
+
+    def _start_server(self, device: Device, parts: ExitStack) -> Listeners:
+        server = Listeners(create_app(device), self._config.api, self._inherited)
+        server.start()
+        parts.callback(server.stop, SERVER_STOP_S)
+        return server
 
     def _make_access(self, ids: IdSource) -> LocalAccess:
         config = self._config

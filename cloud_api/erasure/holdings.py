@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from domain.errors import NotFound
 from domain.registry import TABLE_ORDER, TABLES, ScopeKind, tables_in
 
@@ -85,5 +85,5 @@ def counts(cursor: Cursor, school_id: str, student_id: str) -> dict[str, int]:
     found = {}
     for holding in holdings(cursor):
         cursor.execute(f"SELECT count(*) FROM {holding.table} WHERE {holding.condition}", parameters)
-        found[holding.table] = int(cursor.fetchone()[0])  # type: ignore[index]  # an aggregate has a row
+        found[holding.table] = int(one_row(cursor)[0])
     return {table: count for table, count in sorted(found.items()) if count}

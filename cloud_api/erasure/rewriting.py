@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import sql
 
+from cloud_api.database import one_row
 from domain.errors import OperatorError
 from migrations.engines import first_line
 from migrations.waiting import SILENCE, Activity
@@ -88,11 +89,11 @@ def _forget_statistics_if_empty(cursor: psycopg2.extensions.cursor, table: str) 
 
 def _end_log(cursor: psycopg2.extensions.cursor) -> bool:
     cursor.execute(_MAY_END_LOG)
-    (allowed,) = cursor.fetchone()  # type: ignore[misc]  # everybody has a role
+    (allowed,) = one_row(cursor)
     if not allowed:
         return False
     cursor.execute(_LOG_STAYS)
-    (stays,) = cursor.fetchone()  # type: ignore[misc]
+    (stays,) = one_row(cursor)
     cursor.execute("SELECT pg_switch_wal()")
     cursor.execute("CHECKPOINT")
     # A segment goes with the first checkpoint that begins after it.

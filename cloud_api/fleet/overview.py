@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cloud_api.database import Cursor
+from cloud_api.database import Cursor, one_row
 from domain.errors import NotFound
 from domain.ids import Id
 
@@ -146,9 +146,9 @@ _MATCHING = """
 def totals(cursor: Cursor, school_id: str | None, now_ms: int) -> Totals:
     """Over one school, or (None) over every school of the server, in a transaction that reaches them."""
     cursor.execute((_OF_ALL if school_id is None else _OF_SCHOOL) + _TOTALS, {"school": school_id, **_limits(now_ms)})
-    row = cursor.fetchone()
-    found = dict(zip(State, row[:7], strict=True))  # type: ignore[index]  # an aggregate has its row
-    return Totals(found, *row[7:])  # type: ignore[index]
+    row = one_row(cursor)
+    found = dict(zip(State, row[:7], strict=True))
+    return Totals(found, *row[7:])
 
 
 def devices_page(

@@ -27,7 +27,12 @@ def pages_blueprint(database: CloudDatabase, sign_in: SignIn, own_password: OwnP
     """The pages around signing in."""
     blueprint = Blueprint("pages", __name__)
     refusals_as_pages(blueprint)
+    _add_coming_and_going(blueprint, database, sign_in, doorkeeper)
+    _add_password(blueprint, own_password, doorkeeper)
+    return blueprint
 
+
+def _add_coming_and_going(blueprint: Blueprint, database: CloudDatabase, sign_in: SignIn, doorkeeper: Doorkeeper) -> None:
     @blueprint.get("/")
     def first() -> Response:
         return _to(FIRST_PAGES[doorkeeper.demand("teacher", "admin").role])
@@ -35,18 +40,17 @@ def pages_blueprint(database: CloudDatabase, sign_in: SignIn, own_password: OwnP
     @blueprint.get(SIGN_IN)
     def sign_in_page() -> Response:
         try:
-            return _to(FIRST_PAGES[doorkeeper.demand("teacher", "admin").role])
+            return first()
         except (NotSignedIn, Forbidden):
             return asked(request.args.get(WANTED, ""))
 
     @blueprint.post(SIGN_IN)
     def start() -> Response:
         demand_own_origin(request)
-        form = {name: _field(name) for name in ("school", "username", "password")}
+        school, username, password = (_field(name) for name in ("school", "username", "password"))
         wanted = request.form.get(WANTED, "")
         try:
-            address, proofs = request.remote_addr or "", proofs_shown(request)
-            started = sign_in.staff(form["school"] or None, form["username"], form["password"], address, proofs)
+            started = sign_in.staff(school or None, username, password, request.remote_addr or "", proofs_shown(request))
         except (Forbidden, RateLimited, InvalidInput) as error:
             return asked(wanted, error)
         response = _to(wanted if _OWN_PAGE.match(wanted) else FIRST_PAGES[started.user.role])
@@ -62,6 +66,14 @@ def pages_blueprint(database: CloudDatabase, sign_in: SignIn, own_password: OwnP
         take_cookie(response)
         return response
 
+    def asked(wanted: str, error: CarrelError | None = None) -> Response:
+        with database.transaction(read_only=True) as cursor:
+            several = school_of_sign_in(cursor, None) is None
+        values = {"asks_school": several, "school": _field("school"), "username": _field("username"), "to": wanted}
+        return html("sign_in.html", None, error.status if error else 200, problem=_sentence(error) if error else "", **values)
+
+
+def _add_password(blueprint: Blueprint, own_password: OwnPassword, doorkeeper: Doorkeeper) -> None:
     @blueprint.get(PASSWORD)
     def password_page() -> Response:
         return html("password.html", doorkeeper.demand("teacher", "admin"), problem="", done="done" in request.args)
@@ -84,14 +96,6 @@ def pages_blueprint(database: CloudDatabase, sign_in: SignIn, own_password: OwnP
 
     def not_changed(user: SignedInUser, status: int, problem: str) -> Response:
         return html("password.html", user, status, problem=problem, done=False)
-
-    def asked(wanted: str, error: CarrelError | None = None) -> Response:
-        with database.transaction(read_only=True) as cursor:
-            several = school_of_sign_in(cursor, None) is None
-        values = {"asks_school": several, "school": _field("school"), "username": _field("username"), "to": wanted}
-        return html("sign_in.html", None, error.status if error else 200, problem=_sentence(error) if error else "", **values)
-
-    return blueprint
 
 
 def _to(address: str) -> Response:
