@@ -7,17 +7,16 @@ there every partition gets its index, one after the other, and the table's becom
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import peewee as pw
 
-from domain.errors import CarrelError, SchemaError
-from migrations.engines import Limits, PostgresEngine, first_line
-from migrations.waiting import SILENCE, Activity, waiting_on_stderr
+from domain.errors import SchemaError
+from migrations.engines import PostgresEngine, first_line
+from migrations.upkeep import carry_out, upkeep_parser
+from migrations.waiting import SILENCE, Activity
 
 # Up to here a plain CREATE INDEX takes a tenth of a second, and is one transaction.
 LARGE_ROWS = 100_000
@@ -99,23 +98,9 @@ def _build_concurrently(execute: Any, name: str, table: str, columns: str) -> No
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m migrations.indexes [--url URL]`: makes what is missing and tells it. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m migrations.indexes", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--url", default=os.environ.get("DATABASE_URL"), help="postgresql://…; otherwise DATABASE_URL")
+    parser = upkeep_parser("migrations.indexes", __doc__)
     options = parser.parse_args(arguments)
-    if not options.url:
-        parser.error("give --url postgresql://…, or set DATABASE_URL")
-    engine = PostgresEngine(options.url, Limits())
-    try:
-        with waiting_on_stderr() as waiting:
-            made = ensure_indexes(engine, activity=waiting)
-        for name in made:
-            print(f"made {name}")
-    except CarrelError as error:
-        print(error.message, file=sys.stderr)
-        return error.exit_code
-    finally:
-        engine.close()
-    return 0
+    return carry_out(parser, options.url, "made", lambda engine, _limits, waiting: ensure_indexes(engine, activity=waiting))
 
 
 if __name__ == "__main__":

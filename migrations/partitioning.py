@@ -22,8 +22,6 @@ all of the table before it waits for a partition, since a transaction that wants
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 import uuid
@@ -34,10 +32,11 @@ from typing import Any, NamedTuple
 import peewee as pw
 
 from domain.clock import Clock, SystemClock
-from domain.errors import CarrelError, SchemaError, Unavailable
+from domain.errors import SchemaError, Unavailable
 from migrations import table_parts as parts
 from migrations.engines import Limits, PostgresEngine, first_line
-from migrations.waiting import SILENCE, Activity, waiting_on_stderr
+from migrations.upkeep import carry_out, upkeep_parser
+from migrations.waiting import SILENCE, Activity
 
 TABLE = "question_attempts"
 DEFAULT = f"{TABLE}_default"
@@ -236,27 +235,16 @@ class Partitioning:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m migrations.partitioning [--url URL] [--months N]`. To be run each month, or oftener; what is done is not done again."""
-    parser = argparse.ArgumentParser(prog="python -m migrations.partitioning", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--url", default=os.environ.get("DATABASE_URL"), help="postgresql://…; otherwise DATABASE_URL")
+    parser = upkeep_parser("migrations.partitioning", __doc__)
     parser.add_argument(
         "--months", type=int, default=MONTHS_AHEAD, choices=range(1, MONTHS_AHEAD_MAX + 1), metavar="N", help="months ahead"
     )
     options = parser.parse_args(arguments)
-    if not options.url:
-        parser.error("give --url postgresql://…, or set DATABASE_URL")
-    limits = Limits()
-    engine = PostgresEngine(options.url, limits)
-    try:
-        with waiting_on_stderr() as waiting:
-            added = Partitioning(engine, limits, activity=waiting).run(options.months)
-        for name in added:
-            print(f"added {name}")
-    except CarrelError as error:
-        print(error.message, file=sys.stderr)
-        return error.exit_code
-    finally:
-        engine.close()
-    return 0
+
+    def add_months(engine: PostgresEngine, limits: Limits, waiting: Activity) -> Iterable[str]:
+        return Partitioning(engine, limits, activity=waiting).run(options.months)
+
+    return carry_out(parser, options.url, "added", add_months)
 
 
 if __name__ == "__main__":
