@@ -9,7 +9,7 @@ import msgspec
 
 from daemon import models, sync_log
 from daemon.database import DeviceDatabase
-from daemon.schemas import SyncConflict, SyncOperation, SyncOperationWhole
+from daemon.schemas.sync import SyncConflict, SyncOperation, SyncOperationWhole
 from domain.ids import dashed
 from domain.merge import SERVER_WRITER
 

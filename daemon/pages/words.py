@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from daemon import sentences
 from daemon.queue_sentences import help_for
-from daemon.schemas import Status
+from daemon.schemas.sync import Status
 from domain.learning.levels import Level
 from domain.operations import OperationState
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import flask
 
-from daemon import schemas
 from daemon.access.apps import OWN_APP, App
 from daemon.access.launch_codes import CODE_LIFE_MS, PAGE_TOKEN_LIFE_MS
 from daemon.endpoints import Access, Answer, Call, Endpoint
+from daemon.schemas import access as schemas
 from domain.errors import Conflict, Forbidden, NotFound, RateLimited
 from domain.ids import dashed, parse_id
 

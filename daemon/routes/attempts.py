@@ -10,16 +10,8 @@ from daemon.endpoints import Answer, Call, Endpoint
 from daemon.intake import field_names, json_reader
 from daemon.learning.attempts import page_of
 from daemon.routes.paging import attempt_cursor, cut
-from daemon.schemas import (
-    Attempt,
-    AttemptBatch,
-    AttemptList,
-    Attempts,
-    NewAttempt,
-    OwnPageQuery,
-    RecordedAttempt,
-    RecordedAttempts,
-)
+from daemon.schemas.paging import OwnPageQuery
+from daemon.schemas.study import Attempt, AttemptBatch, AttemptList, Attempts, NewAttempt, RecordedAttempt, RecordedAttempts
 from domain.errors import ImmutableRow
 from domain.ids import dashed, parse_id
 

@@ -9,21 +9,9 @@ from daemon.endpoints import Answer, Call, Endpoint
 from daemon.learning import next_question
 from daemon.learning.situation import situation
 from daemon.routes.paging import cut, id_cursor
-from daemon.schemas import (
-    Concept,
-    ConceptLeft,
-    Concepts,
-    ConceptsQuery,
-    ContentQuery,
-    NextQuestion,
-    NextQuestionQuery,
-    OwnQuery,
-    Question,
-    Questions,
-    QuestionsQuery,
-    Topic,
-    Topics,
-)
+from daemon.schemas.content import Concept, Concepts, ConceptsQuery, ContentQuery, Question, Questions, QuestionsQuery, Topic, Topics
+from daemon.schemas.paging import OwnQuery
+from daemon.schemas.study import ConceptLeft, NextQuestion, NextQuestionQuery
 from domain.errors import NotFound
 from domain.ids import Id, dashed, parse_id
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.endpoints import Access, Answer, Call, Endpoint
-from daemon.schemas import Enrolled, NewEnrolment
+from daemon.schemas.access import Enrolled, NewEnrolment
 from domain.errors import CloudUnreachable, Conflict
 from domain.ids import dashed
 

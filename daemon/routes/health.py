@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.endpoints import Access, Answer, Call, Endpoint
-from daemon.schemas import Health
+from daemon.schemas.sync import Health
 from domain.errors import Unavailable
 
 

@@ -6,7 +6,8 @@ from daemon import models
 from daemon.endpoints import Answer, Call, Endpoint
 from daemon.learning.mastery import explained, mastery_of
 from daemon.routes.paging import cut, id_cursor
-from daemon.schemas import ExplainedMastery, Mastery, MasteryPage, OwnPageQuery, OwnQuery, Share
+from daemon.schemas.paging import OwnPageQuery, OwnQuery
+from daemon.schemas.study import ExplainedMastery, Mastery, MasteryPage, Share
 from domain.errors import NotFound
 from domain.ids import dashed
 

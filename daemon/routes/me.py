@@ -10,7 +10,8 @@ from daemon import content
 from daemon.endpoints import Answer, Call, Endpoint
 from daemon.intake import MISSING_FIELD
 from daemon.models import StudentProfile
-from daemon.schemas import Class, Me, OwnQuery, Profile, ProfileChange
+from daemon.schemas.paging import OwnQuery
+from daemon.schemas.people import Class, Me, Profile, ProfileChange
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import dashed
 

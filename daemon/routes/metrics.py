@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.endpoints import Access, Answer, Call, Device, Endpoint
 from daemon.routes.sync import status_of
-from daemon.schemas import Status
+from daemon.schemas.sync import Status
 from daemon.sync_log import oldest_pending_ms
 from daemon.tally import Requests, Rounds
 

@@ -12,7 +12,8 @@ from daemon.intake import INVALID_VALUE, MISSING_FIELD
 from daemon.learning import plan_making, plans
 from daemon.learning.plan_notes import read_notes
 from daemon.learning.situation import situation
-from daemon.schemas import IgnoredPrerequisite, NewPlan, OwnQuery, Plan, PlanChange, PlanItem, PlanItemChange
+from daemon.schemas.paging import OwnQuery
+from daemon.schemas.study import IgnoredPrerequisite, NewPlan, Plan, PlanChange, PlanItem, PlanItemChange
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import Id, dashed, parse_id
 

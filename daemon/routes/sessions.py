@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import flask
 
-from daemon import schemas
 from daemon.access.callers import bearer
 from daemon.access.sessions import Student
 from daemon.access.sign_in import PinNeed
 from daemon.endpoints import Access, Answer, Call, Endpoint
+from daemon.schemas import access as schemas
 from domain.errors import NotSignedIn, RateLimited
 from domain.ids import dashed, parse_id
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from daemon import requeue, sync_answers, sync_log
 from daemon.endpoints import Access, Answer, Call, Device, Endpoint
 from daemon.routes.paging import conflict_cursor, cut, number_cursor
-from daemon.schemas import (
+from daemon.schemas.paging import PageQuery
+from daemon.schemas.sync import (
     BundleExport,
     BundleImport,
     BundleParties,
     OperationsQuery,
-    PageQuery,
     RetriedOperations,
     Retry,
     Status,

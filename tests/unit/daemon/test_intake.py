@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.intake import PROBLEMS_MAX, json_reader, query_reader
-from daemon.schemas import AttemptBatch, NewAttempt, NewPlan, ProfileChange, QuestionsQuery
+from daemon.schemas.access import NewApp
+from daemon.schemas.content import QuestionsQuery
+from daemon.schemas.people import ProfileChange
+from daemon.schemas.study import AttemptBatch, NewAttempt, NewPlan
 from domain.errors import InvalidInput
 
 ID = "0192f7a0b1c27abc8def0123456789ab"
@@ -111,3 +114,21 @@ def test_any_json_is_either_read_or_refused_with_at_least_one_problem(value: Any
 def test_random_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         read_attempt(body)
+
+
+@pytest.mark.parametrize(
+    "read, body, sentence",
+    [
+        (json_reader(NewApp), {"name": "", "origins": []}, "This must have at least 1 character."),
+        (json_reader(NewApp), {"name": "x" * 101, "origins": []}, "This must have at most 100 characters."),
+        (json_reader(NewApp), {"name": "x", "origins": ["*"]}, "This has not the form that it must have."),
+        (json_reader(NewApp), {"name": None}, "This must be text, not null."),
+        (read_change, {"available_minutes": [1]}, "This must have at least 7 items."),
+        (read_change, {"grade": 7}, "This must be text or null, not a whole number."),
+        (read_plan, {"horizon_days": 0}, "This must be at least 1."),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_for_people(read: Any, body: Any, sentence: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(json.dumps(body).encode())
+    assert [p.message for p in caught.value.problems] == [sentence]
