@@ -1,4 +1,4 @@
-"""`python -m devstack run` and `python -m devstack demo`."""
+"""`python -m devstack run`, `dev`, `seed` and `demo`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable
 import click
 
 from devstack.demo import STUDENTS_MAX, Options, demo
+from devstack.dev import dev
 from devstack.display import Display
 from devstack.interrupts import interruptible
-from devstack.run import run
+from devstack.run import run, seed
 from domain.errors import CarrelError
 
 # What a shell calls a program that Ctrl-C has ended.
@@ -31,6 +32,21 @@ def run_command() -> None:
     started here.
     """
     _end(lambda: run(os.environ, Display()))
+
+
+@main.command(name="dev")
+def dev_command() -> None:
+    """The same, and start a part again whenever its code has changed."""
+    _end(lambda: dev(os.environ, Display()))
+
+
+@main.command(name="seed")
+def seed_command() -> None:
+    """Fill the school's database with the school, its class and the course, and end. What there is stays as it is.
+
+    It is the database of `run`, which may be running; DATABASE_URL names another.
+    """
+    _end(lambda: seed(os.environ, Display()))
 
 
 @main.command(name="demo")

@@ -100,7 +100,7 @@ class Place:
             environ[address.variable] = str(address.port)
         # Absolute, because the processes do not share this one's working folder.
         environ[DATABASE_VARIABLE] = f"sqlite:///{device_config.database_path}"
-        _make(state_dir)
+        make_state_folder(state_dir)
         url = environ.get(DATABASE_URL_VARIABLE) or None
         return cls(state_dir, environ, cloud, device, device_config.database_path, url)
 
@@ -114,7 +114,8 @@ class Place:
         return self.state_dir / "logs" / f"{name}.log"
 
 
-def _make(state_dir: Path) -> None:
+def make_state_folder(state_dir: Path) -> None:
+    """Raises OperatorError when it cannot be made."""
     try:
         state_dir.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
         (state_dir / "logs").mkdir(mode=0o700, exist_ok=True)

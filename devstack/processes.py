@@ -74,8 +74,14 @@ class Child:
 
     def demand_alive(self) -> None:
         """Raises OperatorError with the end of its log when it has ended by itself."""
-        if self._process is not None and (code := self._process.poll()) is not None:
-            raise OperatorError(f"{self.name} ended by itself ({_how(code)}). {self._log_tail()}")
+        if ended := self.ended():
+            raise OperatorError(ended)
+
+    def ended(self) -> str | None:
+        """How it has ended by itself, with the end of its log; None while it runs."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        return f"{self.name} ended by itself ({_how(code)}). {self._log_tail()}"
 
     def stop(self) -> None:
         """SIGTERM, a bounded wait, then SIGKILL. Nothing happens when it does not run."""

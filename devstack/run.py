@@ -1,4 +1,4 @@
-"""`make run`: the stack in the state folder of the clone, until it is told to stop."""
+"""`make run`: the stack in the state folder of the clone, until it is told to stop. `make seed`: its school alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
+from cloud_api.config import DATABASE_URL_VARIABLE
 from cloud_api.embedded import reachable_folder
 from daemon.config import CONFIG_VARIABLE
 from devstack.display import Display
-from devstack.place import Place
+from devstack.place import Place, make_state_folder
 from devstack.processes import ROOT
-from devstack.seeding import COURSE_TITLE, DEMO_PIN, SCHOOL_NAME
-from devstack.stack import POSTGRES_FOLDER, Stack, running
+from devstack.seeding import CLASS_NAME, COURSE_TITLE, DEMO_PIN, SCHOOL_NAME
+from devstack.stack import POSTGRES_FOLDER, Stack, running, seeded
 from domain.errors import OperatorError
 
 STATE_VARIABLE = "CARREL_STATE_DIR"
@@ -32,10 +33,8 @@ def run(environ: Mapping[str, str], display: Display) -> int:
 
     Raises OperatorError when something does not start or ends by itself, and KeyboardInterrupt when interrupted before all was started.
     """
-    state_dir = Path(environ.get(STATE_VARIABLE) or ROOT / STATE_FOLDER).absolute()
-    place = Place.choose(state_dir, Path(environ.get(CONFIG_VARIABLE) or CONFIG).absolute(), environ)
-    with running(place, display) as stack:
-        display.say(_about(stack))
+    with running(place_of_clone(environ), display) as stack:
+        display.say(about(stack))
         try:
             _watch(stack)
         except KeyboardInterrupt:
@@ -44,18 +43,43 @@ def run(environ: Mapping[str, str], display: Display) -> int:
     return 0
 
 
+def seed(environ: Mapping[str, str], display: Display) -> int:
+    """Fills the school's database and ends: that of `run`, which may be running, or the one that DATABASE_URL names. Returns 0.
+
+    Raises OperatorError when there is no PostgreSQL, or when the folder cannot be made.
+    """
+    state_dir = state_of_clone(environ)
+    make_state_folder(state_dir)
+    with seeded(state_dir, environ.get(DATABASE_URL_VARIABLE) or None, display) as (_database, school):
+        display.say(
+            f"\n  school       {SCHOOL_NAME}, class {CLASS_NAME}, students {', '.join(school.usernames)}\n  course       {COURSE_TITLE}"
+        )
+    return 0
+
+
+def state_of_clone(environ: Mapping[str, str]) -> Path:
+    """The folder with the data of this clone's stack."""
+    return Path(environ.get(STATE_VARIABLE) or ROOT / STATE_FOLDER).absolute()
+
+
+def place_of_clone(environ: Mapping[str, str]) -> Place:
+    """Where this clone's stack lives. Raises as `Place.choose` does."""
+    return Place.choose(state_of_clone(environ), Path(environ.get(CONFIG_VARIABLE) or CONFIG).absolute(), environ)
+
+
 def _watch(stack: Stack) -> NoReturn:
     while True:
         stack.demand_alive()
         time.sleep(WATCH_S)
 
 
-def _about(stack: Stack) -> str:
+def about(stack: Stack) -> str:
+    """What a person can do now, with commands that work."""
     place = stack.place
     return f"""
 Carrel is running; Ctrl-C stops it, and the next start finds the same data. `make reset` forgets it.
 
-  school       {SCHOOL_NAME}, class 8b, students {", ".join(stack.school.usernames)}, each with the PIN {DEMO_PIN}
+  school       {SCHOOL_NAME}, class {CLASS_NAME}, students {", ".join(stack.school.usernames)}, each with the PIN {DEMO_PIN}
   course       {COURSE_TITLE}
   cloud API    {place.cloud.url}
   daemon       {place.device.url}   {place.device.url}/v1/openapi.json describes its API

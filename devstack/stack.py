@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloud_api.config import DATABASE_URL_VARIABLE
 from cloud_api.database import CloudDatabase
@@ -60,13 +61,8 @@ class Stack:
 def running(place: Place, display: Display) -> Iterator[Stack]:
     """A stack as long as the block lasts. Raises OperatorError when a part does not start; those before it are stopped again then."""
     with ExitStack() as parts:
-        with display.step("PostgreSQL"):
-            url = parts.enter_context(_postgres(place))
-            upgrade_cloud(url)
-        database = parts.enter_context(closing(CloudDatabase(url, CONNECTIONS, CONNECTIONS)))
-        with display.step("School and course"):
-            school = seed(database)
-        cloud, daemon = _children(place, url)
+        database, school = parts.enter_context(seeded(place.state_dir, place.database_url, display))
+        cloud, daemon = _children(place, database.url)
         client = parts.enter_context(closing(DaemonClient(place.device.url, place.device_state_dir)))
         for child in (cloud, daemon):
             with display.step(child.name):
@@ -82,12 +78,27 @@ def running(place: Place, display: Display) -> Iterator[Stack]:
 
 
 @contextmanager
-def _postgres(place: Place) -> Iterator[str]:
-    """The address of the school's database: the one that DATABASE_URL names, else one on a server of our own."""
-    if place.database_url:
-        yield place.database_url
+def seeded(state_dir: Path, database_url: str | None, display: Display) -> Iterator[tuple[CloudDatabase, SeededSchool]]:
+    """The school's database, migrated and seeded: the one at `database_url`, else (None) on a server of our own with its data in `state_dir`.
+
+    Raises OperatorError when there is no PostgreSQL, or when it does not start.
+    """
+    with ExitStack() as parts:
+        with display.step("PostgreSQL"):
+            url = parts.enter_context(_postgres(state_dir, database_url))
+            upgrade_cloud(url)
+        database = parts.enter_context(closing(CloudDatabase(url, CONNECTIONS, CONNECTIONS)))
+        with display.step("School and course"):
+            school = seed(database)
+        yield database, school
+
+
+@contextmanager
+def _postgres(state_dir: Path, database_url: str | None) -> Iterator[str]:
+    if database_url:
+        yield database_url
         return
-    with EmbeddedPostgres.start(reachable_folder(place.state_dir / POSTGRES_FOLDER)) as server:
+    with EmbeddedPostgres.start(reachable_folder(state_dir / POSTGRES_FOLDER)) as server:
         url = server.url_for(EMBEDDED_DATABASE)
         yield url if DatabaseServer(url).answers() else server.create_database(EMBEDDED_DATABASE)
 

@@ -22,12 +22,12 @@ FOREIGN = ("DATABASE_URL", "SQLITE_DATABASE_URL")
 class Command:
     """A running `python -m devstack ARGUMENTS`."""
 
-    def __init__(self, arguments: list[str], folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, arguments: list[str], folder: Path, settings: Mapping[str, str], root: Path = ROOT) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith("CARREL_") and name not in FOREIGN}
         self._output = folder / f"output-{time.monotonic_ns()}"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "devstack", *arguments], cwd=ROOT, env={**own, **settings}, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "devstack", *arguments], cwd=root, env={**own, **settings}, stdout=output, stderr=subprocess.STDOUT
             )
 
     @property
@@ -53,9 +53,9 @@ class Command:
 
 
 @contextmanager
-def devstack(*arguments: str, folder: Path, **settings: str) -> Iterator[Command]:
-    """The command, stopped at the end of the block if it still runs."""
-    command = Command(list(arguments), folder, settings)
+def devstack(*arguments: str, folder: Path, root: Path = ROOT, **settings: str) -> Iterator[Command]:
+    """The command, run in the project at `root`, stopped at the end of the block if it still runs."""
+    command = Command(list(arguments), folder, settings, root)
     try:
         yield command
     finally:
