@@ -1,15 +1,14 @@
-# `make` prints what there is. Everything runs in .venv, which the first target to need it makes; after that no target touches the network.
+# `make` prints what there is. Everything runs in .venv, which the first target to need it makes; after that `audit` (which `check` ends with) and `lock`
+# are the only targets that use the network.
 
 VENV := .venv
-# pip-audit has many dependencies of its own, which are not to be those of the environment.
-AUDIT := .venv-audit
 PY := $(VENV)/bin/python
 READY := $(VENV)/.complete
 # Processes for the tests: one more than two cores, because some tests mostly wait.
 JOBS ?= 3
 # device, cloud or all
 DB ?= all
-# More arguments for the command behind `test`, `run`, `demo`, `bench`, `chaos` and `fleet`, for instance ARGS="-k outbox".
+# More arguments for the command behind `test`, `run`, `demo`, `bench`, `chaos`, `fleet` and `audit`, for instance ARGS="-k outbox".
 ARGS ?=
 # Seeds for `sim`, FIRST-LAST.
 SEEDS ?= 1-200
@@ -19,23 +18,29 @@ STATE := $(or $(CARREL_STATE_DIR),.state)
 PACKAGES := domain loglines webpages daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test sim sim-teeth chaos fleet check audit format migrate bench build install backup restore reset clean
+.PHONY: help run dev seed demo test sim sim-teeth chaos fleet check check-offline audit lock format migrate bench build install backup restore reset clean
 
 # An environment whose Python has gone, or that was made in another folder, is made again.
 ifneq ($(shell $(PY) -c 'pass' 2>/dev/null && cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-$(READY): setup.cfg constraints.txt devstack/bootstrap.sh
+$(READY): setup.cfg constraints.lock devstack/bootstrap.sh
 	@sh devstack/bootstrap.sh $(VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## a school server and a device on this machine, with a real course; Ctrl-C stops both
 	@$(PY) -m devstack run $(ARGS)
 
-demo: $(READY) ## the same, then study records offline and online, until both databases agree
+dev: $(READY) ## as `run`, and a server whose code was changed is started again
+	@$(PY) -m devstack dev $(ARGS)
+
+seed: $(READY) ## the demonstration's school and course in the database of `run`, or in that of DATABASE_URL
+	@$(PY) -m devstack seed $(ARGS)
+
+demo: $(READY) ## as `run`, then study records offline and online, until both databases agree
 	@$(PY) -m devstack demo $(ARGS)
 
 test: $(READY) ## the whole test suite, quick tests first
@@ -53,7 +58,9 @@ chaos: $(READY) ## kill, cut and confuse the real processes, round after round: 
 fleet: $(READY) ## up to a thousand devices at once against one server, and how long they wait
 	@$(PY) -m benchmarks.fleet $(ARGS)
 
-check: $(READY) ## the gate before a commit: format, lint (the security rules too), types, packages as pinned, zero-downtime migrations, quick tests
+check: check-offline audit ## the gate before a commit: `check-offline`, then `audit`
+
+check-offline: $(READY) ## what of it needs no network: format, lint (the security rules too), types, packages as pinned, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy $(wildcard $(PACKAGES))
@@ -61,9 +68,12 @@ check: $(READY) ## the gate before a commit: format, lint (the security rules to
 	@$(PY) -m migrations.lint
 	@$(PY) -m pytest -q tests/unit
 
-audit: ## known flaws in the packages that constraints.txt names; needs the network, and a package that cannot be looked up is a failure
-	@test -x $(AUDIT)/bin/pip-audit || { python3 -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
-	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+audit: $(READY) ## known flaws in the packages that are pinned; needs the network, and a package that cannot be looked up is a failure
+	@$(PY) -m devstack.audit $(ARGS)
+
+lock: $(READY) ## constraints.lock anew: the versions of constraints.txt with the hashes of their files, for every system; needs the network
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-deps --no-annotate --generate-hashes \
+	  --output-file constraints.lock constraints.txt
 
 format: $(READY) ## rewrite the code in the project's format
 	@$(PY) -m ruff format .
@@ -87,9 +97,10 @@ backup: $(READY) ## back up the device and the server of `make run`, into .state
 	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli backup $(STATE)/backups/device
 	@$(PY) -m cloud_api.cli backup --embedded --data-dir $(STATE)/postgres $(STATE)/backups/server
 
+# The device first: it refuses while its daemon runs, and then nothing of either side has been replaced.
 restore: $(READY) ## put the newest of these backups back; `make run` must not run
-	@$(PY) -m cloud_api.cli restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
 	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli restore "$$(ls $(STATE)/backups/device/*.backup | tail -n 1)"
+	@$(PY) -m cloud_api.cli restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
 
 reset: $(READY) ## forget all data of `make run` on this machine
 	@$(PY) -m cloud_api.embedded remove $(STATE)/postgres

@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import click
 
 from benchmarks.line_protocol import number, whole
 from domain.learning.attempts import FoldedAttempt
 
 Log = dict[str, list[FoldedAttempt]]
-# Times beyond this are no times.
+# Seconds beyond this (the year 5138) are milliseconds (from 1973), and beyond a thousand times this no time.
 _SECONDS_MAX = 10**11
+_WORDS = {"true": True, "false": False}
 _GZIP = b"\x1f\x8b"
 _CELL_MAX = 1_000_000
 
 
 def read_log(path: Path) -> Log:
-    """Student to attempts, in their order. Raises OSError for a file that cannot be read."""
+    """Student to attempts, in their order; of a file that breaks off, what comes before. Raises OSError for one that cannot be opened."""
     csv.field_size_limit(_CELL_MAX)
     with path.open("rb") as probe:
         zipped = probe.read(2) == _GZIP
-    with (gzip.open if zipped else open)(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
-        return log_of(csv.DictReader(line.replace("\0", "") for line in file))
+    with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+        return log_of(csv.DictReader(_whole_lines(file)))
+
+
+def _whole_lines(file: Iterable[str]) -> Iterator[str]:
+    try:
+        for line in file:
+            yield line.replace("\0", "")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        click.echo(f"read no further: {error}", err=True)
 
 
 def log_of(lines: Iterable[dict[str, Any]]) -> Log:
@@ -54,12 +66,16 @@ def skills(value: Any) -> tuple[str, ...]:
 
 
 def time_ms(value: Any) -> int | None:
-    """Seconds as milliseconds; None for what is no time."""
-    seconds = number(value)
-    return None if seconds is None or abs(seconds) > _SECONDS_MAX else round(seconds * 1000)
+    """Seconds as milliseconds, and milliseconds, which some logs write, as they are; None for what is no time."""
+    time = number(value)
+    if time is None or abs(time) > 1000 * _SECONDS_MAX:
+        return None
+    return round(time) if abs(time) > _SECONDS_MAX else round(time * 1000)
 
 
 def answer(value: Any) -> bool | None:
     """Whether an answer was right; None when that is not said. Part of a point counts as right from a half on."""
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
     point = number(value)
     return None if point is None else point >= 0.5

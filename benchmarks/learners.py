@@ -48,12 +48,14 @@ class Learner(Protocol):
 
 
 @dataclass(slots=True)
-class _Base:
+class BaseLearner:
     """What the families share: answers as they come, learning that needs its prerequisites."""
 
     needs: Mapping[str, Sequence[str]]
     trait: Trait
     dice: random.Random
+    guess: ClassVar[float] = GUESS
+    slip: ClassVar[float] = SLIP
     tired_minutes: float = field(default=0.0, init=False)
     tired_day: int = field(default=-1, init=False)
 
@@ -71,7 +73,7 @@ class _Base:
 
     def _answer(self, concept: str, day: float) -> bool:
         knows = self.dice.random() < self.recall(concept, day)
-        right = self.dice.random() < (1 - SLIP if knows else GUESS)
+        right = self.dice.random() < (1 - self.slip if knows else self.guess)
         self._study(concept, day, knows)
         return right
 
@@ -88,7 +90,7 @@ class _Base:
 
 
 @dataclass(slots=True)
-class PowerLearner(_Base):
+class PowerLearner(BaseLearner):
     """Stability grows with each recall, the more the less was left of it."""
 
     memory: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
@@ -111,7 +113,7 @@ class PowerLearner(_Base):
 
 
 @dataclass(slots=True)
-class SteadyLearner(_Base):
+class SteadyLearner(BaseLearner):
     """Known or not, once and for all."""
 
     known: set[str] = field(default_factory=set, init=False)
@@ -125,7 +127,7 @@ class SteadyLearner(_Base):
 
 
 @dataclass(slots=True)
-class FatigueLearner(_Base):
+class FatigueLearner(BaseLearner):
     """Half-lives that grow with spaced practice; little is learnt late in a long day."""
 
     attention_minutes: ClassVar[float] = 40.0
@@ -152,7 +154,7 @@ class FatigueLearner(_Base):
 
 
 @dataclass(slots=True)
-class TraceLearner(_Base):
+class TraceLearner(BaseLearner):
     """Practices add up; each fades by a power of its age. A first trace must be understood to stick."""
 
     decay: ClassVar[float] = 0.35
@@ -174,7 +176,7 @@ class TraceLearner(_Base):
             traces.append(day)
 
 
-FAMILIES: Mapping[str, type[_Base]] = {
+FAMILIES: Mapping[str, type[BaseLearner]] = {
     "power": PowerLearner,
     "steady": SteadyLearner,
     "fatigue": FatigueLearner,

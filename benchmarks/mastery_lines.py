@@ -58,7 +58,10 @@ def main(fit: Path | None) -> None:
     """Answer predictions about students, line by line, from standard input to standard output."""
     stream = MasteryStream()
     if fit is not None:
-        stream.prepare(read_log(fit))
+        log = read_log(fit)
+        if not log:
+            click.echo(f"no attempts in {fit}: it needs the columns student, question and correct", err=True)
+        stream.prepare(log)
     listen(sys.stdin.buffer, sys.stdout, Listener(stream).answer)
 
 

@@ -2,7 +2,8 @@
 
 In: `{"op":"start","exam_day":60,"concepts":[{"id":…,"weight":0.01,"prerequisites":[…]}]}`, not answered;
 `{"op":"plan","day":3,"minutes":45,"attempts":[{"concept":…,"day":2,"correct":1},…]}`, answered by `{"plan":[{"concept":…,"minutes":6},…]}`.
-Another `start` begins with another learner. `attempts` are those since the last plan, or all so far.
+Another `start` begins with another learner. `attempts` are those since the last plan, or all so far. Concepts are taught in the order of their list, which
+breaks ties. What a plan foresaw for the next day is kept in that day's plan where little is lost by it; asked again about a day, the answer is the same.
 
 Every `plan` that can be read as JSON is answered, if need be by an empty plan. Other lines that say nothing are passed over, with a note on
 standard error.
@@ -43,12 +44,13 @@ class Listener:
 
     def _start(self, message: dict[str, Any]) -> None:
         self._ids = {}
-        nodes = []
+        nodes: list[ConceptNode] = []
         for concept in _objects(message.get("concepts")):
             name = _key(concept.get("id"))
             if name not in self._ids:
                 self._ids[name] = concept.get("id")
-                nodes.append(ConceptNode(name, max(0.0, fraction(concept.get("weight"), 0.0)), _keys(concept.get("prerequisites"))))
+                weight = max(0.0, fraction(concept.get("weight"), 0.0))
+                nodes.append(ConceptNode(name, weight, _keys(concept.get("prerequisites")), position=len(nodes)))
         exam = message.get("exam_day")
         self._stream = PlannerStream(nodes, None if exam is None else whole(exam, 0))
 

@@ -16,7 +16,8 @@ from statistics import mean
 import click
 
 from benchmarks.learners import FAMILIES, trait
-from benchmarks.planner_baselines import FringeByWeight, Planner, SyllabusOrder, WeakestFirst
+from benchmarks.more_learners import MORE_FAMILIES
+from benchmarks.planner_baselines import FringeByWeight, FringeWithReviews, MarginalGain, Planner, SyllabusOrder, WeakestFirst
 from benchmarks.planner_stream import Answer, Planned, PlannerStream
 from benchmarks.prerequisite_maps import drawn_map, read_map
 from domain.learning.plan import ConceptNode, PlanRequest
@@ -42,17 +43,19 @@ class Term:
         return self.minutes if day % 7 in self.weekdays and day not in self.missed else 0
 
 
+ALL_FAMILIES = {**FAMILIES, **MORE_FAMILIES}
 TERMS = (
     Term("14 days, 40 min", 14, 40),
     Term("60 days, 45 min", 60, 45),
     Term("60 days, five missed", 60, 45, missed=frozenset(range(25, 30))),
     Term("120 days, 20 min, 4 a week", 120, 20, frozenset({0, 2, 4, 5})),
 )
-CHURN_TERM = TERMS[1]
 PLANNERS: Mapping[str, Callable[[Sequence[ConceptNode], int], Planner]] = {
     "syllabus order": SyllabusOrder,
     "weakest first": WeakestFirst,
     "fringe by weight, no reviews": FringeByWeight,
+    "fringe, 40 % reviews": FringeWithReviews,
+    "plain marginal gain": MarginalGain,
     "Carrel": PlannerStream,
 }
 
@@ -79,7 +82,7 @@ def live_through(
     """One learner of a family with one planner, from the first day to the exam."""
     dice = random.Random(seed)
     needs = {node.id: node.prerequisites for node in nodes}
-    learner = FAMILIES[family](needs, trait(dice), dice)
+    learner = ALL_FAMILIES[family](needs, trait(dice), dice)
     planner, outcome, answers = make(nodes, term.exam_day), Outcome([]), list[Answer]()
     met: set[str] = set()
     for day in range(term.exam_day):
@@ -101,7 +104,7 @@ def live_through(
 
 @dataclass(slots=True)
 class WatchedPlanner:
-    """Carrel's planner compared with itself: of the concepts planned on the day before, `planned`, how many are planned on the day itself, `kept`."""
+    """Carrel's planner compared with itself: of the concepts that a plan had for the next day with time, `planned`, how many are planned then, `kept`."""
 
     stream: PlannerStream
     kept: int = 0
@@ -110,17 +113,15 @@ class WatchedPlanner:
     def plan(self, day: int, minutes: int, answers: Iterable[Answer]) -> list[Planned]:
         """The plan of a day."""
         items = self.stream.plan(day, minutes, answers)
-        expected = self.stream.ahead.get(day, frozenset())
-        self.kept += len(expected & {item.concept for item in items})
-        self.planned += len(expected)
+        self.kept += len(self.stream.expected & {item.concept for item in items})
+        self.planned += len(self.stream.expected)
         return items
 
 
-def churn(family: str, nodes: list[ConceptNode], seed: str) -> WatchedPlanner:
-    """One learner of a family through `CHURN_TERM`."""
-    watched = WatchedPlanner(PlannerStream(nodes, CHURN_TERM.exam_day, looks_ahead=True))
-    live_through(lambda _nodes, _exam_day: watched, family, CHURN_TERM, nodes, seed)
-    return watched
+def churn(family: str, term: Term, nodes: list[ConceptNode], seed: str, keeps: bool) -> tuple[WatchedPlanner, Outcome]:
+    """One learner of a family through a term, with a planner that keeps what it planned, or does not."""
+    watched = WatchedPlanner(PlannerStream(nodes, term.exam_day, keeps))
+    return watched, live_through(lambda _nodes, _exam_day: watched, family, term, nodes, seed)
 
 
 def plan_cost() -> float:
@@ -133,13 +134,17 @@ def plan_cost() -> float:
     return time.process_time() - started_s
 
 
-def print_churn(learners: int, seed: int, nodes_of: Callable[[int], list[ConceptNode]]) -> None:
-    """How much of what was planned for tomorrow is planned otherwise when tomorrow comes, by family."""
-    cells = []
-    for family in FAMILIES:
-        watched = [churn(family, nodes_of(number), f"{seed} {family} churn {number}") for number in range(learners)]
-        cells.append(f"{family} {1 - sum(w.kept for w in watched) / sum(w.planned for w in watched):.2f}")
-    click.echo(f"\nof what was planned for tomorrow, planned otherwise tomorrow ({CHURN_TERM.name}): {', '.join(cells)}")
+def print_churn(learners: int, seed: int, families: Iterable[str], nodes_of: Callable[[int], list[ConceptNode]]) -> None:
+    """How much of what was planned for the next day is planned otherwise when it comes, and what is recalled, with and without keeping it."""
+    click.echo("\n| planned otherwise when the day comes; recall | term |" + " | ".join(families) + " |")
+    for keeps in (False, True):
+        for term in TERMS:
+            cells = []
+            for family in families:
+                lives = [churn(family, term, nodes_of(n), f"{seed} {family} {term.name} churn {n}", keeps) for n in range(learners)]
+                changed = 1 - sum(watched.kept for watched, _ in lives) / sum(watched.planned for watched, _ in lives)
+                cells.append(f"{100 * changed:.0f} %; {Outcome([r for _, life in lives for r in life.recalls]).text}")
+            click.echo(f"| {'kept' if keeps else 'made anew'} | {term.name} | {' | '.join(cells)} |")
 
 
 @click.command()
@@ -151,22 +156,24 @@ def print_churn(learners: int, seed: int, nodes_of: Callable[[int], list[Concept
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A real map (CSV: concept, prerequisite, …), of which courses are parts; without it they are drawn.",
 )
+@click.option("--more", is_flag=True, help="The learners of benchmarks/more_learners.py instead of those of benchmarks/learners.py.")
 @click.option("--churn-only", is_flag=True, help="Only how much plans change from day to day.")
-def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, churn_only: bool) -> None:
+def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, more: bool, churn_only: bool) -> None:
     """Print what simulated learners recall on exam day, by planner, family of forgetting and term."""
 
     def nodes_of(number: int) -> list[ConceptNode]:
         dice = random.Random(f"{seed} churn {number}")
         return drawn_map(dice, concepts) if prerequisites is None else read_map(prerequisites, dice, concepts)
 
+    families = list(MORE_FAMILIES if more else FAMILIES)
     if churn_only:
-        print_churn(learners, seed, nodes_of)
+        print_churn(learners, seed, families, nodes_of)
         return
-    click.echo(f"| planner | term | {' | '.join(FAMILIES)} |\n|---|---|{'---|' * len(FAMILIES)}")
+    click.echo(f"| planner | term | {' | '.join(families)} |\n|---|---|{'---|' * len(families)}")
     for name, make in PLANNERS.items():
         for term in TERMS:
             cells = []
-            for family in FAMILIES:
+            for family in families:
                 outcome = Outcome([])
                 for number in range(learners):
                     dice = random.Random(f"{seed} {term.exam_day} {number}")
@@ -177,7 +184,7 @@ def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, ch
                     outcome.needs_broken += one.needs_broken
                 cells.append(outcome.text)
             click.echo(f"| {name} | {term.name} | {' | '.join(cells)} |")
-    print_churn(learners, seed, nodes_of)
+    print_churn(learners, seed, families, nodes_of)
     cost_s = min(plan_cost() for _ in range(3))
     click.echo(f"\nplanning {COST_DAYS} days of {COST_CONCEPTS} concepts: {cost_s:.2f} s of processor time")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import NamedTuple
 
 from domain.learning.attempts import DAY_MS, FoldedAttempt
 from domain.learning.memory import student_memory
-from domain.learning.pace import minutes_to_learn
+from domain.learning.pace import at_pace, pace
 from domain.learning.plan import MINUTES_A_DAY_MAX, REVIEW_MINUTES, ConceptNode, PlanRequest
 from domain.learning.planner import make_plan
 from domain.learning.recall import study_states
@@ -18,6 +18,9 @@ from domain.learning.recall import study_states
 _EPOCH = date(1970, 1, 1)
 # Days that a calendar holds with room to spare.
 DAY_MAX = 1_000_000
+WEEK_DAYS = 7
+# Of as many weeks the mean tells the minutes of a day to come.
+WEEKS_LOOKED_AT = 4
 
 
 class Answer(NamedTuple):
@@ -39,32 +42,59 @@ class Planned(NamedTuple):
 class PlannerStream:
     """Plans one learner's days. `exam_day` None means that no exam is known.
 
-    With `looks_ahead` each plan covers the day after as well; `ahead` then holds the concepts that were planned for each day on the day before.
+    Each plan looks as far as the next day with time, and what it has for that day is kept in the next plan where little is lost by it; not with
+    `keeps` False. `expected` holds the concepts that the plan before had for the day asked about last.
     """
 
     concepts: Sequence[ConceptNode]
     exam_day: int | None
-    looks_ahead: bool = False
-    ahead: dict[int, frozenset[str]] = field(default_factory=dict, init=False)
+    keeps: bool = True
+    expected: frozenset[str] = field(default=frozenset(), init=False)
+    forecast: frozenset[str] = field(default=frozenset(), init=False)
     answers: dict[float, list[Answer]] = field(default_factory=dict, init=False)
+    told_minutes: dict[int, int] = field(default_factory=dict, init=False)
     planned: dict[tuple[int, str], int] = field(default_factory=dict, init=False)
 
     def plan(self, day: int, minutes: int, answers: Iterable[Answer]) -> list[Planned]:
         """The plan of a day. `answers` are those since the last plan, or all so far."""
         self._take_in(answers)
+        minutes = min(max(minutes, 0), MINUTES_A_DAY_MAX)
+        if minutes and day > max(self.told_minutes, default=-1):
+            self.expected = self.forecast
+        self.told_minutes[day] = minutes
         attempts = self._attempts()
         memory = student_memory(attempts)
-        exam = None if self.exam_day is None else _date(self.exam_day)
-        days = 1 + self.looks_ahead
-        request = PlanRequest(_date(day), exam, (min(max(minutes, 0), MINUTES_A_DAY_MAX),) * 7, days, memory=memory, recaps=False)
-        to_learn = self._minutes_to_learn(attempts)
-        nodes = [replace(node, minutes_to_learn=to_learn) for node in self.concepts]
-        plan = make_plan(nodes, study_states(attempts, memory), request).items
-        self.ahead[day + 1] = frozenset(item.concept_id for item in plan if item.forecast)
+        request = self._request(day, memory)
+        plan = make_plan(at_pace(self.concepts, self._pace(attempts)), study_states(attempts, memory), request).items
         items = [item for item in plan if not item.forecast]
+        if minutes and day == max(self.told_minutes):
+            self.forecast = frozenset(item.concept_id for item in plan if item.forecast)
         for item in items:
             self.planned[day, item.concept_id] = item.minutes
         return [Planned(item.concept_id, item.minutes) for item in items]
+
+    def _request(self, day: int, memory: float) -> PlanRequest:
+        exam = None if self.exam_day is None else _date(self.exam_day)
+        week = [self._minutes_on(day, day + ahead) for ahead in range(WEEK_DAYS)]
+        until = next((ahead for ahead in range(1, WEEK_DAYS) if week[ahead]), WEEK_DAYS)
+        by_weekday = {_date(day + ahead).weekday(): minutes for ahead, minutes in enumerate(week)}
+        return PlanRequest(
+            today=_date(day),
+            exam_on=exam,
+            minutes_by_weekday=tuple(by_weekday.get(weekday, 0) for weekday in range(WEEK_DAYS)),
+            horizon_days=until + 1,
+            memory=memory,
+            recaps=False,
+            planned_before={_date(day): self.expected} if self.keeps else {},
+        )
+
+    def _minutes_on(self, today: int, day: int) -> int:
+        """Today's minutes, and on a day to come what there were on that day of the week so far; those of today until a week has gone by."""
+        first = min(self.told_minutes)
+        before = range(day - WEEK_DAYS, max(first, day - WEEKS_LOOKED_AT * WEEK_DAYS) - 1, -WEEK_DAYS)
+        if day == today or not before:
+            return self.told_minutes[today]
+        return round(sum(self.told_minutes.get(past, 0) for past in before) / len(before))
 
     def _take_in(self, answers: Iterable[Answer]) -> None:
         """Add answers that are new. A day given again with all that was known of it, and perhaps more, replaces it."""
@@ -84,11 +114,11 @@ class PlannerStream:
             for n, answer in enumerate(ordered)
         ]
 
-    def _minutes_to_learn(self, attempts: Sequence[FoldedAttempt]) -> int:
+    def _pace(self, attempts: Sequence[FoldedAttempt]) -> float:
         """By what the answers of planned items took, short reviews left aside."""
         given = Counter((a.answered_at_ms // DAY_MS, a.question_id) for a in attempts if a.answered_at_ms is not None)
         told = [(minutes, given[key]) for key, minutes in self.planned.items() if minutes > REVIEW_MINUTES and given[key]]
-        return minutes_to_learn(sum(minutes for minutes, _ in told), sum(count for _, count in told))
+        return pace(sum(minutes for minutes, _ in told), sum(count for _, count in told))
 
 
 def _date(day: int) -> date:

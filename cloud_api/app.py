@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flask import Flask, Response, request
 
+from cloud_api.access import withdrawals
 from cloud_api.access.doorkeeper import Doorkeeper
 from cloud_api.access.own_password import OwnPassword
 from cloud_api.access.sign_in import SignIn
@@ -14,9 +17,11 @@ from cloud_api.database import CloudDatabase
 from cloud_api.fleet import overview
 from cloud_api.forwarding import Forwarding
 from cloud_api.metrics import Metrics
+from cloud_api.pages.serving import OWN_ASSETS
 from cloud_api.request_log import follow_requests
 from cloud_api.routes.analytics import analytics_blueprint
 from cloud_api.routes.class_pages import class_pages_blueprint
+from cloud_api.routes.code_pages import code_pages_blueprint
 from cloud_api.routes.devices import devices_blueprint
 from cloud_api.routes.fleet_pages import fleet_pages_blueprint
 from cloud_api.routes.health import health_blueprint
@@ -66,7 +71,7 @@ def create_app(config: CloudConfig, database: CloudDatabase, clock: Clock | None
     app.register_blueprint(health_blueprint(guard))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(metrics_blueprint(metrics, config.server.metrics_from))
-    app.register_blueprint(page_files_blueprint())
+    app.register_blueprint(page_files_blueprint(OWN_ASSETS))
     figures = ClassFigures(database, clock, ids)
     for blueprint in (
         devices_blueprint(database, clock, ids),
@@ -74,6 +79,7 @@ def create_app(config: CloudConfig, database: CloudDatabase, clock: Clock | None
         sessions_blueprint(sign_in, doorkeeper),
         pages_blueprint(database, sign_in, OwnPassword(sign_in, database, clock, ids, config.sign_in), doorkeeper),
         fleet_pages_blueprint(database, clock, ids, doorkeeper),
+        code_pages_blueprint(database, clock, ids, doorkeeper, config.tls),
         analytics_blueprint(figures, doorkeeper),
         class_pages_blueprint(figures, doorkeeper, clock),
     ):
@@ -93,6 +99,21 @@ def keep_figures_up(app: Flask, keeper: Keeper) -> None:
 
     app.after_request(tell)
     keeper.start()
+
+
+# Routes that withdraw something: a device's access, a code, a password.
+WITHDRAWING = ("fleet_pages.revoke", "code_pages.end", "pages.change")
+
+
+def keep_withdrawals(app: Flask, database: CloudDatabase, path: Path) -> None:
+    """Has the register at `path` hold what pages withdraw, before they say so."""
+
+    def keep(response: Response) -> Response:
+        if request.endpoint in WITHDRAWING and response.status_code == 303:
+            withdrawals.keep_or_tell(path, database)
+        return response
+
+    app.after_request(keep)
 
 
 def _totals(guard: SchemaGuard, database: CloudDatabase, clock: Clock) -> overview.Totals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extras import Json
@@ -12,6 +13,19 @@ from domain.ids import Id
 
 # The actor of what is done at the server's own terminal.
 OPERATOR = "operator"
+# Entries that one look gives.
+LIMIT_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that was done; `actor` and `action` as `record` takes them, `detail` counts and ids."""
+
+    at_ms: int
+    actor: str
+    action: str
+    subject: str | None
+    detail: Mapping[str, Any] | None
 
 
 def record(
@@ -29,6 +43,17 @@ def record(
         "INSERT INTO audit_log (school_id, id, at_ms, actor, action, subject, detail) VALUES (%s, %s, %s, %s, %s, %s, %s)",
         (school_id, entry_id, at_ms, actor, action, subject, Json(detail) if detail is not None else None),
     )
+
+
+def entries(cursor: Cursor, school_id: str, *, about: Id | None, action: str | None, limit: int) -> list[Entry]:
+    """Entries of a school, newest first: all, those about or by whatever has the id `about`, those of one `action`."""
+    cursor.execute(
+        "SELECT at_ms, actor, action, subject, detail FROM audit_log WHERE school_id = %(school)s"
+        " AND (%(about)s IS NULL OR replace(subject, '-', '') = %(about)s OR actor IN ('user:' || %(about)s, 'device:' || %(about)s))"
+        " AND (%(action)s IS NULL OR action = %(action)s) ORDER BY at_ms DESC, id DESC LIMIT %(limit)s",
+        {"school": school_id, "about": about, "action": action, "limit": limit},
+    )
+    return [Entry(*row) for row in cursor.fetchall()]
 
 
 def forget(cursor: Cursor, school_id: str, before_ms: int, rows_max: int) -> int:

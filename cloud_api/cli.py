@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cloud_api.commands.audit import audit
 from cloud_api.commands.backup import backup
 from cloud_api.commands.bundle import bundle
 from cloud_api.commands.classes import class_
@@ -22,7 +23,7 @@ from cloud_api.commands.schools import device, enrol_code, school, user
 from cloud_api.commands.serving import serve
 from cloud_api.commands.status import status
 from cloud_api.commands.tidy import tidy_server
-from domain.errors import CarrelError, InvalidInput
+from domain.errors import EXIT_INTERRUPTED, CarrelError, InvalidInput
 
 
 class _Commands(click.Group):
@@ -37,6 +38,9 @@ class _Commands(click.Group):
                 for problem in (one for one in error.problems if one.message != error.message):
                     click.echo(f"  {problem.path}: {problem.message}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("carrel-cloud: Interrupted.", err=True)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(
@@ -44,8 +48,9 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Exit codes: 0 done; 1 refused or failed; 2 wrong input or configuration; 3 another process is at it;
-4 the database's schema does not fit this version; 5 PostgreSQL cannot be reached.""",
+4 the database's schema does not fit this version; 5 PostgreSQL cannot be reached; 130 Ctrl-C.""",
 )
+@click.version_option(package_name="carrel", prog_name="carrel-cloud")
 def main() -> None:
     """Run and administer a school's server.
 
@@ -55,7 +60,7 @@ def main() -> None:
 
 for command in (
     *(serve, status, school, user, enrol_code, device, import_, content, mastery, plan, class_),
-    *(doctor, backup, restore_backup, tidy_server, dead_letters, conflicts, bundle, export_student, erase_student),
+    *(doctor, backup, restore_backup, tidy_server, dead_letters, conflicts, bundle, export_student, erase_student, audit),
 ):
     main.add_command(command)
 

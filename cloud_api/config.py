@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain import settings
-from domain.errors import OperatorError
+from domain.errors import InvalidConfig, OperatorError, Problem
 from domain.settings import setting
 
 SECTION = "cloud"
@@ -156,6 +156,13 @@ class Retention:
         minimum=0,
         maximum=36_500,
     )
+    answers_days: int = setting(
+        0,
+        "What was answered so long ago is let go of, here and on every device; 0: never. That it was answered, and whether rightly, stays.",
+        unit="days",
+        minimum=0,
+        maximum=36_500,
+    )
     devices_silent_days: int = setting(730, "A device that was not seen for so long is revoked.", unit="days", minimum=30, maximum=36_500)
 
 
@@ -208,9 +215,17 @@ def erasures_path(config: CloudConfig) -> Path:
     return user_data_path("carrel", appauthor=False) / "erasures.jsonl"
 
 
+def withdrawals_path(config: CloudConfig) -> Path:
+    """Where the register of withdrawals lies: beside that of erasures."""
+    return erasures_path(config).with_name("withdrawals.jsonl")
+
+
 def database_url(environ: Mapping[str, str]) -> str:
-    """The address of the school's database. Raises OperatorError when DATABASE_URL is not set."""
+    """The address of the school's database. Raises InvalidConfig when DATABASE_URL is not set."""
     url = environ.get(DATABASE_URL_VARIABLE, "")
     if not url:
-        raise OperatorError("DATABASE_URL is not set: give the address of a PostgreSQL database, or use --embedded.")
+        problem = Problem(
+            DATABASE_URL_VARIABLE, "missing_field", "is not set: give the address of a PostgreSQL database, or use --embedded"
+        )
+        raise InvalidConfig("The environment", [problem])
     return url

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cloud_api import audit
 from cloud_api.auth import Revocation
 from cloud_api.database import Cursor
+from cloud_api.replacement import is_replaced
 from domain.errors import NotFound
 from domain.ids import Id, IdSource
 
@@ -15,6 +16,7 @@ from domain.ids import Id, IdSource
 class DeviceSummary:
     """One device as a list shows it; `grants` like `class:<id>`, those that have not ended.
 
+    `replaced_by` is the device that this one has become, by enrolling again (cloud_api/replacement.py); None for one that is heard of.
     Of a revoked one, `obeyed_at_ms` is when it said that it has done what it was told, `unsent_at_wipe` how many changes it had that were nowhere else.
     """
 
@@ -27,12 +29,13 @@ class DeviceSummary:
     revocation: str | None
     obeyed_at_ms: int | None
     unsent_at_wipe: int | None
+    replaced_by: Id | None
     grants: list[str]
 
 
-_LIST = """
+_LIST = f"""
 SELECT d.id, d.name, d.app_version, d.enrolled_at_ms, d.last_seen_ms, d.revoked_at_ms,
-       d.revocation, d.obeyed_at_ms, d.unsent_at_wipe,
+       d.revocation, d.obeyed_at_ms, d.unsent_at_wipe, CASE WHEN {is_replaced("d")} THEN d.replaced_by END,
        array_remove(array_agg(g.kind || ':' || replace(g.subject_id::text, '-', '') ORDER BY g.kind, g.subject_id), NULL)
   FROM devices d
   LEFT JOIN device_grants g ON g.school_id = d.school_id AND g.device_id = d.id AND g.ended_at_ms IS NULL

@@ -1,6 +1,10 @@
 """Enrolment: a code that a person types once becomes a device with a token and its grants.
 
-A code carries 60 random bits, expires, and is stored as a hash. It is redeemed by one UPDATE that counts a use down, so of any number of
+A code carries 60 random bits, expires, and is stored as a hash. With a thousand codes open, each guess is right with a chance of one in 2^50: whoever could
+try a thousand a second for the three days that a code is good would meet one with a chance of one in four million. So a right code is always taken, whoever
+else has tried what from the same address; only wrong ones wait. It is looked up by its hash, so neither answers nor their times tell how near a guess was.
+
+It is redeemed by one UPDATE that counts a use down, so of any number of
 devices that type a single-use code at the same moment exactly one is enrolled. A wrong, an expired and a used code are answered alike.
 """
 
@@ -18,19 +22,23 @@ from psycopg2.extras import Json, execute_values
 from cloud_api import audit
 from cloud_api.access.tokens import HASH_BYTES, new_token, token_hash
 from cloud_api.database import Cursor, one_row
-from domain.errors import Forbidden, InvalidInput, Problem
-from domain.ids import Id, IdSource
+from cloud_api.replacement import replace
+from domain.errors import Forbidden, InvalidInput, NotFound, Problem
+from domain.ids import Id, IdSource, parse_id
 from domain.sealing import KEY_BYTES, PublicKeys
+from domain.server_key import MARK
+from domain.shown_text import NAME_LENGTH_MAX, is_shown
+from domain.wire import APP_VERSION_LENGTH_MAX
 
 # Crockford's base32: no I, L, O or U, so that nothing is misread and no word appears (crockford.com/base32.html).
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 CODE_LENGTH = 12
 CODE_GROUP = 4
+# So much of a code is kept as it is, for people to tell codes apart by; what is left to guess for whoever can read it are 50 bits.
+HINT_LENGTH = 2
 USES_MAX = 1_000
 EXPIRES_H_DEFAULT = 72.0
 EXPIRES_H_MAX = 24.0 * 366
-DEVICE_NAME_LENGTH_MAX = 200
-APP_VERSION_LENGTH_MAX = 40
 _HOUR_MS = 3_600_000
 _KEY = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 # What people write for digits that they misread.
@@ -93,9 +101,19 @@ def create_code(
     code, code_id = new_code(), ids.new()
     granted = [{"kind": grant.kind, "subject_id": grant.subject_id} for grant in dict.fromkeys(grants)]
     cursor.execute(
-        "INSERT INTO enrolment_codes (school_id, id, code_hash, grants, uses_left, expires_at_ms, created_at_ms) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-        (school_id, code_id, code_hash(code), Json(granted), uses, now_ms + round(expires_h * _HOUR_MS), now_ms),
+        "INSERT INTO enrolment_codes (school_id, id, code_hash, grants, uses_left, expires_at_ms, created_at_ms, hint, created_by) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            school_id,
+            code_id,
+            code_hash(code),
+            Json(granted),
+            uses,
+            now_ms + round(expires_h * _HOUR_MS),
+            now_ms,
+            code[:HINT_LENGTH],
+            actor,
+        ),
     )
     detail = {"grants": granted, "uses": uses}
     audit.record(cursor, school_id, ids.new(), now_ms, actor, "enrolment_code.created", code_id, detail)
@@ -104,8 +122,13 @@ def create_code(
 
 @dataclass(frozen=True, slots=True)
 class OpenCode:
-    """A code that can still be used; what it is nobody can be told any more. `classes` are the names of those that it grants."""
+    """A code that can still be used; what it is nobody can be told any more but its beginning, `hint`. `classes` are the names of those that it
+    grants, `created_by` is who made it: a name, or `operator` for the command line.
+    """
 
+    id: Id
+    hint: str
+    created_by: str
     classes: list[str]
     students: int
     uses_left: int
@@ -114,11 +137,12 @@ class OpenCode:
 
 
 _OPEN = """
-SELECT array(SELECT c.name FROM classes c WHERE c.school_id = e.school_id AND c.id IN
+SELECT e.id, e.hint, coalesce(u.display_name, split_part(e.created_by, ':', 1)), array(SELECT c.name FROM classes c WHERE c.school_id = e.school_id AND c.id IN
              (SELECT (g ->> 'subject_id')::uuid FROM jsonb_array_elements(e.grants) g WHERE g ->> 'kind' = 'class') ORDER BY c.name),
        (SELECT count(*) FROM jsonb_array_elements(e.grants) g WHERE g ->> 'kind' = 'student'),
        e.uses_left, e.created_at_ms, e.expires_at_ms
   FROM enrolment_codes e
+  LEFT JOIN users u ON u.school_id = e.school_id AND e.created_by = 'user:' || replace(u.id::text, '-', '')
  WHERE e.school_id = %s AND e.uses_left > 0 AND e.expires_at_ms > %s
  ORDER BY e.created_at_ms DESC, e.id LIMIT %s
 """
@@ -130,10 +154,37 @@ def open_codes(cursor: Cursor, school_id: str, now_ms: int, most: int) -> list[O
     return [OpenCode(*row) for row in cursor.fetchall()]
 
 
+def end_code(cursor: Cursor, ids: IdSource, school_id: str, which: str, now_ms: int, actor: str = audit.OPERATOR) -> None:
+    """Ends a code early: nobody enrols by it any more. `which` is the code itself, as it was given out, or its id.
+
+    Raises NotFound where the school has no such code that can still be used.
+    """
+    try:
+        id_: Id | None = parse_id(which)
+    except ValueError:
+        id_ = None
+    cursor.execute(
+        "UPDATE enrolment_codes SET uses_left = 0 WHERE school_id = %s AND (id = %s OR code_hash = %s) AND uses_left > 0"
+        " AND expires_at_ms > %s RETURNING id",
+        (school_id, id_, code_hash(which.partition(MARK)[0]), now_ms),
+    )
+    if (row := cursor.fetchone()) is None:
+        raise NotFound("There is no such code that can still be used.")
+    audit.record(cursor, school_id, ids.new(), now_ms, actor, "enrolment_code.ended", row[0])
+
+
 def redeem(
-    cursor: Cursor, ids: IdSource, code: str, device_name: str, app_version: str, now_ms: int, keys: PublicKeys | None = None
+    cursor: Cursor,
+    ids: IdSource,
+    code: str,
+    device_name: str,
+    app_version: str,
+    now_ms: int,
+    keys: PublicKeys | None = None,
+    token: str = "",
 ) -> EnrolledDevice:
     """Uses a code up by one and adds the device with its grants, all in the caller's transaction. Without `keys` it can write no bundles.
+    Whoever shows the `token` of a device of the same school is enrolled again: the new one stands for that device (cloud_api/replacement.py).
 
     Raises Forbidden (`enrolment_refused`) for a wrong, expired or used code without saying which, InvalidInput for names too long.
     """
@@ -163,6 +214,8 @@ def redeem(
         [(school_id, ids.new(), device.id, grant["kind"], grant["subject_id"], now_ms) for grant in grants],
     )
     audit.record(cursor, school_id, ids.new(), now_ms, f"device:{device.id}", "device.enrolled", device.id, {"code_id": code_id})
+    if token:
+        replace(cursor, ids, school_id, token, device.id, now_ms)
     return device
 
 
@@ -181,11 +234,11 @@ def read_keys(verify_key: str, seal_key: str) -> PublicKeys | None:
 
 
 def _check_names(device_name: str, app_version: str) -> None:
-    limits = (("device_name", device_name, DEVICE_NAME_LENGTH_MAX), ("app_version", app_version, APP_VERSION_LENGTH_MAX))
+    limits = (("device_name", device_name, NAME_LENGTH_MAX), ("app_version", app_version, APP_VERSION_LENGTH_MAX))
     problems = [
-        Problem(f"$.{name}", "invalid_value", f"{name} must be at most {limit} characters, without the character NUL.")
+        Problem(f"$.{name}", "invalid_value", f"{name} must be at most {limit} characters, none of which controls how it is shown.")
         for name, value, limit in limits
-        if len(value) > limit or "\x00" in value or not value.isprintable()
+        if not is_shown(value, limit)
     ]
     if problems:
         raise InvalidInput(problems)

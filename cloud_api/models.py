@@ -422,6 +422,10 @@ class Device(Row):
     oldest_pending_at_ms = BigIntegerField(null=True)
     schema_version = IntegerField(null=True)
     reported_at_ms = BigIntegerField(null=True)
+    # The device that this one has become (cloud_api/replacement.py); of that one, since when the machine has had data of the school.
+    replaced_by = UUIDField(null=True)
+    replaced_at_ms = BigIntegerField(null=True)
+    data_since_ms = BigIntegerField(null=True)
 
     class Meta:
         table_name = "devices"
@@ -441,6 +445,30 @@ class SyncHour(Model):
         primary_key = CompositeKey("school_id", "hour_ms")
         constraints = (_references("schools", "school_id"),)
         table_settings = ("WITH (fillfactor = 50)",)
+
+
+class FeedDay(Model):
+    school_id = UUIDField()
+    day_ms = BigIntegerField()
+    noted_at_ms = BigIntegerField()
+    head = BigIntegerField()
+
+    class Meta:
+        table_name = "feed_days"
+        primary_key = CompositeKey("school_id", "day_ms")
+        constraints = (_references("schools", "school_id"),)
+
+
+class AnswersLetGo(Model):
+    school_id = UUIDField(primary_key=True, constraints=[SQL("REFERENCES schools (id)")])
+    through_no = BigIntegerField()
+    wanted_no = BigIntegerField()
+    before_ms = BigIntegerField()
+    feed_no = BigIntegerField()
+    written = BooleanField(constraints=[SQL("DEFAULT false")])
+
+    class Meta:
+        table_name = "answers_let_go"
 
 
 class DeviceIncarnation(Model):
@@ -504,6 +532,8 @@ class EnrolmentCode(Row):
     uses_left = IntegerField(constraints=[SQL("CHECK (uses_left >= 0)")])
     expires_at_ms = BigIntegerField()
     created_at_ms = BigIntegerField()
+    hint = TextField(constraints=[SQL("DEFAULT ''")])
+    created_by = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "enrolment_codes"
@@ -707,6 +737,8 @@ MODELS: tuple[type[Model], ...] = (
     PlanRule,
     Device,
     SyncHour,
+    FeedDay,
+    AnswersLetGo,
     DeviceIncarnation,
     DeviceGrant,
     MembershipHistory,

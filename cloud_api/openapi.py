@@ -22,10 +22,12 @@ from cloud_api.analytics.messages import (
     ItemsPage,
     NeedsHelpPage,
     OffPlanPage,
+    OutOfReachPage,
     StudentFiguresMessage,
     TimePage,
     WrongAnswersPage,
 )
+from cloud_api.analytics.question_lists import ItemOrder
 from cloud_api.routes.analytics import CSV_TYPE, OFFSET_MAX, ROWS_DEFAULT, ROWS_MAX
 from cloud_api.routes.health import Health, Readiness
 from cloud_api.routes.problems import CONTENT_TYPE as PROBLEM_TYPE
@@ -96,6 +98,8 @@ _QUERY = {
     "limit": {"type": "integer", "minimum": 1, "maximum": ROWS_MAX, "default": ROWS_DEFAULT},
     "topic_id": {"type": "string", "format": "uuid"},
     "concept_id": {"type": "string", "format": "uuid"},
+    "flagged": {"type": "boolean", "default": False},
+    "order": {"type": "string", "enum": [str(order) for order in ItemOrder], "default": str(ItemOrder.LOOK)},
 }
 
 
@@ -231,13 +235,14 @@ OPERATIONS = (
         "classItems",
         "Questions: facility, discrimination, what was given",
         ItemsPage,
-        ("offset", "limit", "topic_id", "concept_id"),
+        ("offset", "limit", "topic_id", "concept_id", "flagged", "order"),
     ),
     *_figures("wrong-answers", "classWrongAnswers", "Wrong answers that several gave", WrongAnswersPage),
     *_figures("time", "classTime", "Time on task against plan", TimePage),
     *_figures("curves", "classCurves", "Learning curves", CurvesPage),
     *_figures("groups", "classGroups", "Groups by a prerequisite that their members lack", GroupsPage),
     *_figures("off-plan", "classOffPlan", "Who is off plan, and by how much", OffPlanPage),
+    *_figures("out-of-reach", "classOutOfReach", "Topics that plans for an exam to come leave out", OutOfReachPage),
     *_figures("students/{student_id}", "classStudent", "One student; the read is audited", StudentFiguresMessage, ()),
 )
 

@@ -47,6 +47,15 @@ def find_user(cursor: Cursor, school_id: str, username: str) -> User:
     return _user(dict(zip(USERS.column_names, values, strict=True)))
 
 
+def find_students(cursor: Cursor, school_id: str, usernames: Sequence[str]) -> dict[str, Id]:
+    """User name in small letters -> id, of those of these names (in small letters) who are students and have not left."""
+    cursor.execute(
+        "SELECT lower(username), id FROM users WHERE school_id = %s AND role = 'student' AND retired_at_ms IS NULL AND lower(username) = ANY(%s)",
+        (school_id, list(usernames)),
+    )
+    return {name: Id(id_) for name, id_ in cursor.fetchall()}
+
+
 def display_name(cursor: Cursor, school_id: str, user_id: str) -> str | None:
     """What a user is called, also one who has left; None where there is nobody of that id."""
     cursor.execute("SELECT display_name FROM users WHERE school_id = %s AND id = %s", (school_id, user_id))

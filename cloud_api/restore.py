@@ -12,22 +12,25 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import peewee
 import psycopg2
 
 from cloud_api import audit
+from cloud_api.access import withdrawals
+from cloud_api.access.withdrawals import Withdrawn
 from cloud_api.config import Database as DatabaseSettings
 from cloud_api.database import CloudDatabase, Cursor, one_row
-from cloud_api.erasure import register
+from cloud_api.erasure import answers, register, rights
 from cloud_api.erasure.erase import erase_again
 from cloud_api.erasure.holdings import holdings
 from cloud_api.erasure.register import Entry
 from cloud_api.erasure.rewriting import rewrite
+from cloud_api.schools import list_schools
 from domain.clock import Clock
 from domain.errors import OperatorError, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource
@@ -47,24 +50,40 @@ OBJECT_IN_USE = "55006"
 NAME_BYTES_MAX = 63
 
 Execute = Callable[..., Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is served from now on: the database, under which epoch, and the name that the replaced one has, None when there was none."""
+    """What is served from now on: the database, under which epoch, and the name that the replaced one has, None when there was none; what had been
+    withdrawn since the backup was made, and is so again; and what a superuser has to run in it, so that it allows what the replaced one did.
+    """
 
     database: str
     server_epoch: Id
     schools: int
     replaced: str | None
+    withdrawn: Withdrawn = field(default_factory=Withdrawn)
+    rights_to_give: tuple[str, ...] = ()
 
 
 def restore(
-    url: str, archive: Path, clock: Clock, ids: IdSource, activity: Activity = SILENCE, *, erased: Sequence[Entry] = ()
+    url: str,
+    archive: Path,
+    clock: Clock,
+    ids: IdSource,
+    activity: Activity = SILENCE,
+    *,
+    erased: Sequence[Entry] = (),
+    withdrawn: Sequence[withdrawals.Entry] = (),
+    answers_days: int = 0,
+    superuser_url: str | None = None,
 ) -> Restored:
     """Puts a backup in the place of the database at `url`, which need not exist.
 
-    Students whom `erased` names, the register beside the archive, or the replaced database, are erased in what takes its place.
+    Students whom `erased` names, the register beside the archive, or the replaced database, are erased in what takes its place. So it is with
+    access that was withdrawn, as `withdrawn` and the like say. Answers that came more than `answers_days` ago are let go of in it (0: never).
+    Whoever may end the write-ahead log of the replaced database may end the new one's, given by `superuser_url` where there is one.
 
     Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises PostgresUnavailable, and
     SchemaError for a backup of a newer version.
@@ -82,20 +101,29 @@ def restore(
             _demand_ours(client.contents(archive), archive)
             execute(f"CREATE DATABASE {quoted(fresh)} TEMPLATE template0{_like(execute, database)}")
             try:
+                to_give = rights.give(_with_database(superuser_url or url, fresh), rights.holders(url))
                 with activity.during(f"restoring {archive.name}"):
                     client.read_archive(archive, fresh, otherwise="Nothing was restored")
                 epoch, schools = _make_new_life(_with_database(url, fresh), clock, ids)
-                known = {*erased, *register.read(archive.with_name(register.FILE_NAME)), *_erased_in(url)}
+                taken_back = withdrawals.latest(
+                    [*withdrawn, *withdrawals.read(archive.with_name(withdrawals.FILE_NAME)), *_known_in(url, withdrawals.entries)]
+                )
+                again = _withdraw_again(_with_database(url, fresh), clock, ids, taken_back)
+                known = {*erased, *register.read(archive.with_name(register.FILE_NAME)), *_known_in(url, register.entries)}
                 _erase_again(_with_database(url, fresh), clock, ids, sorted({(e.school_id, e.student_id): e for e in known}.values()))
+                _let_answers_go(_with_database(url, fresh), clock, ids, answers_days)
                 replaced = _swap(url, execute, database, fresh, clock)
             except BaseException:
                 execute(f"DROP DATABASE IF EXISTS {quoted(fresh)} WITH (FORCE)")
                 raise
     except peewee.PeeweeException as error:
         raise OperatorError(f"Nothing was restored: {first_line(error)}.") from error
-    if replaced:  # erased while this was under way
-        _erase_again(url, clock, ids, sorted(set(_erased_in(_with_database(url, replaced))) - known))
-    return Restored(database, epoch, schools, replaced)
+    if replaced:  # erased or withdrawn while this was under way
+        before = _with_database(url, replaced)
+        _erase_again(url, clock, ids, sorted(set(_known_in(before, register.entries)) - known))
+        late = _withdraw_again(url, clock, ids, sorted(set(_known_in(before, withdrawals.entries)) - set(taken_back)))
+        again = Withdrawn(again.devices + late.devices, tuple(sorted({*again.usernames, *late.usernames})))
+    return Restored(database, epoch, schools, replaced, again, tuple(to_give))
 
 
 @contextmanager
@@ -157,12 +185,12 @@ def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
         database.close()
 
 
-def _erased_in(url: str) -> list[Entry]:
-    """The erasures that the database which is to be replaced knows; none where there is no such database, or none that can be asked."""
+def _known_in(url: str, entries: Callable[[Cursor], list[T]]) -> list[T]:
+    """What the database which is to be replaced knows; nothing where there is no such database, or none that can be asked."""
     database = CloudDatabase(url, 1, 1)
     try:
         with database.transaction(read_only=True) as cursor:
-            return register.entries(cursor)
+            return entries(cursor)
     except (psycopg2.Error, Unavailable):
         return []
     finally:
@@ -179,6 +207,29 @@ def _erase_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[Entry]
     finally:
         database.close()
     rewrite(url, tables)
+
+
+def _withdraw_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[withdrawals.Entry]) -> Withdrawn:
+    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
+    try:
+        return withdrawals.withdraw_again(database, clock, ids, entries)
+    finally:
+        database.close()
+
+
+def _let_answers_go(url: str, clock: Clock, ids: IdSource, days: int) -> None:
+    """What was let go of since the backup was made, as far as one run of `carrel-cloud tidy` would; it goes on with the rest."""
+    if not days:
+        return
+    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
+    try:
+        with database.transaction(read_only=True) as cursor:
+            schools = [school.id for school in list_schools(cursor)]
+        for school_id in schools:
+            answers.let_answers_go(database, clock, ids, school_id, days)
+        answers.write_anew(database, lambda tables: rewrite(url, tables))
+    finally:
+        database.close()
 
 
 def _swap(url: str, execute: Execute, database: str, fresh: str, clock: Clock) -> str | None:

@@ -1,5 +1,5 @@
 """What a server lets go of in time: tombstones, codes, places in logs that nobody continues, devices that nobody has seen for years, and, if
-a school wants that, students who left long ago.
+a school wants that, students who left long ago and what was answered long ago.
 
 Every step is a transaction of its own over a bounded number of rows, so that pushes and pulls go on meanwhile; a run that is killed, or that
 stops at its limit, is gone on with by the next. Lock order as everywhere: device, school, rows.
@@ -15,9 +15,10 @@ from cloud_api import audit, devices
 from cloud_api.access import sessions, tries
 from cloud_api.config import Retention
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.erasure.answers import let_answers_go
 from cloud_api.erasure.leavers import erase_leavers
 from cloud_api.fleet import hours
-from cloud_api.sync import settled
+from cloud_api.sync import feed, settled
 from domain.clock import Clock
 from domain.ids import IdSource
 
@@ -43,6 +44,7 @@ class Tidied:
     wrong_tries: int = 0
     audit_entries: int = 0
     students_erased: int = 0
+    answers: int = 0
     more: bool = False
 
 
@@ -67,6 +69,7 @@ def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retenti
         "wrong_tries": 0,
         "audit_entries": 0,
         "students_erased": 0,
+        "answers": 0,
     }
     more = False
     for school_id in schools:
@@ -80,10 +83,16 @@ def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retenti
             "sync_hours": partial(_forget_hours, school_id, now_ms),
             "audit_entries": partial(_forget_audit, school_id, now_ms - settings.audit_days * DAY_MS),
         }
+        database.retrying(partial(feed.note_day, school_id=school_id, now_ms=now_ms))
         for name, step in steps.items():
             done, left = _repeat(database, step)
             counts[name] += done
             more |= left
+        if settings.answers_days:
+            let_go = let_answers_go(database, clock, ids, school_id, settings.answers_days)
+            counts["answers"] += let_go.rows
+            more |= let_go.more
+            _repeat(database, partial(_forget_days, school_id))
     counts["wrong_tries"], left = _repeat(database, lambda cursor, rows_max: tries.forget_old(cursor, now_ms, rows_max))
     more |= left
     if settings.retired_students_days:
@@ -148,6 +157,11 @@ def _forget_incarnations(school_id: str, kept: int, cursor: Cursor, rows_max: in
 
 def _forget_audit(school_id: str, before_ms: int, cursor: Cursor, rows_max: int) -> int:
     return audit.forget(cursor, school_id, before_ms, rows_max)
+
+
+def _forget_days(school_id: str, cursor: Cursor, rows_max: int) -> int:
+    """Where the feed stood on days of which the answers are gone."""
+    return feed.forget_days(cursor, school_id, rows_max)
 
 
 def _forget_settled(school_id: str, now_ms: int, cursor: Cursor, rows_max: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,12 @@ from gunicorn.systemd import sd_notify  # type: ignore[import-untyped]
 
 from cloud_api import logs
 from cloud_api.analytics.keeper import Keeper
-from cloud_api.app import create_app, keep_figures_up
-from cloud_api.config import CloudConfig, demand_protected
+from cloud_api.app import create_app, keep_figures_up, keep_withdrawals
+from cloud_api.config import CloudConfig, demand_protected, withdrawals_path
 from cloud_api.database import CloudDatabase
 from cloud_api.tls import Certificate
 from cloud_api.worker import ServerLog, Worker
-from domain.errors import InvalidConfig
+from domain.errors import InvalidConfig, OperatorError
 
 log = logging.getLogger("carrel.cloud")
 
@@ -40,16 +41,31 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
         super().__init__()
 
     def reload(self) -> None:
-        """On SIGHUP: how much is logged is what the configuration says by now, and workers are replaced one by one; all else waits for a restart."""
+        """On SIGHUP: new workers follow the configuration as it is now, and those of before finish what they have begun; what only a start can do,
+        which is the address and whether there is TLS, waits for one. Wrong configuration is reported, and the one of before goes on.
+        """
         if self._reread is not None:
             try:
                 found = self._reread()
             except InvalidConfig as error:
                 log.error("the configuration is not followed: %s", "; ".join(f"{p.path} {p.message}" for p in error.problems))
             else:
-                self._config = dataclasses.replace(self._config, log_level=found.log_level, log_format=found.log_format)
-                logs.start(found.log_level, found.log_format)
+                self._follow(found)
         super().reload()
+
+    def _follow(self, found: CloudConfig) -> None:
+        kept = _kept_until_restart(self._config, found)
+        if kept != found:
+            log.warning("a restart is needed for changes of cloud.server.host, cloud.server.port or cloud.tls")
+        try:
+            demand_protected(kept)
+        except OperatorError as error:
+            log.error("the configuration is not followed: %s", error.message)
+            return
+        self._config = kept
+        self.arrives_max_s = kept.server.arrives_max_s
+        logs.start(kept.log_level, kept.log_format)
+        log.info("the configuration was read again")
 
     def load_config(self) -> None:
         """gunicorn's settings, from Carrel's; neither its files nor its variables are read."""
@@ -74,7 +90,8 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
             self.cfg.set(name, value)
 
     def run(self) -> None:
-        """Serves; gunicorn's own way takes an arbiter that systemd's watchdog knows nothing of."""
+        """Serves; gunicorn's own way takes an arbiter that systemd's watchdog knows nothing of. Raises OperatorError when the address cannot be had."""
+        _demand_free(self._config.server.host, self._config.server.port)
         _Arbiter(self).run()
 
     def load(self) -> Flask:
@@ -82,7 +99,14 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
         database = CloudDatabase.configured(self._url, self._config.database)
         app = create_app(self._config, database)
         keep_figures_up(app, Keeper(database, self._config.figures))
+        keep_withdrawals(app, database, withdrawals_path(self._config))
         return app
+
+
+def _kept_until_restart(before: CloudConfig, found: CloudConfig) -> CloudConfig:
+    """What was found, on the sockets of before: to open others would refuse whoever asks meanwhile."""
+    server = dataclasses.replace(found.server, host=before.server.host, port=before.server.port)
+    return dataclasses.replace(found, server=server, tls=before.tls)
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
@@ -93,8 +117,29 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
 
     def murder_workers(self) -> None:
         super().murder_workers()
+        self._show_life()
+
+    def reap_workers(self) -> None:
+        """Also what a reload does again and again, while workers of before finish."""
+        super().reap_workers()
+        self._show_life()
+
+    def _show_life(self) -> None:
         if self.WORKERS:
             sd_notify("WATCHDOG=1", self.log)
+
+
+def _demand_free(host: str, port: int) -> None:
+    """gunicorn would try for five seconds, and then say which call failed."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise OperatorError(
+            f"The server cannot listen on {host}:{port}: {error.strerror}. Stop what uses it or choose another port in [cloud.server]."
+        ) from error
 
 
 def _print_address(arbiter: Any, has_tls: bool) -> None:

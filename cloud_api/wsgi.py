@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 
-from cloud_api.app import create_app
-from cloud_api.config import database_url, load_config
+from cloud_api.app import create_app, keep_withdrawals
+from cloud_api.config import database_url, load_config, withdrawals_path
 from cloud_api.database import CloudDatabase
 
 config = load_config(None, os.environ)
 database = CloudDatabase.configured(database_url(os.environ), config.database)
 app = create_app(config, database)
+keep_withdrawals(app, database, withdrawals_path(config))

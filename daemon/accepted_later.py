@@ -86,7 +86,8 @@ def _is_here(conn: sqlite3.Connection, op: _Refused, device_id: str) -> bool:
 def _is_own_row(table: Table, op: _Refused, stored: Mapping[str, Any], payload: Mapping[str, Any], device_id: str) -> bool:
     """Whether the row under this id is the one that the operation made, perhaps with a corrected value; apps may have used the id twice."""
     if op.code == Rejection.IMMUTABLE:
-        return all(_json_value(table, name, stored[name]) == value for name, value in payload.items() if name in table.column_names)
+        names = [name for name in payload if name in table.column_names]
+        return all(table.column(name).agrees(_json_value(table, name, stored[name]), payload[name]) for name in names)
     return "device_id" not in table.column_names or stored["device_id"] == device_id
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon import inbox
+from daemon.erasure import answers
 from domain.agreement import BUCKETS, HASH_MODULUS, Result, Sum, bucket_of, content_text, result_to_keep, row_hash, sums_by_bucket
 from domain.registry import TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import Place, VerifyAnswer
@@ -55,8 +56,8 @@ def note_result(conn: sqlite3.Connection, result: Result, now_ms: int) -> None:
 
 
 def is_settled(conn: sqlite3.Connection) -> bool:
-    """Whether there is anything to compare: enrolled, nothing queued, and not in the middle of pulling everything anew."""
-    return bool(
+    """Whether there is anything to compare: enrolled, nothing queued or to be let go of, and not in the middle of pulling everything anew."""
+    return answers.due(conn) is None and bool(
         conn.execute(
             "SELECT EXISTS (SELECT 1 FROM sync_progress WHERE rebaselining = 'no')"
             " AND NOT EXISTS (SELECT 1 FROM sync_operations WHERE state = 'pending')"

@@ -21,6 +21,7 @@ from daemon.openapi import path_of
 from daemon.request_log import RequestLog
 from daemon.routes import NOUNS
 from daemon.routes.document import with_document
+from daemon.routes.pages import HTML, missing_page
 from domain.errors import BodyTooLarge, Forbidden, MalformedJson, Problem
 from domain.ids import parse_id
 from domain.request_rate import RequestRate
@@ -36,7 +37,7 @@ def create_app(device: Device) -> flask.Flask:
     app.url_map.redirect_defaults = False
     RequestLog(device.tally).register(app)
     Guard(device.access.apps.origins).register(app)
-    problems.register(app)
+    problems.register(app, lambda: _respond(missing_page(), HTML))
     rate = RequestRate(device.clock, device.settings.requests_per_s)
     described = with_document([endpoint for endpoints in NOUNS.values() for endpoint in endpoints])
     for name, endpoints in (*NOUNS.items(), ("document", described[-1:])):

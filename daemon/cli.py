@@ -33,13 +33,12 @@ from daemon.commands.site import (
     Settings,
     as_json,
     find_daemon,
-    leave_out_postgres,
-    leave_out_what_is_unused,
     tell,
 )
 from daemon.commands.verify import verify
+from daemon.left_out import leave_out_postgres, left_out
 from domain.clock import SystemClock
-from domain.errors import CarrelError, InvalidConfig, NotEnrolled, OperatorError, Problem
+from domain.errors import EXIT_INTERRUPTED, CarrelError, InvalidConfig, NotEnrolled, OperatorError, Problem
 from domain.ids import dashed
 
 if TYPE_CHECKING:
@@ -65,6 +64,9 @@ class _Group(click.Group):
         except CarrelError as error:
             click.echo(f"carrel: {error.message}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("carrel: Interrupted.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,9 +82,8 @@ def main(context: click.Context, config_path: Path | None) -> None:
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Run the daemon in the foreground until it is told to stop (SIGTERM, Ctrl-C)."""
-    leave_out_what_is_unused()
-    leave_out_postgres()
-    from daemon import service
+    with left_out():
+        from daemon import service
 
     sys.exit(service.run(settings.path, settings.environ, click.echo))
 

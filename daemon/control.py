@@ -79,5 +79,6 @@ def _refusal(problem: dict[str, Any]) -> CarrelError:
     if code == CloudUnreachable.code:
         return CloudUnreachable(str(problem.get("reason", "refused")), message)
     if code == InvalidInput.code:
-        return InvalidInput([Problem("request", InvalidInput.code, message)])
+        named = [f"{error['path'].removeprefix('$.')}: {error['message']}" for error in problem.get("errors", ()) if error["path"] != "$"]
+        return InvalidInput([Problem("request", InvalidInput.code, "; ".join(named) or message)])
     return OperatorError(message)

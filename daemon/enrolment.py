@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from daemon.bundles.keys import make_keys
 from daemon.gateway import CloudGateway
 from daemon.identity import DeviceIdentity, Identity
 from daemon.tls import with_key
-from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, Problem
+from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, NotEnrolled, Problem
 from domain.wire import EnrolAnswer, EnrolRequest
 
 # The cloud API's code for a one-time code that it does not take.
@@ -44,10 +45,19 @@ class Enrolment:
             problems = [Problem(f"$.{p.path}", p.code, f"The server's address {p.message}.") for p in error.problems]
             raise InvalidInput(problems) from error
         keys = make_keys()
-        asked = EnrolRequest(code, name, app_version(), keys.public_verify, keys.public_seal)
+        asked = EnrolRequest(code, name, app_version(), keys.public_verify, keys.public_seal, self._present_token(cloud_url))
         identity = self._identity.adopt(_redeem(gateway, asked), cloud_url, keys)
         self._on_enrolled()
         return identity
+
+    def _present_token(self, cloud_url: str) -> str:
+        """The token of this device, by which its server knows what it was before; for that very server alone, empty where there is none."""
+        present = self._identity.current()
+        if present is None or present.cloud_url != cloud_url:
+            return ""
+        with suppress(NotEnrolled):  # the token's file is missing, which is why it is enrolled again
+            return self._identity.token()
+        return ""
 
 
 def _redeem(gateway: CloudGateway, request: EnrolRequest) -> EnrolAnswer:

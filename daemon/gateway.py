@@ -10,9 +10,10 @@ import contextlib
 import ipaddress
 import itertools
 import socket
+import ssl
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -45,9 +46,6 @@ from domain.wire import (
     from_json,
     to_json,
 )
-
-if TYPE_CHECKING:
-    import ssl
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
@@ -246,6 +244,8 @@ def _no_answer(error: Exception) -> CloudUnreachable:
 
 # HTTP status → the reason that `status` shows. Every other status of 500 and above is `server_error`, all the rest `refused`.
 _REASONS = {401: "unauthorised", 403: "unauthorised", 409: "refused", 413: "too_large", 429: "rate_limited"}
+# These a proxy of the school's may say in words of its own; any other refusal that the server itself has not made comes from somebody else.
+_OF_PROXIES = (413, 429)
 
 
 def _refuse(response: urllib3.BaseHTTPResponse, data: bytes) -> NoReturn:
@@ -257,7 +257,7 @@ def _refuse(response: urllib3.BaseHTTPResponse, data: bytes) -> NoReturn:
             problem = from_json(decompress(data, response.headers.get("Content-Encoding", ""), 64 * 1024), dict)
         if problem.get("code") == FirstSyncsBusy.code:
             reason = "busy"
-    elif status < 500:
+    elif status < 500 and status not in _OF_PROXIES:
         reason = "not_carrel"
     if problem.get("code") == UnsupportedProtocol.code:
         reason = "other_version"
@@ -305,8 +305,17 @@ class _HttpsConnection(_Tracked, HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         if self.keys:
-            demand_key(cast("ssl.SSLSocket", self.sock), self.keys)
+            demand_key(cast(ssl.SSLSocket, self.sock), self.keys)
             self.is_verified = True
+
+    def send(self, data: Any) -> None:
+        """A server that has heard enough, such as of a body that is too large, answers and hangs up. That is no doubt about who it is: urllib3
+        goes on and reads the answer, as it does without TLS.
+        """
+        try:
+            super().send(data)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            raise BrokenPipeError("the server hung up") from error
 
 
 class _Tracking:

@@ -27,6 +27,7 @@ from daemon.recovery import ballast, integrity
 from daemon.recovery import report as recovery_report
 from daemon.recovery.journal_file import journal_path, read, scan
 from daemon.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
+from domain.counted import in_words
 from domain.errors import OperatorError
 from domain.registry import ScopeKind, tables_in
 from migrations.lock import owning
@@ -71,7 +72,7 @@ def strip(database: Path, state_dir: Path, backups: Path | None = None, *, disca
     naming their number, while operations are unsent, unless they are to be lost.
     """
     if (count := unsent(database)) and not discarding_unsent:
-        what = "one change is" if count == 1 else f"{count} changes are"
+        what = f"{in_words(count, 'change')} {'is' if count == 1 else 'are'}"
         raise OperatorError(
             f"Nothing was changed, because {what} not at school yet: let `carrel run` and `carrel sync` bring them there first."
         )

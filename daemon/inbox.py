@@ -15,6 +15,7 @@ import msgspec
 
 from daemon import outbox
 from daemon.accepted_later import settle_accepted
+from daemon.erasure import answers as erasure_answers
 from daemon.erasure import orders as erasure_orders
 from daemon.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
@@ -64,6 +65,7 @@ def forget_stale_filling(conn: sqlite3.Connection) -> bool:
 def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> int:
     """Applies one pulled page with its cursors; returns the number of rows. Raises BlockError for a page that cannot be read."""
     erasure_orders.note(conn, page.erasures)
+    erasure_answers.note(conn, page.answers_let_go)
     rows = apply_tables(conn, page.tables)
     settle_accepted(conn, page.tables)
     for tombstone in page.tombstones:
@@ -140,6 +142,7 @@ def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> 
         if name == "question_attempts":
             students = set(known["student_id"])
             conn.executemany("INSERT OR REPLACE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
+            erasure_answers.note_arrived(conn, known)
         elif name == "questions":  # which concepts a question counts for may have changed
             conn.execute("INSERT OR REPLACE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts")
         applied += tables[name].n

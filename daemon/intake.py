@@ -7,6 +7,7 @@ value by value, to name all that is wrong with it, at most PROBLEMS_MAX things.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
@@ -169,9 +170,32 @@ def _walk_fields(value: dict[str, Any], struct: type[msgspec.Struct], path: str,
             yield Problem(f"{path}.{name}", MISSING_FIELD, "This must be given.")
 
 
+# What msgspec calls the kinds of values, for people.
+_KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list", "object": "an object"}
+_LENGTH = re.compile(r"Expected (str|array) of length (>=|<=) (\d+)")
+_NUMBER = re.compile(r"Expected (?:int|float) (>=|<=) (\S+)")
+_BOUNDS = {">=": "at least", "<=": "at most"}
+
+
 def _type_problem(path: str, text: str, strict: bool) -> Problem:
-    """What msgspec said, which holds types and limits but no value."""
-    words = text.partition(" - at `$")[0].replace("`", "")
-    expected, got, _ = words.partition(", got ")
+    """What msgspec said, in words that name types and limits, and never the value."""
+    expected, got, kind = text.partition(" - at `$")[0].replace("`", "").partition(", got ")
     # In a query everything is text: what was got says nothing.
-    return Problem(path, WRONG_TYPE if got else INVALID_VALUE, f"{words if strict else expected}.")
+    given = f", not {_kind(kind)}" if got and strict else ""
+    return Problem(path, WRONG_TYPE if got else INVALID_VALUE, f"This {_demand(expected)}{given}.")
+
+
+def _demand(expected: str) -> str:
+    if length := _LENGTH.fullmatch(expected):
+        kind, bound, count = length.groups()
+        return f"must have {_BOUNDS[bound]} {count} {'character' if kind == 'str' else 'item'}{'' if count == '1' else 's'}"
+    if number := _NUMBER.fullmatch(expected):
+        return f"must be {_BOUNDS[number[1]]} {number[2]}"
+    kinds = expected.removeprefix("Expected ").split(" | ")
+    if set(kinds) <= _KINDS.keys() | {"null"}:
+        return f"must be {' or '.join(map(_kind, kinds))}"
+    return "has not the form that it must have"
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name, name)

@@ -40,7 +40,7 @@ class Listeners:
         """Listens and returns. Raises OperatorError when an address cannot be had, the other one only where its port was not left to chance."""
         self._servers[0].start()
         other = OTHER.get(self._settings.host)
-        if other is None or not _exists(other):
+        if other is None or not (_exists(other) or _has(self._inherited, other, self.port)):
             return
         beside = LocalServer(self._app, other, self.port, OTHER_THREADS, inherited=self._inherited)
         try:
@@ -57,6 +57,11 @@ class Listeners:
         """Takes no more connections, answers the requests that are begun, and waits for them so long in all. May be called again."""
         for server in reversed(self._servers):
             server.stop(timeout_s / len(self._servers))
+
+
+def _has(sockets: Sequence[socket.socket], host: str, port: int) -> bool:
+    """Whether one of these has the address, which may come to exist while it is held."""
+    return any(sock.fileno() >= 0 and sock.getsockname()[:2] == (host, port) for sock in sockets)
 
 
 def _exists(address: str) -> bool:

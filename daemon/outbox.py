@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.boot import boot_id
+from daemon.erasure import answers
 from domain.clock import Clock
 from domain.device_clock import Correction, corrected_ms
 from domain.ids import Id, derived_id, is_id
@@ -170,6 +171,8 @@ def settle(conn: sqlite3.Connection, place: Progress, after: Progress, answer: P
     )
     if numbered < told:
         note_absent(conn)
+    if answer.feed:
+        answers.note_settled(conn, min(feed_no for _, _, feed_no in answer.feed))
     for first_seq, last_seq, delta_ms, doubtful in answer.corrections:
         _correct_times(conn, place.seq_base + first_seq, place.seq_base + last_seq, Correction(delta_ms, doubtful))
     return len(rejected)

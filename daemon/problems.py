@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import flask
 import msgspec
@@ -26,6 +26,7 @@ from domain.errors import (
     OperatorError,
     Unavailable,
 )
+from webpages.headers import asks_for_page
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,15 @@ def respond(error: CarrelError, allowed_methods: Iterable[str] = ()) -> flask.Re
     return response
 
 
-def register(app: flask.Flask) -> None:
-    """Makes every refusal of the application, its framework's included, a problem document."""
+def register(app: flask.Flask, missing_page: Callable[[], flask.Response]) -> None:
+    """Makes every refusal of the application, its framework's included, a problem document; but a browser that asks for a page that is not there
+    gets `missing_page`.
+    """
     limit = app.config["MAX_CONTENT_LENGTH"]
 
     def from_framework(error: http.HTTPException) -> flask.Response:
+        if error.code in (404, 405) and asks_for_page(flask.request.path, flask.request.headers.get("Accept", "")):
+            return missing_page()
         if isinstance(error, http.MethodNotAllowed):
             return respond(MethodNotAllowed(), error.valid_methods or ())
         if isinstance(error, http.NotFound):

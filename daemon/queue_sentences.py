@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.requeue import RETRIED
+from domain.counted import in_words
 from domain.merge import Rule
 from domain.operations import OperationState, Rejection
 
@@ -51,11 +52,11 @@ def queue_lines(counts: Answer, rejected: Sequence[Answer], pending: Sequence[An
     """`carrel queue list`: what was refused, each with the reason and what helps; what waits."""
     lines = []
     if counts["rejected"]:
-        lines.append(f"The school refused {_number(counts['rejected'], 'change')}:")
+        lines.append(f"The school refused {in_words(counts['rejected'], 'change')}:")
         lines += [_refused(operation) for operation in rejected]
         lines += _more(counts["rejected"], rejected)
     if counts["pending"]:
-        answers = f", {_number(counts['answers_pending'], 'answer')} among them" if counts["answers_pending"] else ""
+        answers = f", {in_words(counts['answers_pending'], 'answer')} among them" if counts["answers_pending"] else ""
         lines.append(f"{_sentence(counts['pending'], 'change')} will be sent to school by itself{answers}{':' if pending else '.'}")
         lines += [f"  {operation['op_no']}  {_what(operation)}" for operation in pending]
         lines += _more(counts["pending"], pending) if pending else []
@@ -141,13 +142,9 @@ def _more(count: int, shown: Sequence[Answer]) -> list[str]:
     return [f"  … and {count - len(shown)} more (--limit)"] if count > len(shown) else []
 
 
-def _number(count: int, what: str) -> str:
-    return f"one {what}" if count == 1 else f"{count} {what}s"
-
-
 def _sentence(count: int, what: str) -> str:
-    """The same at the beginning of a sentence."""
-    return _number(count, what).capitalize()
+    """A number and what it counts, at the beginning of a sentence."""
+    return in_words(count, what).capitalize()
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from daemon import shown_rows
 from daemon.database import DeviceDatabase
+from daemon.erasure import answers
 from daemon.outbox import NewOperation, Outbox
 from domain.clock import Clock, HybridClock
 from domain.errors import ImmutableRow, InvalidInput, NotFound, Problem
@@ -172,7 +173,8 @@ class LocalRecords:
             "question_id": attempt.question_id,
             "answer": attempt.answer,
             "correct": attempt.correct,
-            "answered_at_ms": now_ms if attempt.answered_at_ms is None else attempt.answered_at_ms,
+            # Nobody answers in the future: it was when it was recorded, at the latest.
+            "answered_at_ms": now_ms if attempt.answered_at_ms is None else min(attempt.answered_at_ms, now_ms),
             "active_ms": attempt.active_ms,
             "confidence": attempt.confidence,
             "purpose": attempt.purpose,
@@ -230,6 +232,7 @@ def _check_questions(conn: sqlite3.Connection, attempts: Sequence[NewAttempt]) -
 
 
 _COMPARED = ("student_id", "question_id", "answer", "correct", "answered_at_ms", "active_ms", "confidence", "purpose")
+_LET_GO = TABLES["question_attempts"].let_go
 
 
 def _known_attempts(conn: sqlite3.Connection, ids: Sequence[Id]) -> dict[str, dict[str, Any]]:
@@ -237,8 +240,12 @@ def _known_attempts(conn: sqlite3.Connection, ids: Sequence[Id]) -> dict[str, di
     if not ids:
         return {}
     wanted = msgspec.json.encode(ids).decode()
-    rows = conn.execute(f"SELECT id, {', '.join(_COMPARED)} FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
-    return {row[0]: dict(zip(_COMPARED, row[1:], strict=True)) for row in rows}
+    names = (*_COMPARED, "feed_no")
+    rows = conn.execute(f"SELECT id, {', '.join(names)} FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+    found = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+    let_go_no = answers.told(conn).through_no if found else 0
+    # Of an attempt whose answer was let go of nobody can say any more what it was.
+    return {id_: {n: v for n, v in row.items() if n not in _LET_GO or not 0 < row["feed_no"] <= let_go_no} for id_, row in found.items()}
 
 
 def _unknown_rows(
@@ -252,6 +259,11 @@ def _unknown_rows(
         stored = known.get(row["id"])
         if stored is None:
             new[row["id"]] = row
-        elif any(stored[n] != row[n] for n in _COMPARED if n != "answered_at_ms" or attempt.answered_at_ms is not None):
+        elif any(stored[n] != row[n] for n in _COMPARED if n in stored and n != "answered_at_ms") or _was_earlier(attempt, stored):
             raise ImmutableRow(attempt.path)
     return list(new.values())
+
+
+def _was_earlier(attempt: NewAttempt, stored: Mapping[str, Any]) -> bool:
+    """Whether it claims another time than the stored one. A later one is no other: it lay in the future when the attempt was recorded."""
+    return attempt.answered_at_ms is not None and attempt.answered_at_ms < stored["answered_at_ms"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from domain.counted import counted, in_words
+
 Answer = Mapping[str, Any]
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
@@ -63,15 +65,16 @@ def verify_sentence(answer: Answer) -> str:
     """`carrel verify`: what the comparison with the school came to (POST /v1/sync/verify)."""
     if not answer["finished"]:
         return "The comparison goes on in the background: ask `carrel status`."
-    counts = f"{answer['places']} tables and scopes compared"
+    counts = f"{counted(answer['places'], 'table and scope', 'tables and scopes')} compared"
     match answer["result"]:
         case "match":
             return f"This device and the school agree: {counts}."
         case "repaired":
-            return f"This device and the school agree again: {counts}, {answer['repaired']} rows put right."
+            return f"This device and the school agree again: {counts}, {counted(answer['repaired'], 'row')} put right."
         case "mismatch":
-            kept = f" {answer['kept']} rows are here and not at school; they are kept." if answer["kept"] else ""
-            return f"This device and the school differ: {counts}, {answer['repaired']} rows put right.{kept} The report has both versions."
+            is_kept = "is here and not at school; it is kept" if answer["kept"] == 1 else "are here and not at school; they are kept"
+            kept = f" {counted(answer['kept'], 'row')} {is_kept}." if answer["kept"] else ""
+            return f"This device and the school differ: {counts}, {counted(answer['repaired'], 'row')} put right.{kept} The report has both versions."
     return f"Nothing can be said: {answer.get('message') or 'something changed meanwhile.'}"
 
 
@@ -90,8 +93,8 @@ def round_sentence(answer: Answer) -> str:
 def image_sentence(answer: Answer) -> str:
     """`carrel prepare-image`: what is left."""
     return (
-        f"Ready for imaging: {answer['questions']} questions of the course stay, {answer['people_removed']} people and this device's identity"
-        " are gone. Enrol each copy with `carrel enrol URL CODE`."
+        f"Ready for imaging: of the course {counted(answer['questions'], 'question')} {'stays' if answer['questions'] == 1 else 'stay'},"
+        f" {counted(answer['people_removed'], 'person', 'people')} and this device's identity are gone. Enrol each copy with `carrel enrol URL CODE`."
     )
 
 
@@ -114,9 +117,10 @@ def ago(ms: int) -> str:
 def _queued(pending: int) -> str:
     if pending == 0:
         return "Nothing is waiting here."
-    return "One change is waiting here." if pending == 1 else f"{pending} changes are waiting here."
+    return f"{in_words(pending, 'change').capitalize()} {'is' if pending == 1 else 'are'} waiting here."
 
 
 def _rejected_sentence(rejected: int) -> str:
-    what = "one change" if rejected == 1 else f"{rejected} changes"
-    return f"The school refused {what}; nothing is lost, but a person must look: `carrel queue list` says what helps."
+    return (
+        f"The school refused {in_words(rejected, 'change')}; nothing is lost, but a person must look: `carrel queue list` says what helps."
+    )

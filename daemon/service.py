@@ -55,6 +55,7 @@ from daemon.recovery.journal import Journal
 from daemon.recovery.journal_file import journal_path
 from daemon.recovery.report import Notices
 from daemon.schedule import Schedule, Tasks
+from daemon.spare_memory import SpareMemory
 from daemon.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verifier
@@ -104,6 +105,7 @@ class Service:
         self._ballast = ballast or Ballast(config.database_path)
         self._journal = Journal(journal_path(config.database_path))
         self._recovered = Notices(config.database_path)
+        self._spare_memory = SpareMemory()
 
     def start(self) -> RunningDaemon:
         """Starts everything, or nothing: what was started is stopped again when a later part fails.
@@ -126,7 +128,8 @@ class Service:
         return "the school has ordered this device to be wiped" if order and order.wiping else self._database.failure
 
     def tend(self) -> None:
-        """What is to be done every few seconds: the journal on the disk; a look whether a full disk has room again."""
+        """What is to be done every few seconds: the journal on the disk; memory given back; a look whether a full disk has room again."""
+        self._spare_memory.look()
         try:
             self._journal.sync()
         except CarrelError as error:

@@ -52,10 +52,11 @@ echo "carrel: making the environment in $folder with $("$folder/bin/python" --ve
 # On a terminal pip shows how far it is.
 if [ -t 1 ]; then quiet=; else quiet=--quiet; fi
 install() {
-  "$folder/bin/python" -m pip install $quiet --disable-pip-version-check --constraint constraints.txt "$@" ||
+  "$folder/bin/python" -m pip install $quiet --disable-pip-version-check "$@" ||
     fail "the packages could not be installed (see above): the first run needs a connection to a Python package index."
 }
-install setuptools
-# The build tool just installed is used, so that it too has the version of constraints.txt.
-install --no-build-isolation --editable '.[cloud,embedded,dev]'
+# A file whose hash is not in there is refused, whoever sent it.
+install --require-hashes --requirement constraints.lock
+# With the build tool just installed, and nothing from anywhere: `make check-offline` tells when the lock lacks something that setup.cfg asks for.
+install --no-deps --no-index --no-build-isolation --editable .
 printf '%s' "$here" >"$stamp"

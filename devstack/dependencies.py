@@ -1,13 +1,15 @@
 """What the environment is built of, held against constraints.txt: `python -m devstack.dependencies`, a part of `make check`.
 
 Every package that Carrel needs, directly or through others, is pinned there, is installed in that version, and has a licence of the list below; nothing is
-pinned that nobody needs. A package that cannot be judged is a problem, not a pass. What somebody has installed besides is left alone.
+pinned that nobody needs. constraints.lock, which `make lock` writes, has the same versions, each with the hashes of its files. A package that cannot be judged
+is a problem, not a pass. What somebody has installed besides is left alone.
 
-Known flaws of packages are another question, which needs the network: `make audit`.
+Known flaws of packages are another question, which needs the network: devstack/audit.py.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
@@ -21,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
+LOCK = CONSTRAINTS.with_suffix(".lock")
 SETUP = CONSTRAINTS.with_name("setup.cfg")
 ROOT, EXTRAS = "carrel", ("cloud", "embedded", "dev")
 
@@ -35,6 +38,7 @@ _CLASSIFIERS = {
     "GNU Library or Lesser General Public License (LGPL)": "LGPL-3.0-or-later",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
 }
 # Metadata that names none, or in words; somebody has read the licence file.
 _READ = {
@@ -45,6 +49,9 @@ _READ = {
     "python-dotenv": "BSD-3-Clause",
     "watchdog": "Apache-2.0",
 }
+
+
+_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +105,28 @@ def _applies(requirement: Requirement, extra: str, *, markers: bool) -> bool:
     return "extra" not in str(requirement.marker) or (extra != "" and f'extra == "{extra}"' in str(requirement.marker))
 
 
+def out_of_step(pins: Mapping[str, str], lock: str) -> Iterator[str]:
+    """Where a text with hashes does not hold exactly these versions, or one of them has no hash. Raises InvalidRequirement."""
+    locked = pinned(lock)
+    for name in sorted(pins.keys() | locked.keys()):
+        if pins.get(name) != locked.get(name):
+            yield f"{name} is {pins.get(name, 'not pinned')} in constraints.txt and {locked.get(name, 'missing')} in constraints.lock: `make lock` writes it anew."
+    for entry in _entries(lock):
+        if not _HASH.search(entry):
+            yield f"{entry} has no hash in constraints.lock: `make lock` writes it anew."
+
+
+def _entries(text: str) -> Iterator[str]:
+    """The entries of a requirements file: without comments, each in one line."""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if entry := line.partition("#")[0].strip():
+            yield entry
+
+
 def pinned(text: str) -> dict[str, str]:
-    """The versions of a constraints file, by canonical name. Raises InvalidRequirement for a line that pins no version."""
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    """The versions of a constraints file, with hashes or without, by canonical name. Raises InvalidRequirement for a line that pins no version."""
     pins = dict[str, str]()
-    for line in filter(None, lines):
+    for line in (_HASH.sub("", entry).strip() for entry in _entries(text)):
         requirement = Requirement(line)
         (exact, *others) = [*requirement.specifier, None]
         if exact is None or others != [None] or exact.operator != "==" or "*" in exact.version:
@@ -139,7 +163,8 @@ def _installed() -> dict[str, Package]:
 def main() -> int:
     """Tells what is wrong on standard error; 1 when anything is."""
     try:
-        found = list(problems(pinned(CONSTRAINTS.read_text()), _installed()))
+        pins = pinned(CONSTRAINTS.read_text())
+        found = [*problems(pins, _installed()), *out_of_step(pins, LOCK.read_text())]
     except InvalidRequirement as error:
         found = [f"A requirement cannot be read: {error}."]
     for sentence in found:

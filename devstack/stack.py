@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cloud_api.config import DATABASE_URL_VARIABLE
 from cloud_api.database import CloudDatabase
-from cloud_api.embedded import DatabaseServer, EmbeddedPostgres, reachable_folder
+from cloud_api.embedded import EmbeddedPostgres, reachable_folder
 from devstack.client import DaemonClient, answers
 from devstack.device_file import school_address
 from devstack.display import Display
@@ -99,8 +99,7 @@ def _postgres(state_dir: Path, database_url: str | None) -> Iterator[str]:
         yield database_url
         return
     with EmbeddedPostgres.start(reachable_folder(state_dir / POSTGRES_FOLDER)) as server:
-        url = server.url_for(EMBEDDED_DATABASE)
-        yield url if DatabaseServer(url).answers() else server.create_database(EMBEDDED_DATABASE)
+        yield server.ensure_database(EMBEDDED_DATABASE)
 
 
 def _children(place: Place, database_url: str) -> tuple[Child, Child]:

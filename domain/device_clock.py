@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from operator import sub
 
 from domain.clock import CLOCK_OFFSET_MAX_MS, CLOCK_TOLERANCE_MS
@@ -125,6 +126,28 @@ def _correction(reading: ClockReading, offset_ms: int, wall_ms: int, mono_ms: in
     if guessed_ms > sent_ms + CLOCK_TOLERANCE_MS:  # nobody writes in the future: it was when this was sent, at the latest
         return Correction(sent_ms - written_ms, True)
     return Correction(guess.delta_ms, True) if guessed_ms < EARLIEST_MS else guess
+
+
+def answer_corrections(
+    answered_ms: Sequence[int], wall_ms: Sequence[int], clocks: Sequence[Correction] | None
+) -> Sequence[Correction] | None:
+    """What to add to the times of answers, given what was wrong with the clock when each was written; None: nothing.
+
+    The same as to the operation's own time, but for an answer that says that it was given after it was written: it was when it was written, at the
+    latest, and when that was is known of every operation. No device of ours sends such an answer.
+    """
+    if clocks is None and (not answered_ms or max(map(sub, answered_ms, wall_ms)) <= CLOCK_TOLERANCE_MS):
+        return None
+    given = zip(answered_ms, wall_ms, clocks or repeat(RIGHT), strict=False)
+    found = [_not_after_writing(answered, shown_ms(wall), clock) for answered, wall, clock in given]
+    return found if any(found) else None
+
+
+def _not_after_writing(answered_ms: int, written_ms: int, clock: Correction) -> Correction:
+    if answered_ms <= written_ms + CLOCK_TOLERANCE_MS:
+        return clock
+    # Rounded as every correction, so that whoever has a copy can have it found again (daemon/offering.py).
+    return Correction((written_ms + clock.delta_ms - answered_ms) // CORRECTION_STEP_MS * CORRECTION_STEP_MS, True)
 
 
 def _of(delta_ms: int, *, doubtful: bool) -> Correction:

@@ -228,6 +228,10 @@ class CloudUnreachable(CarrelError):
         self.remote_code = remote_code
 
 
+# What a command ends with that Ctrl-C has ended, as shells say it: 128 and the number of SIGINT.
+EXIT_INTERRUPTED = 130
+
+
 class OperatorError(CarrelError):
     """This needs a person."""
 

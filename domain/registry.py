@@ -74,7 +74,8 @@ class Column:
 
     `minimum`/`maximum` bound integers and reals, `length_max` counts characters of text or bytes of JSON text. `choices` closes a
     text column. `updatable` marks a field that a device may change after the row exists, `teacher_owned` one in which the server's
-    word comes first, `set_by_server` one that no device may send. `shape` is that of a JSON column.
+    word comes first, `set_by_server` one that no device may send. `shape` is that of a JSON column. `let_go` marks what a school may let go of in
+    time: the row stays, the value becomes null, on every side (docs/protocol.md, section 13).
     """
 
     name: str
@@ -88,6 +89,11 @@ class Column:
     teacher_owned: bool = False
     set_by_server: bool = False
     shape: Shape | None = None
+    let_go: bool = False
+
+    def agrees(self, one: Any, other: Any) -> bool:
+        """Whether two values of one row may be the same one, of which either side may have let go."""
+        return bool(one == other) or (self.let_go and (one is None or other is None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,11 @@ class Table:
     @property
     def updatable(self) -> frozenset[str]:
         return frozenset(c.name for c in self.columns if c.updatable)
+
+    @property
+    def let_go(self) -> tuple[str, ...]:
+        """What a school may let go of in time."""
+        return tuple(c.name for c in self.columns if c.let_go)
 
     @property
     def from_devices(self) -> bool:
@@ -260,11 +271,11 @@ _TABLES = (
             _id(),
             _id("student_id"),
             _id("question_id"),
-            _text("answer", 4_000, nullable=True),
+            _text("answer", 4_000, nullable=True, let_go=True),
             Column("correct", Kind.BOOLEAN),
             _time("answered_at_ms"),
             _int("active_ms", 0, 24 * 3600 * 1000, nullable=True),
-            _int("confidence", 1, 4, nullable=True),
+            _int("confidence", 1, 4, nullable=True, let_go=True),
             _text("purpose", 16, choices=PURPOSES),
             _id("device_id"),
             # The server's correction of a wrong device clock; every holder folds by it once it is known.

@@ -17,7 +17,6 @@ import math
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -276,5 +275,7 @@ def _as_type(type_: Any, value: Any) -> Any:
 
 
 def _unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # here, because most names are right
+
     near = get_close_matches(name, known, n=1)
     return f"is not a {what}; did you mean {near[0]}?" if near else f"is not a {what}"

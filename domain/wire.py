@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import zstandard
 
+from domain.agreement import BUCKETS
 from domain.blocks import Encoded, decode_column, encode_column
 from domain.errors import BodyTooLarge, MalformedJson, Problem
 from domain.registry import Kind, Table
+from domain.shown_text import shown_schema
 
 # The protocol spoken here, and the oldest still understood.
 #   1  the first
@@ -32,6 +34,10 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024
 VERIFY_PLACES_MAX = 500
 VERIFY_KEYS_MAX = 50_000
 VERIFY_ROWS_MAX = 200
+VERIFY_DETAILS = ("sums", "buckets", "keys", "rows")
+# Scopes that one pull may name; a device of a whole school year still stays far below.
+SCOPES_MAX = 5_000
+APP_VERSION_LENGTH_MAX = 40
 # What either side reads of a compressed body before and after inflating.
 BODY_BYTES_MAX = 8 * 1024 * 1024
 PLAIN_BYTES_MAX = 32 * 1024 * 1024
@@ -42,6 +48,22 @@ INFLATED_FREE_BYTES = 1024 * 1024
 POLL_AFTER_HEADER = "Carrel-Poll-After"
 # Deeper JSON than a page of rows with JSON columns needs is refused by msgspec's own recursion limit.
 ZSTD_LEVEL = 3
+
+
+# What the description of the cloud API says of a field besides its type. Decoding does not look at it: who takes a message judges it, and says what is
+# wrong in words that a device understands.
+def _said(**schema: Any) -> msgspec.Meta:
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+_INT64 = _said(minimum=-(2**63), maximum=2**63 - 1)
+_NUMBER = _said(minimum=0, maximum=2**62 - 1)
+_SEQ = _said(minimum=1, maximum=2**62 - 1)
+_ID = _said(pattern="^[0-9a-f]{32}$")
+_KEY = _said(pattern="^([0-9a-f]{64})?$")
+_SHOWN = _said(**shown_schema())
+_VERSION = _said(**shown_schema(APP_VERSION_LENGTH_MAX))
+_PROTOCOL = _said(minimum=PROTOCOL_OLDEST, maximum=PROTOCOL_VERSION)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -57,10 +79,10 @@ class ClockReading(msgspec.Struct, frozen=True, omit_defaults=True):
     `server_ms` is what the server's time is now by the last answer that this device had in this boot, counted on by the monotonic clock.
     """
 
-    wall_ms: int
-    mono_ms: int
+    wall_ms: Annotated[int, _INT64]
+    mono_ms: Annotated[int, _INT64]
     boot_id: str
-    server_ms: int | None = None
+    server_ms: Annotated[int, _INT64] | None = None
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,8 +94,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
     table: str
     kind: str
-    schema: int
-    n: int
+    schema: Annotated[int, _INT64]
+    n: Annotated[int, _said(minimum=1)]
     rows: Encoded
     wall_ms: Encoded
     mono_ms: Encoded
@@ -90,21 +112,21 @@ class DeviceReport(msgspec.Struct, frozen=True, omit_defaults=True):
     `pending` operations wait behind this request, the oldest of them for `oldest_pending_age_ms`. `schema` is the version of the synced tables.
     """
 
-    pending: int = 0
-    oldest_pending_age_ms: int | None = None
+    pending: Annotated[int, _INT64] = 0
+    oldest_pending_age_ms: Annotated[int, _INT64] | None = None
     app_version: str = ""
-    schema: int = 0
+    schema: Annotated[int, _INT64] = 0
 
 
 class PushRequest(msgspec.Struct, frozen=True):
     """POST /v1/sync/push. `first_seq` numbers the first operation; `chain` (hex) is the chain before it."""
 
-    protocol: int
-    incarnation: str
-    first_seq: int
-    chain: str
+    protocol: Annotated[int, _PROTOCOL]
+    incarnation: Annotated[str, _ID]
+    first_seq: Annotated[int, _SEQ]
+    chain: Annotated[str, _ID]
     clock: ClockReading
-    runs: list[Run]
+    runs: Annotated[list[Run], _said(minItems=1)]
     report: DeviceReport | None = None
 
 
@@ -147,14 +169,14 @@ class PullRequest(msgspec.Struct, frozen=True):
     that it has gained and not had whole yet. Cursors of both kinds may be older than deletions are remembered.
     """
 
-    protocol: int
-    incarnation: str
-    cursors: dict[str, int]
-    acked_seq: int = 0
-    page_rows: int = PAGE_ROWS_MAX
+    protocol: Annotated[int, _PROTOCOL]
+    incarnation: Annotated[str, _ID]
+    cursors: Annotated[dict[str, Annotated[int, _NUMBER]], _said(maxProperties=SCOPES_MAX)]
+    acked_seq: Annotated[int, _INT64] = 0
+    page_rows: Annotated[int, _said(minimum=1, maximum=PAGE_ROWS_MAX)] = PAGE_ROWS_MAX
     rebaselining: bool = False
-    filling: list[str] = []
-    erased_through: int = 0
+    filling: Annotated[list[str], _said(maxItems=SCOPES_MAX)] = []
+    erased_through: Annotated[int, _NUMBER] = 0
     server_epoch: str = ""
     report: DeviceReport | None = None
 
@@ -182,6 +204,13 @@ class ErasureOrder(msgspec.Struct, frozen=True):
     feed_no: int
 
 
+class AnswersLetGo(msgspec.Struct, frozen=True):
+    """What the school has let go of: what was answered, of attempts numbered up to `through_no`, and of operations settled before `before_ms`."""
+
+    through_no: int
+    before_ms: int
+
+
 class PullAnswer(msgspec.Struct, frozen=True):
     """One page. `cursors` are the new cursors of every granted scope; scopes not among them were lost and are to be evicted.
 
@@ -200,6 +229,7 @@ class PullAnswer(msgspec.Struct, frozen=True):
     poll_after_s: float
     durable_through: int | None = None
     erasures: list[ErasureOrder] = []
+    answers_let_go: AnswersLetGo | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -207,7 +237,7 @@ class Place(msgspec.Struct, frozen=True):
 
     scope: str
     table: str
-    cursor: int
+    cursor: Annotated[int, _NUMBER]
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -217,14 +247,14 @@ class VerifyRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     or `rows` (the rows `ids` of the only place). With `content` hashes cover what stands in the rows, by the columns of schema version `schema`.
     """
 
-    protocol: int
-    incarnation: str
-    places: list[Place]
-    detail: str = "sums"
-    buckets: list[int] = []
-    ids: list[str] = []
+    protocol: Annotated[int, _PROTOCOL]
+    incarnation: Annotated[str, _ID]
+    places: Annotated[list[Place], _said(minItems=1, maxItems=VERIFY_PLACES_MAX)]
+    detail: Annotated[str, _said(enum=list(VERIFY_DETAILS))] = "sums"
+    buckets: Annotated[list[Annotated[int, _said(minimum=0, maximum=BUCKETS - 1)]], _said(maxItems=BUCKETS)] = []
+    ids: Annotated[list[Annotated[str, _ID]], _said(maxItems=VERIFY_ROWS_MAX)] = []
     content: bool = False
-    schema: int = 0
+    schema: Annotated[int, _INT64] = 0
 
 
 class PlaceSums(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -264,14 +294,16 @@ class HeadAnswer(msgspec.Struct, frozen=True):
 class EnrolRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """POST /v1/devices/enrol: a one-time code in exchange for a device and its token.
 
-    `verify_key` and `seal_key` (hex) are the public halves of the device's keys, for bundles; empty where it has none.
+    `verify_key` and `seal_key` (hex) are the public halves of the device's keys, for bundles; empty where it has none. `token` is the one that it
+    holds of this very server, where it is enrolled already: the device that it was is then replaced by the new one.
     """
 
     code: str
-    device_name: str = ""
-    app_version: str = ""
-    verify_key: str = ""
-    seal_key: str = ""
+    device_name: Annotated[str, _SHOWN] = ""
+    app_version: Annotated[str, _VERSION] = ""
+    verify_key: Annotated[str, _KEY] = ""
+    seal_key: Annotated[str, _KEY] = ""
+    token: str = ""
 
 
 class EnrolAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -297,7 +329,7 @@ class ObeyedRequest(msgspec.Struct, frozen=True):
     """POST /v1/devices/obeyed: a revoked device says what has become of it: `wiped`, or else locked; `unsent` changes are or were nowhere else."""
 
     wiped: bool
-    unsent: int = 0
+    unsent: Annotated[int, _INT64] = 0
 
 
 class ObeyedAnswer(msgspec.Struct, frozen=True):
@@ -309,7 +341,7 @@ class ObeyedAnswer(msgspec.Struct, frozen=True):
 class StudentSignInRequest(msgspec.Struct, frozen=True):
     """POST /v1/devices/password: a student of this device gives name and password, once; the device then lets the student in by itself."""
 
-    username: str
+    username: Annotated[str, _SHOWN]
     password: str
 
 

@@ -25,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def registers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where commands of tests keep what must outlive a database, unless they are told another place: never among the registers of this account."""
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("registers")
+        patched.setenv("CARREL_CLOUD_ERASURES_FILE", str(folder / "erasures.jsonl"))
+        yield folder
+
+
 # PostgreSQL: one server per session (with xdist: per worker, a start takes half a second), one database per test.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -81,26 +82,37 @@ class StripCell(NamedTuple):
 
 
 def strip(cells: Sequence[StripCell], label: str, cell_width: int = 36) -> Markup:
-    """A row of a large heat map. A `cell_width` of 1 makes a dense one: cells without text that share the width there is, without those of step `none`.
+    """A row of a heat map.
 
-    There may be thousands of cells on a page, so this writes the text itself: every value in it is escaped here.
+    There may be a thousand cells on a page, so this writes the text itself: every value in it is escaped here.
     """
-    dense, parts = cell_width == 1, []
+    parts = []
     for place, (step, text, title) in enumerate(cells):
         x = place * cell_width
-        said = f"<title>{escape(title)}</title>"
-        if not dense:
-            shown = f'<text x="{x + cell_width / 2:g}" y="17">{escape(text)}</text>' if text else ""
-            parts.append(f'<g class="step-{escape(step)}">{said}<rect x="{x}" width="{cell_width}" height="{_CELL_HEIGHT}"/>{shown}</g>')
-        elif step != "none":
-            parts.append(f'<rect class="step-{escape(step)}" x="{x}" width="1" height="{_CELL_HEIGHT}">{said}</rect>')
-    width = max(1, len(cells)) * cell_width
-    kind = "strip dense" if dense else "strip"
-    return _svg(kind, width, _CELL_HEIGHT, label, _drawn(parts), sized=not dense)
+        shown = f'<text x="{x + cell_width / 2:g}" y="17">{escape(text)}</text>' if text else ""
+        drawn = f'<rect x="{x}" width="{cell_width}" height="{_CELL_HEIGHT}"/>{shown}'
+        parts.append(f'<g class="step-{escape(step)}"><title>{escape(title)}</title>{drawn}</g>')
+    return _svg("strip", max(1, len(cells)) * cell_width, _CELL_HEIGHT, label, _drawn(parts), sized=True)
 
 
-def strip_head(heads: Sequence[tuple[int, str]], cell_width: int = 36) -> Markup:
-    """The numbers of columns above strips that are not dense, for the eye alone: (number, title), the title under the pointer."""
+def dense_strip(steps: Sequence[str], label: str) -> Markup:
+    """A row of a large heat map: narrow cells by their steps, which share the width there is; those of step `none` are left out.
+
+    One shape for each step, a piece of it for each run of cells: of thousands of cells a page holds a few hundred elements.
+    """
+    shapes: dict[str, list[str]] = {}
+    at = 0
+    for step, run in groupby(steps):
+        n = len(list(run))
+        if step != "none":
+            shapes.setdefault(step, []).append(f"M{at} 0h{n}v{_CELL_HEIGHT}h-{n}z")
+        at += n
+    parts = [f'<path class="step-{escape(step)}" d="{"".join(runs)}"/>' for step, runs in shapes.items()]
+    return _svg("strip dense", max(1, at), _CELL_HEIGHT, label, _drawn(parts))
+
+
+def strip_head(heads: Sequence[tuple[str, str]], cell_width: int = 36) -> Markup:
+    """The names of columns above strips, for the eye alone: (short name, title), the title under the pointer."""
     at = Markup('<text x="{:g}" y="14"><title>{}</title>{}</text>')
     parts = [at.format((place + 0.5) * cell_width, title, number) for place, (number, title) in enumerate(heads)]
     width = max(1, len(heads)) * cell_width

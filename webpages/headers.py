@@ -23,3 +23,12 @@ def page_headers(*, forms: bool = False) -> Mapping[str, str]:
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
     }
+
+
+# What a person is told who asks for a page that is not there.
+NO_PAGE = "There is no such page here."
+
+
+def asks_for_page(path: str, accept: str) -> bool:
+    """Whether a request for something that is not there is a browser's, which shows what it gets to a person; below /v1/ programs ask."""
+    return not path.startswith("/v1/") and "text/html" in accept.lower()

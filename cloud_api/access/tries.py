@@ -51,7 +51,9 @@ def by_device(device_id: str) -> Counter:
 
 
 def by_enroller(address: str) -> Counter:
-    """Tries at enrolment codes from one address. With 60 bits a code cannot be guessed; this spares the server."""
+    """Wrong enrolment codes from one address. They are judged before they are counted, and a right one is always taken: a code cannot be guessed
+    (cloud_api/enrolment.py). Programs that go on with a wrong one are told to wait.
+    """
     return Counter(_key("enrolment", address), free=100)
 
 

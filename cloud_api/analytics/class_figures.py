@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from cloud_api import audit
-from cloud_api.analytics import course, plans, recent, roster, storage
+from cloud_api.analytics import course, plans, recent, roster
 from cloud_api.analytics.course import Course
-from cloud_api.analytics.engine import Engine, engine_of
-from cloud_api.analytics.keep_up import ANSWERS_WHILE_WAITED_FOR, keep_up
-from cloud_api.analytics.roster import ClassSize, Roster
+from cloud_api.analytics.days import day_text
+from cloud_api.analytics.question_lists import ItemPage, ItemsWanted, Span, WrongAnswerPage
+from cloud_api.analytics.reading import Reading, brought_up
+from cloud_api.analytics.roster import ClassSize
 from cloud_api.analytics.rows import (
     ConceptColumn,
     CurveRow,
-    DataAge,
     DayRow,
     GroupRow,
+    Help,
     ItemRow,
     OffPlanRow,
     Overview,
+    ReachRow,
     StudentDetail,
     StudentInNeed,
     StudentRow,
@@ -34,54 +35,23 @@ from domain.errors import NotFound
 from domain.ids import IdSource
 from domain.learning.analytics.curves import learning_curve
 from domain.learning.analytics.groups import groups
-from domain.learning.analytics.heat_map import Cell, concept_cells, topic_cell
+from domain.learning.analytics.heat_map import Cell, topic_cell
 from domain.learning.analytics.items import item_figures, median_times
 from domain.learning.analytics.needs_help import Reason, reasons
-from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, PlanStanding, plan_standing
-from domain.learning.analytics.student import QuestionFigures, StudentFigures
+from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS
+from domain.learning.analytics.reach import coverage, out_of_reach
+from domain.learning.analytics.student import StudentFigures
 from domain.learning.analytics.wrong_answers import common_wrong_answers
-from domain.learning.attempts import DAY_MS
-from domain.learning.features import StudentState
 
 STUDENT_READ = "student.read"
-
-
-@dataclass(frozen=True, slots=True)
-class _Class:
-    """What one reading of a class works on: a moment of the database. Students without an answer have empty figures."""
-
-    cursor: Cursor
-    school_id: str
-    roster: Roster
-    figures: Mapping[str, StudentFigures]
-    behind: Mapping[str, int]
-    now_ms: int
-
-    @property
-    def today(self) -> int:
-        return self.now_ms // DAY_MS
-
-    def questions(self) -> list[Mapping[str, QuestionFigures]]:
-        return [figures.questions for figures in self.figures.values()]
-
-    def course(self) -> Course:
-        return course.course_of(self.cursor, self.school_id)
-
-    def standings(self) -> dict[str, PlanStanding]:
-        """How each student stands to the plan."""
-        items = plans.items_that_counted(self.cursor, self.school_id, list(self.figures), self.today)
-        return {student: plan_standing(items[student], figures, self.today) for student, figures in self.figures.items()}
-
-    def named(self) -> Iterator[tuple[str, str, StudentFigures]]:
-        """(student, name, figures), by name."""
-        for student, name in self.roster.students.items():
-            yield student, name, self.figures[student]
+_ALL, _EVERYTHING = ItemsWanted(), Span()
 
 
 class ClassFigures:
     """Reads the figures of classes. Every method opens its own transactions and raises NotFound for a class that is not there.
 
     Who may ask is the caller's business. The students' rows are brought up to date first, as far as that is quick; `DataAge.uncounted` tells the rest.
+    Concepts and topics come in the order of teaching.
     """
 
     def __init__(self, database: CloudDatabase, clock: Clock, ids: IdSource) -> None:
@@ -95,8 +65,7 @@ class ClassFigures:
     def overview(self, school_id: str, class_id: str) -> Overview:
         """The heat map."""
         with self._open(school_id, class_id) as of:
-            known = of.course()
-            rows = _student_rows(of, known)
+            known, rows = of.course, _student_rows(of)
         columns = _columns(known, {concept for row in rows for concept in row.cells})
         concepts = [ConceptColumn(c, known.concepts[c].title, known.concepts[c].topic_ids) for c in columns]
         topics = [
@@ -108,80 +77,77 @@ class ClassFigures:
 
     def needs_help(self, school_id: str, class_id: str) -> list[StudentInNeed]:
         """Students for whom a rule applies, those with most reasons first."""
-        with self._open(school_id, class_id, questions=True) as of:
-            found = _reasons(of, of.course(), of.standings())
-        needy = [StudentInNeed(student, name, found[student]) for student, name, _ in of.named() if found[student]]
-        return sorted(needy, key=lambda n: -len(n.reasons))
+        with self._open(school_id, class_id) as of:
+            return _in_need(of)
 
-    def items(self, school_id: str, class_id: str, topic_id: str | None = None, concept_id: str | None = None) -> list[ItemRow]:
-        """Item analysis, of all questions or of those of a topic or concept; flagged ones first, then the hardest."""
-        with self._open(school_id, class_id, questions=True) as of:
-            return _item_rows(of, topic_id, concept_id)
+    def items(self, school_id: str, class_id: str, wanted: ItemsWanted = _ALL, span: Span = _EVERYTHING) -> ItemPage:
+        """Item analysis: of the questions wanted, in the order wanted, those within the span."""
+        with self._open(school_id, class_id) as of:
+            return _item_page(of, _asked_about(of, wanted), wanted, span)
 
-    def wrong_answers(self, school_id: str, class_id: str) -> list[WrongAnswerRow]:
+    def wrong_answers(self, school_id: str, class_id: str, span: Span = _EVERYTHING) -> WrongAnswerPage:
         """Common wrong answers, those given with confidence first."""
-        with self._open(school_id, class_id, questions=True) as of:
-            return _wrong_answer_rows(of)
+        with self._open(school_id, class_id) as of:
+            return _wrong_answer_page(of, None, span)
 
-    def questions(self, school_id: str, class_id: str, topic_id: str | None = None) -> tuple[list[ItemRow], list[WrongAnswerRow]]:
-        """Both of these from one reading, of a topic or of all."""
-        with self._open(school_id, class_id, questions=True) as of:
-            items, wrong = _item_rows(of, topic_id, None), _wrong_answer_rows(of)
-        about = {row.figures.question_id for row in items}
-        return items, [row for row in wrong if row.figures.question_id in about]
+    def questions(self, school_id: str, class_id: str, wanted: ItemsWanted, items: Span, wrong: Span) -> tuple[ItemPage, WrongAnswerPage]:
+        """Both of these from one reading."""
+        with self._open(school_id, class_id) as of:
+            about = _asked_about(of, wanted)
+            return _item_page(of, about, wanted, items), _wrong_answer_page(of, about, wrong)
 
     def time(self, school_id: str, class_id: str) -> list[TimeRow]:
         """Time on task against plan, by name, with the days of the last four weeks."""
         with self._open(school_id, class_id) as of:
-            standings = of.standings()
-        return [TimeRow(student, name, standings[student], _days(figures, of.today)) for student, name, figures in of.named()]
+            return _time_rows(of)
 
     def curves(self, school_id: str, class_id: str) -> list[CurveRow]:
         """A learning curve for each concept with enough students, flat ones first."""
         with self._open(school_id, class_id) as of:
-            titles = of.course().titles
-        met = {concept for figures in of.figures.values() for concept in figures.concepts if concept in titles}
-        curves = [
-            learning_curve(concept, [f.concepts[concept].curve for f in of.figures.values() if concept in f.concepts])
-            for concept in sorted(met, key=lambda c: (titles[c], c))
-        ]
-        return [CurveRow(titles[c.concept_id], c) for c in sorted(curves, key=lambda c: not c.flat) if c.points]
+            return _curve_rows(of)
+
+    def practice(self, school_id: str, class_id: str) -> tuple[list[TimeRow], list[CurveRow]]:
+        """Both of these from one reading."""
+        with self._open(school_id, class_id) as of:
+            return _time_rows(of), _curve_rows(of)
 
     def groups(self, school_id: str, class_id: str) -> list[GroupRow]:
         """Groups by a prerequisite that their members lack, largest first."""
         with self._open(school_id, class_id) as of:
-            known, needs = of.course(), course.prerequisites_of(of.cursor, school_id)
-        cells = {student: concept_cells(figures.state, of.now_ms) for student, figures in of.figures.items()}
-        present = {t: [n for n in needed if n in known.topics] for t, needed in needs.items() if t in known.topics}
-        names = of.roster.students
-        return [
-            GroupRow(
-                known.topics[g.topic_id].title, [known.topics[t].title for t in g.waiting], [names[m.student_id] for m in g.members], g
-            )
-            for g in groups(cells, known.concepts_of, present)
-        ]
+            return _group_rows(of)
 
     def off_plan(self, school_id: str, class_id: str) -> list[OffPlanRow]:
         """Students who are off their plan, those most behind first."""
         with self._open(school_id, class_id) as of:
-            standings = of.standings()
-        off = [OffPlanRow(student, name, standings[student]) for student, name, _ in of.named() if standings[student].off_plan]
-        return sorted(off, key=lambda row: -row.standing.behind_minutes)
+            return _off_plan_rows(of)
+
+    def out_of_reach(self, school_id: str, class_id: str) -> list[ReachRow]:
+        """Topics that plans for an exam to come do not reach, those of most students first."""
+        with self._open(school_id, class_id) as of:
+            return _reach_rows(of)
+
+    def help(self, school_id: str, class_id: str) -> Help:
+        """All that asks for somebody's help, from one reading."""
+        with self._open(school_id, class_id) as of:
+            return Help(_in_need(of), _group_rows(of), _off_plan_rows(of), _reach_rows(of), len(of.ahead))
 
     def student(self, school_id: str, class_id: str, student_id: str, actor: str) -> StudentDetail:
         """One student of the class. The read is written into the audit log under `actor`. Raises NotFound for a student of another class."""
-        with self._open(school_id, class_id, questions=True) as of:
+        with self._open(school_id, class_id) as of:
             if student_id not in of.roster.students:
                 raise NotFound("There is no such student in the class.")
-            known, standings = of.course(), of.standings()
+            figures = of.figures[student_id]
+            (row,) = _student_rows(of, (student_id,))
             detail = StudentDetail(
-                next(row for row in _student_rows(of, known, (student_id,))),
-                known.titles,
-                _reasons(of, known, standings, (student_id,))[student_id],
-                standings[student_id],
-                _days(of.figures[student_id], of.today),
+                row,
+                of.course.titles,
+                _reasons(of, (student_id,))[student_id],
+                of.standings[student_id],
+                _days(figures, of.today),
                 recent.recent_attempts(of.cursor, school_id, student_id),
-                plans.coming_items(of.cursor, school_id, student_id, of.today),
+                plans.coming_items(of.cursor, school_id, student_id, figures, of.today),
+                coverage(row.cells, of.course.weights),
+                _learnt_share(of, student_id),
             )
         self._note_read(school_id, student_id, actor)
         return detail
@@ -192,37 +158,21 @@ class ClassFigures:
         self._database.retrying(write, school=school_id)
 
     @contextmanager
-    def _open(self, school_id: str, class_id: str, *, questions: bool = False) -> Iterator[_Class]:
+    def _open(self, school_id: str, class_id: str) -> Iterator[Reading]:
         """The class at one moment of the database, its students' rows brought up to date beforehand."""
         now_ms = self._clock.now_ms()
-        engine, behind = self._database.retrying(lambda cursor: _brought_up(cursor, school_id, class_id), school=school_id)
+        engine, behind = self._database.retrying(lambda cursor: brought_up(cursor, school_id, class_id), school=school_id)
         with self._database.transaction(snapshot=True, school=school_id) as cursor:
-            members = roster.roster_of(cursor, school_id, class_id)
-            stored = storage.read(cursor, school_id, list(members.students), engine, questions=questions)
-            figures = {student: stored[student].figures if student in stored else _nothing(engine) for student in members.students}
-            yield _Class(cursor, school_id, members, figures, behind, now_ms)
+            yield Reading(cursor, school_id, roster.roster_of(cursor, school_id, class_id), engine, behind, now_ms)
 
 
-def _brought_up(cursor: Cursor, school_id: str, class_id: str) -> tuple[Engine, Mapping[str, int]]:
-    """Folds what is new as far as that is quick; the engine in force, and the answers of each student that stay uncounted."""
-    members, engine = roster.roster_of(cursor, school_id, class_id), engine_of(cursor, school_id)
-    return engine, keep_up(cursor, school_id, list(members.students), engine, ANSWERS_WHILE_WAITED_FOR).behind
-
-
-def _nothing(engine: Engine) -> StudentFigures:
-    return StudentFigures(StudentState(engine.rates, engine.weights))
-
-
-def _student_rows(of: _Class, known: Course, only: Iterable[str] | None = None) -> list[StudentRow]:
-    wanted = of.roster.students.keys() if only is None else only
-    contacts = roster.last_contacts(of.cursor, of.school_id, [d for s in wanted for d in of.figures[s].devices])
+def _student_rows(of: Reading, only: Iterable[str] | None = None) -> list[StudentRow]:
+    known = of.course
     rows = []
-    for student in wanted:
-        figures = of.figures[student]
-        cells = {concept: cell for concept, cell in concept_cells(figures.state, of.now_ms).items() if concept in known.concepts}
-        last_sync_ms = max((contacts[d] for d in figures.devices if d in contacts), default=None)
-        age = DataAge(last_sync_ms, figures.last_at_ms, of.behind.get(student, 0))
-        rows.append(StudentRow(student, of.roster.students[student], age, cells, _topic_cells(known, cells)))
+    for student in of.roster.students if only is None else only:
+        met = of.cells_of(student)
+        cells = {concept: met[concept] for concept in known.concepts if concept in met}
+        rows.append(StudentRow(student, of.roster.students[student], of.ages[student], cells, _topic_cells(known, cells)))
     return rows
 
 
@@ -232,44 +182,87 @@ def _topic_cells(known: Course, cells: Mapping[str, Cell]) -> dict[str, Cell]:
 
 
 def _columns(known: Course, met: set[str]) -> dict[str, None]:
-    """The concepts that were met and those beside them in a topic, in the order of topics."""
+    """The concepts that were met and those beside them in a topic."""
     topics = {topic for concept in met for topic in known.concepts[concept].topic_ids}
-    beside = {c for c, concept in known.concepts.items() if c in met or not topics.isdisjoint(concept.topic_ids)}
-    ordered = [c for inside in known.concepts_of.values() for c in inside if c in beside]
-    return dict.fromkeys([*ordered, *sorted(beside)])
+    return dict.fromkeys(c for c, concept in known.concepts.items() if c in met or not topics.isdisjoint(concept.topic_ids))
 
 
-def _reasons(
-    of: _Class, known: Course, standings: Mapping[str, PlanStanding], only: Iterable[str] | None = None
-) -> dict[str, list[Reason]]:
-    shares = plans.learnt_shares(of.cursor, of.school_id, list(of.figures), of.today)
-    medians, titles = median_times(of.questions()), known.titles
+def _in_need(of: Reading) -> list[StudentInNeed]:
+    found = _reasons(of)
+    needy = [StudentInNeed(student, name, found[student], of.ages[student]) for student, name, _ in of.named() if found[student]]
+    return sorted(needy, key=lambda n: -len(n.reasons))
+
+
+def _reasons(of: Reading, only: Iterable[str] | None = None) -> dict[str, list[Reason]]:
+    timed = {question for figures in of.figures.values() for question, _ in figures.pace}
+    medians, titles = median_times(of.first_answers(), timed), of.course.titles
     return {
-        student: reasons(of.figures[student], titles, standings[student], shares.get(student), medians, of.now_ms)
+        student: reasons(of.figures[student], titles, of.standings[student], _learnt_share(of, student), medians, of.now_ms)
         for student in (of.figures if only is None else only)
     }
 
 
-def _item_rows(of: _Class, topic_id: str | None, concept_id: str | None) -> list[ItemRow]:
-    figures = item_figures(of.questions(), _only(of, topic_id, concept_id))
-    stems = course.stems_of(of.cursor, of.school_id, [item.question_id for item in figures])
-    ordered = sorted(figures, key=lambda i: (-len(i.flags), 1.0 if i.facility is None else i.facility, i.question_id))
-    return [ItemRow(stems.get(item.question_id, ""), item) for item in ordered]
+def _learnt_share(of: Reading, student: str) -> float | None:
+    return of.ahead[student].learnt_share if student in of.ahead else None
 
 
-def _wrong_answer_rows(of: _Class) -> list[WrongAnswerRow]:
-    found = common_wrong_answers(of.questions())
-    stems = course.stems_of(of.cursor, of.school_id, {wrong.question_id for wrong in found})
-    return [WrongAnswerRow(stems.get(wrong.question_id, ""), wrong) for wrong in found]
+def _reach_rows(of: Reading) -> list[ReachRow]:
+    names, topics = of.roster.students, of.course.topics
+    found = out_of_reach({student: ahead.left_out for student, ahead in of.ahead.items()}, of.course.concepts_in)
+    return [ReachRow(topics[topic.topic_id].title, [names[s] for s in topic.students], topic) for topic in found]
 
 
-def _only(of: _Class, topic_id: str | None, concept_id: str | None) -> frozenset[str] | None:
+def _time_rows(of: Reading) -> list[TimeRow]:
+    return [TimeRow(s, name, of.standings[s], _days(figures, of.today), of.ages[s]) for s, name, figures in of.named()]
+
+
+def _curve_rows(of: Reading) -> list[CurveRow]:
+    titles, students = of.course.titles, list(of.figures.values())
+    curves = [learning_curve(c, [f.concepts[c].curve for f in students if c in f.concepts]) for c in titles]
+    return [CurveRow(titles[c.concept_id], c) for c in sorted(curves, key=lambda c: not c.flat) if c.points]
+
+
+def _group_rows(of: Reading) -> list[GroupRow]:
+    known, needs = of.course, course.prerequisites_of(of.cursor, of.school_id)
+    present = {t: [n for n in needed if n in known.topics] for t, needed in needs.items() if t in known.topics}
+    names = of.roster.students
+    return [
+        GroupRow(known.topics[g.topic_id].title, [known.topics[t].title for t in g.waiting], [names[m.student_id] for m in g.members], g)
+        for g in groups({s: of.cells_of(s) for s in names}, known.concepts_of, present)
+    ]
+
+
+def _off_plan_rows(of: Reading) -> list[OffPlanRow]:
+    off = [OffPlanRow(s, name, of.standings[s], of.ages[s]) for s, name, _ in of.named() if of.standings[s].off_plan]
+    return sorted(off, key=lambda row: -row.standing.behind_minutes)
+
+
+def _item_page(of: Reading, about: Collection[str] | None, wanted: ItemsWanted, span: Span) -> ItemPage:
+    figures = item_figures(of.first_answers(), about)
+    flagged = sum(bool(item.flags) for item in figures)
+    chosen = wanted.choose(figures)
+    shown = span.of(chosen)
+    stems = course.stems_of(of.cursor, of.school_id, [item.question_id for item in shown])
+    rows = [ItemRow(stems.get(item.question_id, ""), item) for item in shown]
+    return ItemPage(len(chosen), rows, span.offset, len(figures), flagged)
+
+
+def _wrong_answer_page(of: Reading, about: Collection[str] | None, span: Span) -> WrongAnswerPage:
+    found = common_wrong_answers(of.wrong_given(), about)
+    shown = span.of(found)
+    stems = course.stems_of(of.cursor, of.school_id, {wrong.question_id for wrong in shown})
+    return WrongAnswerPage(len(found), [WrongAnswerRow(stems.get(wrong.question_id, ""), wrong) for wrong in shown], span.offset)
+
+
+def _asked_about(of: Reading, wanted: ItemsWanted) -> frozenset[str] | None:
     """The questions asked for; None means all."""
-    if topic_id is None and concept_id is None:
+    if wanted.topic_id is None and wanted.concept_id is None:
         return None
-    concepts = {concept_id} if concept_id is not None else set(of.course().concepts_of.get(topic_id or "", ()))
-    return course.questions_about(of.cursor, of.school_id, {c for c in concepts if c})
+    concepts: Sequence[str] = (
+        (wanted.concept_id,) if wanted.concept_id is not None else of.course.concepts_of.get(wanted.topic_id or "", ())
+    )
+    return course.questions_about(of.cursor, of.school_id, concepts)
 
 
 def _days(figures: StudentFigures, today: int) -> list[DayRow]:
-    return [DayRow(plans.day_text(day), figures.days[day]) for day in sorted(figures.days) if day > today - IDLE_WINDOW_DAYS]
+    return [DayRow(day_text(day), figures.days[day]) for day in sorted(figures.days) if day > today - IDLE_WINDOW_DAYS]

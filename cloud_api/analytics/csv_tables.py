@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cloud_api.analytics import rows
+from cloud_api.analytics.days import day_text
 from domain.ids import Id, dashed
 from domain.learning.analytics.heat_map import Cell
 from domain.learning.analytics.plan_standing import MINUTE_MS, PlanStanding
@@ -44,11 +45,21 @@ def _defused(value: Value) -> Value:
     return value
 
 
-_STANDING = ("due_minutes", "done_minutes", "skipped_minutes", "spent_minutes", "behind_minutes", "overdue_items", "idle_planned_days")
+_WHO = ("student_id", "student", "last_sync", "last_answer")
+_STANDING = (
+    "due_minutes",
+    "done_minutes",
+    "skipped_minutes",
+    "spent_minutes",
+    "behind_minutes",
+    "overdue_items",
+    "idle_planned_days",
+    "behind_since",
+)
 
 
 def mastery(overview: rows.Overview) -> Table:
-    """A line for each student and concept with an answer."""
+    """A line for each student and concept with an answer, concepts as they are taught."""
     titles = {concept.id: concept.title for concept in overview.concepts}
     lines = [line for row in overview.students for line in _cells(row, titles)]
     return Table(
@@ -60,8 +71,7 @@ def mastery(overview: rows.Overview) -> Table:
 def _cells(row: rows.StudentRow, titles: dict[str, str]) -> Iterable[Sequence[Value]]:
     age = row.data_age
     who: tuple[Value, ...] = (_dashed(row.student_id), row.display_name, _time(age.last_sync_ms), age.uncounted)
-    shown = sorted(row.cells.items(), key=lambda item: (titles.get(item[0], ""), item[0]))
-    return [(*who, _dashed(concept), titles.get(concept, ""), *_cell(cell)) for concept, cell in shown]
+    return [(*who, _dashed(concept), titles.get(concept, ""), *_cell(cell)) for concept, cell in row.cells.items()]
 
 
 def _cell(cell: Cell) -> tuple[Value, ...]:
@@ -71,11 +81,9 @@ def _cell(cell: Cell) -> tuple[Value, ...]:
 def needs_help(found: Iterable[rows.StudentInNeed]) -> Table:
     """A line for each reason."""
     lines: list[Sequence[Value]] = [
-        (_dashed(row.student_id), row.display_name, r.rule.value, r.sentence, _dashed(r.concept_id) if r.concept_id else None)
-        for row in found
-        for r in row.reasons
+        (*_who(row), r.rule.value, r.sentence, _dashed(r.concept_id) if r.concept_id else None) for row in found for r in row.reasons
     ]
-    return Table(("student_id", "student", "rule", "sentence", "concept_id"), lines)
+    return Table((*_WHO, "rule", "sentence", "concept_id"), lines)
 
 
 def items(found: Iterable[rows.ItemRow]) -> Table:
@@ -94,7 +102,7 @@ def items(found: Iterable[rows.ItemRow]) -> Table:
 def wrong_answers(found: Iterable[rows.WrongAnswerRow]) -> Table:
     """A line for each common wrong answer."""
     lines: list[Sequence[Value]] = [
-        (_dashed(f.question_id), row.stem, f.given, f.students, f.answered, f.sure, f.share, f.interval.low, f.interval.high)
+        (_dashed(f.question_id), row.stem, f.given, f.students, f.answered, f.sure, f.share, *(f.interval or (None, None)))
         for row in found
         for f in (row.figures,)
     ]
@@ -105,12 +113,12 @@ def time(found: Iterable[rows.TimeRow]) -> Table:
     """A line for each student and day with an answer, with the student's standing to the plan."""
     lines: list[Sequence[Value]] = []
     for row in found:
-        who: tuple[Value, ...] = (_dashed(row.student_id), row.display_name, *_standing(row.standing))
+        who: tuple[Value, ...] = (*_who(row), *_standing(row.standing))
         days: list[Sequence[Value]] = [
             (d.day, round(f.active_ms / MINUTE_MS, 1), f.answers, f.right, f.proficient) for d in row.days for f in (d.figures,)
         ]
         lines += [(*who, *day) for day in _or_blank(days, 5)]
-    return Table(("student_id", "student", *_STANDING, "day", "minutes", "answers", "right", "proficient_concepts"), lines)
+    return Table((*_WHO, *_STANDING, "day", "minutes", "answers", "right", "proficient_concepts"), lines)
 
 
 def curves(found: Iterable[rows.CurveRow]) -> Table:
@@ -136,8 +144,19 @@ def groups(found: Iterable[rows.GroupRow]) -> Table:
 
 def off_plan(found: Iterable[rows.OffPlanRow]) -> Table:
     """A line for each student off plan."""
-    lines: list[Sequence[Value]] = [(_dashed(row.student_id), row.display_name, *_standing(row.standing)) for row in found]
-    return Table(("student_id", "student", *_STANDING), lines)
+    lines: list[Sequence[Value]] = [(*_who(row), *_standing(row.standing)) for row in found]
+    return Table((*_WHO, *_STANDING), lines)
+
+
+def out_of_reach(found: Iterable[rows.ReachRow]) -> Table:
+    """A line for each topic and student whose plan leaves it out."""
+    lines: list[Sequence[Value]] = [
+        (_dashed(f.topic_id), row.title, f.concepts, f.plans, len(f.students), _dashed(student), name)
+        for row in found
+        for f in (row.figures,)
+        for student, name in zip(f.students, row.names, strict=True)
+    ]
+    return Table(("topic_id", "topic", "concepts", "plans_for_an_exam", "plans_without_it", "student_id", "student"), lines)
 
 
 def student(detail: rows.StudentDetail) -> Table:
@@ -149,14 +168,20 @@ def student(detail: rows.StudentDetail) -> Table:
     return Table(("at", "question_id", "question", "given", "correct", "active_s", "confidence", "purpose"), lines)
 
 
+def _who(row: rows.StudentInNeed | rows.TimeRow | rows.OffPlanRow) -> tuple[Value, ...]:
+    age = row.data_age
+    return _dashed(row.student_id), row.display_name, _time(age.last_sync_ms), _time(age.last_answer_at_ms)
+
+
 def _or_blank(lines: list[Sequence[Value]], width: int) -> list[Sequence[Value]]:
     blank: Sequence[Value] = (None,) * width
     return lines or [blank]
 
 
-def _standing(s: PlanStanding) -> tuple[int, ...]:
+def _standing(s: PlanStanding) -> tuple[Value, ...]:
     return (
         s.due_minutes, s.done_minutes, s.skipped_minutes, s.spent_minutes, s.behind_minutes, s.overdue_items, s.idle_planned_days,
+        None if s.behind_since is None else day_text(s.behind_since),
     )  # fmt: skip
 
 

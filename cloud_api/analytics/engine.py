@@ -10,6 +10,9 @@ from domain.learning.analytics.student import FIGURES_VERSION
 from domain.learning.features import Weights
 from domain.learning.rates import Rates
 
+# With this begins the version of every engine whose figures are kept in the form that this program reads.
+FORM = f"{FIGURES_VERSION}/"
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -23,4 +26,4 @@ class Engine:
 def engine_of(cursor: Cursor, school_id: str) -> Engine:
     """The engine that counts in a school now."""
     model = current_model(cursor, school_id)
-    return Engine(model.rates, model.weights, f"{FIGURES_VERSION}/{model.version}")
+    return Engine(model.rates, model.weights, FORM + model.version)

@@ -71,6 +71,8 @@ class NeedMessage(msgspec.Struct, frozen=True):
     student_id: str
     display_name: str
     reasons: list[ReasonMessage]
+    last_sync_ms: int | None
+    last_answer_at_ms: int | None
 
 
 class OptionMessage(msgspec.Struct, frozen=True):
@@ -104,7 +106,9 @@ class ItemMessage(msgspec.Struct, frozen=True):
 
 
 class WrongAnswerMessage(msgspec.Struct, frozen=True):
-    """`students` of `answered` gave it, `sure` of them with confidence; the share lies between `low` and `high` with 95 %."""
+    """`students` of `answered` gave it, `sure` of them with confidence; the share lies between `low` and `high` with 95 %. No share is told of fewer
+    than five who answered.
+    """
 
     question_id: str
     stem: str
@@ -112,13 +116,13 @@ class WrongAnswerMessage(msgspec.Struct, frozen=True):
     students: int
     answered: int
     sure: int
-    share: float
-    low: float
-    high: float
+    share: float | None
+    low: float | None
+    high: float | None
 
 
 class StandingMessage(msgspec.Struct, frozen=True):
-    """Minutes of the last two weeks, today not counted."""
+    """Minutes of the last two weeks, today not counted; `behind_since` is the oldest day (YYYY-MM-DD) of which something is left."""
 
     due_minutes: int
     done_minutes: int
@@ -128,6 +132,7 @@ class StandingMessage(msgspec.Struct, frozen=True):
     overdue_items: int
     idle_planned_days: int
     off_plan: bool
+    behind_since: str | None
 
 
 class DayMessage(msgspec.Struct, frozen=True):
@@ -145,6 +150,8 @@ class TimeMessage(msgspec.Struct, frozen=True):
     display_name: str
     standing: StandingMessage
     days: list[DayMessage]
+    last_sync_ms: int | None
+    last_answer_at_ms: int | None
 
 
 class PointMessage(msgspec.Struct, frozen=True):
@@ -188,6 +195,30 @@ class OffPlanMessage(msgspec.Struct, frozen=True):
     student_id: str
     display_name: str
     standing: StandingMessage
+    last_sync_ms: int | None
+    last_answer_at_ms: int | None
+
+
+class ReachMessage(msgspec.Struct, frozen=True):
+    """A topic of `concepts` concepts at least half of which the plans of these students leave out; `plans` look ahead to an exam."""
+
+    topic_id: str
+    title: str
+    concepts: int
+    plans: int
+    student_ids: list[str]
+    display_names: list[str]
+
+
+class PlannedMessage(msgspec.Struct, frozen=True):
+    """An item of the newest plan for `day`, the student's own. `status`: planned, moved, skipped, or done, also where answers did it."""
+
+    day: str
+    concept_id: str
+    kind: str
+    minutes: int
+    reason: str | None
+    status: str
 
 
 class AttemptMessage(msgspec.Struct, frozen=True):
@@ -202,13 +233,18 @@ class AttemptMessage(msgspec.Struct, frozen=True):
 
 
 class StudentFiguresMessage(msgspec.Struct, frozen=True):
-    """One student: mastery, reasons for help, standing to the plan, the days of four weeks, the latest attempts."""
+    """One student: mastery, reasons for help, standing to the plan, the days of four weeks, the latest attempts, the plan of the next seven days;
+    the share of the exam's weight at proficient or above, and what the plan says will be learnt.
+    """
 
     student: StudentMessage
     reasons: list[ReasonMessage]
     standing: StandingMessage
     days: list[DayMessage]
     attempts: list[AttemptMessage]
+    plan: list[PlannedMessage]
+    coverage: float | None
+    learnt_share: float | None
 
 
 class NeedsHelpPage(msgspec.Struct, frozen=True):
@@ -251,3 +287,9 @@ class OffPlanPage(msgspec.Struct, frozen=True):
     total: int
     offset: int
     rows: list[OffPlanMessage]
+
+
+class OutOfReachPage(msgspec.Struct, frozen=True):
+    total: int
+    offset: int
+    rows: list[ReachMessage]

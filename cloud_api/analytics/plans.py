@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+from cloud_api.analytics.days import day_number, day_text
 from cloud_api.analytics.rows import ComingItem
 from cloud_api.database import Cursor
-from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, PlannedItem
+from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, PlannedItem, as_answered
+from domain.learning.analytics.student import StudentFigures
 from domain.learning.plan import FORECAST_DAYS_MAX
 
-_EPOCH = date(1970, 1, 1)
 # Of what is planned, days and items that are shown.
 COMING_DAYS, COMING_MAX = 7, 40
 
 # A plan counts from its first day up to that of the next one.
 _ITEMS = """
-SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms
+SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms, i.reason
   FROM (SELECT p.id, p.starts_on, p.created_at_ms, lead(p.starts_on) OVER (PARTITION BY p.student_id ORDER BY p.created_at_ms, p.id) AS ends_before
           FROM study_plans p
          WHERE p.school_id = %(school)s AND p.student_id = ANY(%(students)s::uuid[])) AS p
@@ -27,10 +28,10 @@ SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i
 """
 
 _COMING = """
-SELECT coalesce(i.moved_to, i.day), i.concept_id, i.kind, i.minutes, i.reason
-  FROM (SELECT id FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s ORDER BY created_at_ms DESC, id DESC LIMIT 1) AS p
+SELECT coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms, i.reason
+  FROM (SELECT id, created_at_ms FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s ORDER BY created_at_ms DESC, id DESC LIMIT 1) AS p
   JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
- WHERE i.status IN ('planned', 'moved') AND coalesce(i.moved_to, i.day) BETWEEN %(today)s AND %(last)s
+ WHERE coalesce(i.moved_to, i.day) BETWEEN %(today)s AND %(last)s
  ORDER BY 1, i.position LIMIT %(most)s
 """
 
@@ -47,12 +48,12 @@ def items_that_counted(cursor: Cursor, school_id: str, students: Sequence[str], 
     cursor.execute(_ITEMS, keys)
     items: dict[str, list[PlannedItem]] = {student: [] for student in students}
     for student, day, *rest in cursor.fetchall():
-        items[student].append(PlannedItem((date.fromisoformat(day) - _EPOCH).days, *rest))
+        items[student].append(PlannedItem(day_number(day), *rest))
     return items
 
 
-def coming_items(cursor: Cursor, school_id: str, student_id: str, today: int) -> list[ComingItem]:
-    """What the newest plan has for the next COMING_DAYS days and nobody has ticked off as done or skipped; at most COMING_MAX items."""
+def coming_items(cursor: Cursor, school_id: str, student_id: str, figures: StudentFigures, today: int) -> list[ComingItem]:
+    """What the newest plan has for the next COMING_DAYS days, with what has become of it; at most COMING_MAX items."""
     keys = {
         "school": school_id,
         "student": student_id,
@@ -61,29 +62,35 @@ def coming_items(cursor: Cursor, school_id: str, student_id: str, today: int) ->
         "most": COMING_MAX,
     }
     cursor.execute(_COMING, keys)
-    return [ComingItem(*row) for row in cursor.fetchall()]
+    coming = []
+    for day, *item in cursor.fetchall():
+        known = as_answered(PlannedItem(day_number(day), *item), figures)
+        coming.append(ComingItem(day, known.concept_id, known.kind, known.minutes, known.reason, known.status))
+    return coming
 
 
-def learnt_shares(cursor: Cursor, school_id: str, students: Sequence[str], today: int) -> dict[str, float]:
-    """The share of the exam's weight that each student's newest plan says will be learnt; of those whose plan looks ahead as far as an exam.
+class Ahead(NamedTuple):
+    """What a plan says of the exam: the share of its weight that will be learnt, and concepts left out, the most valuable of them."""
+
+    learnt_share: float | None
+    left_out: frozenset[str]
+
+
+def forecasts(cursor: Cursor, school_id: str, students: Sequence[str], today: int) -> dict[str, Ahead]:
+    """The forecasts of the students' newest plans; of those whose plan looks ahead as far as an exam.
 
     Without an exam a plan is one of some days, and what it reaches says nothing about the student.
     """
     cursor.execute(_FORECASTS, (school_id, list(students), day_text(today)))
     return {
-        student: share
+        student: _ahead(forecast)
         for student, forecast, starts_on, exam_on in cursor.fetchall()
-        if exam_on <= (date.fromisoformat(starts_on) + timedelta(days=FORECAST_DAYS_MAX)).isoformat()
-        and (share := _learnt_share(forecast)) is not None
+        if exam_on <= (date.fromisoformat(starts_on) + timedelta(days=FORECAST_DAYS_MAX)).isoformat() and isinstance(forecast, dict)
     }
 
 
-def day_text(day: int) -> str:
-    """YYYY-MM-DD of a day counted from 1970-01-01."""
-    return (_EPOCH + timedelta(days=day)).isoformat()
-
-
-def _learnt_share(forecast: Any) -> float | None:
+def _ahead(forecast: Mapping[str, Any]) -> Ahead:
     """A forecast comes from a device: it may hold anything that is JSON."""
-    share = forecast.get("learnt_share") if isinstance(forecast, dict) else None
-    return float(share) if isinstance(share, int | float) and 0 <= share <= 1 else None
+    share, left_out = forecast.get("learnt_share"), forecast.get("left_out")
+    known = float(share) if isinstance(share, int | float) and 0 <= share <= 1 else None
+    return Ahead(known, frozenset(c for c in left_out if isinstance(c, str)) if isinstance(left_out, list) else frozenset())

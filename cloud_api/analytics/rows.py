@@ -11,6 +11,7 @@ from domain.learning.analytics.heat_map import Cell
 from domain.learning.analytics.items import ItemFigures
 from domain.learning.analytics.needs_help import Reason
 from domain.learning.analytics.plan_standing import PlanStanding
+from domain.learning.analytics.reach import OutOfReach
 from domain.learning.analytics.student import DayFigures
 from domain.learning.analytics.wrong_answers import CommonWrongAnswer
 
@@ -71,6 +72,7 @@ class StudentInNeed:
     student_id: str
     display_name: str
     reasons: list[Reason]
+    data_age: DataAge
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class TimeRow:
     display_name: str
     standing: PlanStanding
     days: list[DayRow]
+    data_age: DataAge
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,27 @@ class OffPlanRow:
     student_id: str
     display_name: str
     standing: PlanStanding
+    data_age: DataAge
+
+
+@dataclass(frozen=True, slots=True)
+class ReachRow:
+    """`names` are those of the students whose plans leave the topic out, in their order."""
+
+    title: str
+    names: list[str]
+    figures: OutOfReach
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What stands on one page. `plans` counts the students with a plan for an exam to come."""
+
+    needy: list[StudentInNeed]
+    groups: list[GroupRow]
+    off_plan: list[OffPlanRow]
+    out_of_reach: list[ReachRow]
+    plans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +164,25 @@ class RecentAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ComingItem:
-    """An item of the student's newest plan for `day` (the student's own, YYYY-MM-DD), with the reason that the planner gave."""
+    """An item of the student's newest plan for `day` (the student's own, YYYY-MM-DD), with the reason that the planner gave. `status` is planned, moved,
+    skipped, or done, also where answers did it.
+    """
 
     day: str
     concept_id: str
     kind: str
     minutes: int
     reason: str | None
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
 class StudentDetail:
-    """One student, for the teachers of the class: `titles` by concept, days oldest first, attempts newest first, what is planned in its order."""
+    """One student, for the teachers of the class: `titles` by concept, days oldest first, attempts newest first, what is planned in its order.
+
+    `coverage` is the share of the exam's weight at proficient or above, None where the course states no weights; `learnt_share` what the newest plan says
+    will be learnt by the exam, None without one to come.
+    """
 
     row: StudentRow
     titles: Mapping[str, str]
@@ -160,3 +191,5 @@ class StudentDetail:
     days: list[DayRow]
     attempts: list[RecentAttempt]
     coming: list[ComingItem]
+    coverage: float | None = None
+    learnt_share: float | None = None

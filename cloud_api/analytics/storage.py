@@ -14,7 +14,7 @@ from psycopg2.errors import ForeignKeyViolation
 from psycopg2.extras import execute_values
 
 from cloud_api.analytics.documents import Documents, read_documents, write_documents
-from cloud_api.analytics.engine import Engine
+from cloud_api.analytics.engine import FORM, Engine
 from cloud_api.database import Cursor
 from domain.errors import Unavailable
 from domain.learning.analytics.student import Answer, StudentFigures
@@ -146,16 +146,25 @@ def lock(cursor: Cursor, school_id: str, students: Sequence[str]) -> list[str]:
 
 
 def read(cursor: Cursor, school_id: str, students: Sequence[str], engine: Engine, *, questions: bool = True) -> dict[str, Stored]:
-    """The rows of students, of those who have one; with their answers by question only if `questions`."""
+    """The rows of students, of those who have one; with their answers by question only if `questions`. A row in a form of another version is as none."""
     cursor.execute(
         f"SELECT student_id, feed_no, questions_no, engine, answers, mastery::text, days::text, {'questions::text' if questions else 'NULL'}"
-        " FROM student_figures WHERE school_id = %s AND student_id = ANY(%s::uuid[])",
-        (school_id, list(students)),
+        " FROM student_figures WHERE school_id = %s AND student_id = ANY(%s::uuid[]) AND starts_with(engine, %s)",
+        (school_id, list(students), FORM),
     )
     return {
         student: Stored(feed_no, questions_no, version, count, read_documents(Documents(*documents), engine))
         for student, feed_no, questions_no, version, count, *documents in cursor.fetchall()
     }
+
+
+def read_questions(cursor: Cursor, school_id: str, students: Sequence[str]) -> list[str]:
+    """The documents `questions` of those students who have one, in no order; documents.py reads the parts of it."""
+    cursor.execute(
+        "SELECT questions::text FROM student_figures WHERE school_id = %s AND student_id = ANY(%s::uuid[]) AND starts_with(engine, %s)",
+        (school_id, list(students), FORM),
+    )
+    return [row[0] for row in cursor.fetchall()]
 
 
 def answers(cursor: Cursor, school_id: str, after: Mapping[str, int]) -> Iterator[tuple[str, Iterator[NumberedAnswer]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from cloud_api.analytics import rows
+from cloud_api.analytics.days import day_text
 from cloud_api.analytics.messages import (
     AttemptMessage,
     CellMessage,
@@ -19,7 +20,9 @@ from cloud_api.analytics.messages import (
     NeedMessage,
     OffPlanMessage,
     OptionMessage,
+    PlannedMessage,
     PointMessage,
+    ReachMessage,
     ReasonMessage,
     StandingMessage,
     StudentFiguresMessage,
@@ -54,7 +57,8 @@ def class_mastery(overview: rows.Overview, offset: int, limit: int) -> ClassMast
 
 
 def need(row: rows.StudentInNeed) -> NeedMessage:
-    return NeedMessage(_dashed(row.student_id), row.display_name, _reasons(row.reasons))
+    age = row.data_age
+    return NeedMessage(_dashed(row.student_id), row.display_name, _reasons(row.reasons), age.last_sync_ms, age.last_answer_at_ms)
 
 
 def item(row: rows.ItemRow) -> ItemMessage:
@@ -68,11 +72,14 @@ def item(row: rows.ItemRow) -> ItemMessage:
 
 def wrong_answer(row: rows.WrongAnswerRow) -> WrongAnswerMessage:
     f = row.figures
-    return WrongAnswerMessage(_dashed(f.question_id), row.stem, f.given, f.students, f.answered, f.sure, f.share, *f.interval)
+    return WrongAnswerMessage(
+        _dashed(f.question_id), row.stem, f.given, f.students, f.answered, f.sure, f.share, *(f.interval or (None, None))
+    )
 
 
 def time(row: rows.TimeRow) -> TimeMessage:
-    return TimeMessage(_dashed(row.student_id), row.display_name, _standing(row.standing), [_day(d.day, d.figures) for d in row.days])
+    age, days = row.data_age, [_day(d.day, d.figures) for d in row.days]
+    return TimeMessage(_dashed(row.student_id), row.display_name, _standing(row.standing), days, age.last_sync_ms, age.last_answer_at_ms)
 
 
 def curve(row: rows.CurveRow) -> CurveMessage:
@@ -87,7 +94,13 @@ def group(row: rows.GroupRow) -> GroupMessage:
 
 
 def off_plan(row: rows.OffPlanRow) -> OffPlanMessage:
-    return OffPlanMessage(_dashed(row.student_id), row.display_name, _standing(row.standing))
+    age = row.data_age
+    return OffPlanMessage(_dashed(row.student_id), row.display_name, _standing(row.standing), age.last_sync_ms, age.last_answer_at_ms)
+
+
+def out_of_reach(row: rows.ReachRow) -> ReachMessage:
+    f = row.figures
+    return ReachMessage(_dashed(f.topic_id), row.title, f.concepts, f.plans, _all_dashed(f.students), row.names)
 
 
 def student_figures(detail: rows.StudentDetail) -> StudentFiguresMessage:
@@ -96,7 +109,17 @@ def student_figures(detail: rows.StudentDetail) -> StudentFiguresMessage:
         for a in detail.attempts
     ]
     days = [_day(d.day, d.figures) for d in detail.days]
-    return StudentFiguresMessage(_student(detail.row), _reasons(detail.reasons), _standing(detail.standing), days, attempts)
+    plan = [PlannedMessage(i.day, _dashed(i.concept_id), i.kind, i.minutes, i.reason, i.status) for i in detail.coming]
+    return StudentFiguresMessage(
+        _student(detail.row),
+        _reasons(detail.reasons),
+        _standing(detail.standing),
+        days,
+        attempts,
+        plan,
+        detail.coverage,
+        detail.learnt_share,
+    )
 
 
 def _student(row: rows.StudentRow) -> StudentMessage:
@@ -123,6 +146,7 @@ def _standing(s: PlanStanding) -> StandingMessage:
         s.overdue_items,
         s.idle_planned_days,
         s.off_plan,
+        None if s.behind_since is None else day_text(s.behind_since),
     )
 
 

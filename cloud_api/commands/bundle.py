@@ -10,6 +10,7 @@ import click
 from cloud_api.bundles import Bundles, Carried, Imported
 from cloud_api.commands.site import Options, database_options, json_option, open_site, plain_id, progress_bar, show
 from domain.bundle import FILE_BYTES_MAX, SUFFIX
+from domain.counted import counted
 from domain.operations import Verdict
 from migrations.whole_file import demand_free, read_bounded, write_whole
 
@@ -76,9 +77,9 @@ def _summary(made: Carried) -> dict[str, object]:
 
 def _lines(imported: Imported, ack: Path) -> list[str]:
     known = imported.verdicts.get(Verdict.DUPLICATE, 0)
-    lines = [f"{imported.operations:,} changes of {imported.device_name}: {imported.taken:,} new, {known:,} were here already."]
+    lines = [f"{counted(imported.operations, 'change')} of {imported.device_name}: {imported.taken:,} new, {known:,} here already."]
     if refused := imported.verdicts.get(Verdict.REJECTED, 0):
-        lines.append(f"{refused:,} were refused; `carrel-cloud dead-letters list` shows why.")
+        lines.append(f"{refused:,} refused; `carrel-cloud dead-letters list` shows why.")
     if imported.parted:
         lines.append("The device's log is not the one that this server knows; the answer tells it to begin anew. Nothing is lost by that.")
     return [*lines, f"{_feed(imported.answer)} Carry {ack} back to the device: carrel bundle import FILE."]
@@ -86,4 +87,8 @@ def _lines(imported: Imported, ack: Path) -> list[str]:
 
 def _feed(made: Carried) -> str:
     more = ", and there is more, for the next bundle" if made.more else ""
-    return f"{made.rows:,} rows of the school go back{more}." if made.rows else "Nothing of the school's is new for the device."
+    return (
+        f"From the school {counted(made.rows, 'row')} {'goes' if made.rows == 1 else 'go'} back{more}."
+        if made.rows
+        else "Nothing of the school's is new for the device."
+    )

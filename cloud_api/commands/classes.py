@@ -12,6 +12,7 @@ from cloud_api.analytics import csv_tables, telling
 from cloud_api.analytics.class_figures import ClassFigures
 from cloud_api.analytics.csv_tables import write_csv
 from cloud_api.analytics.keep_up import recount
+from cloud_api.analytics.question_lists import ItemsWanted, Span
 from cloud_api.analytics.roster import STUDENTS_MAX
 from cloud_api.analytics.rows import Overview
 from cloud_api.analytics.tables import MASTERY, TABLES
@@ -19,6 +20,7 @@ from cloud_api.commands.site import Options, database_options, json_option, open
 from cloud_api.database import CloudDatabase
 from cloud_api.people import find_class
 from cloud_api.schools import find_school
+from domain.counted import counted
 from domain.ids import Id
 from domain.learning.levels import Level
 
@@ -65,7 +67,7 @@ def recount_school(options: Options, school: str, as_json: bool) -> None:
         with database.transaction(read_only=True) as cursor:
             school_id = find_school(cursor, school).id
         students = recount(database, school_id)
-    show({"students": students}, as_json, [f"Counted {students} students anew."])
+    show({"students": students}, as_json, [f"Counted {counted(students, 'student')} anew."])
 
 
 def _find(database: CloudDatabase, school: str, class_name: str) -> tuple[Id, Id]:
@@ -78,18 +80,18 @@ def _csv(figures: ClassFigures, table: str, school_id: str, class_id: str) -> st
     if table == MASTERY:
         return write_csv(csv_tables.mastery(figures.overview(school_id, class_id)))
     kind = TABLES[table]
-    return write_csv(kind.table(kind.rows(figures, school_id, class_id)))
+    return write_csv(kind.table(kind.read(figures, school_id, class_id, Span()).rows))
 
 
 def _everything(figures: ClassFigures, school_id: str, class_id: str) -> dict[str, Any]:
     """Every table by name, as the API tells them."""
-    tables = {name: [kind.message(row) for row in kind.rows(figures, school_id, class_id)] for name, kind in TABLES.items()}
+    tables = {name: [kind.message(row) for row in kind.read(figures, school_id, class_id, Span()).rows] for name, kind in TABLES.items()}
     return {MASTERY: telling.class_mastery(figures.overview(school_id, class_id), 0, STUDENTS_MAX), **tables}
 
 
 def _print_report(figures: ClassFigures, school_id: str, class_id: str) -> None:
     overview = figures.overview(school_id, class_id)
-    click.echo(f"{overview.name}: {len(overview.students)} students, {len(overview.concepts)} concepts")
+    click.echo(f"{overview.name}: {counted(len(overview.students), 'student')}, {counted(len(overview.concepts), 'concept')}")
     for line in _mastery_lines(overview):
         click.echo(line)
     needs = [f"{n.display_name}: {' '.join(r.sentence for r in n.reasons)}" for n in figures.needs_help(school_id, class_id)]
@@ -97,7 +99,8 @@ def _print_report(figures: ClassFigures, school_id: str, class_id: str) -> None:
         f"{o.display_name}: {o.standing.behind_minutes} of {o.standing.due_minutes} min not done"
         for o in figures.off_plan(school_id, class_id)
     ]
-    items = [f"{' '.join(i.figures.flags)}: {i.stem[:80]}" for i in figures.items(school_id, class_id) if i.figures.flags]
+    flagged = figures.items(school_id, class_id, ItemsWanted(flagged=True)).rows
+    items = [f"{' '.join(i.figures.flags)}: {i.stem[:80]}" for i in flagged]
     for title, lines in (("Need help", needs), ("Off plan", off), ("Questions to look at", items)):
         _print_part(title, lines)
 

@@ -17,7 +17,8 @@ from cloud_api.erasure.orders import Standing, standings
 from cloud_api.erasure.rewriting import Rewritten, rewrite
 from cloud_api.people import display_name, find_user
 from cloud_api.schools import find_school
-from domain.errors import InvalidInput, Problem
+from domain.counted import counted
+from domain.errors import InvalidInput, NotFound, Problem
 from migrations.waiting import waiting_on_stderr
 
 school_of_name = click.option("--school", metavar="NAME|ID", help="The school, where the student is given by user name.")
@@ -95,7 +96,11 @@ def erase_student(
 def _meant(database: CloudDatabase, student: str, school: str | None) -> str:
     """The id of the student. Raises NotFound: by user name, for those who have left too."""
     if school is None:
-        return plain_id(student, "student")
+        try:
+            return plain_id(student, "student")
+        except NotFound as error:
+            said = "That is not the id of a student. Give --school as well, for a user name; or the id, which `carrel-cloud user list` shows."
+            raise NotFound(said) from error
     with database.transaction(read_only=True) as cursor:
         return find_user(cursor, find_school(cursor, school).id, student).id
 
@@ -149,7 +154,7 @@ def write_anew(site: Site, database: CloudDatabase, as_json: bool) -> Rewritten:
 def _said_of(written: Rewritten | None) -> list[str]:
     if written is None:
         return []
-    lines = [f"{written.tables} tables written anew"]
+    lines = [f"{counted(written.tables, 'table')} written anew"]
     if not written.log_ended:
         lines.append("PostgreSQL keeps older write-ahead logs: they hold the rows until it lets go of them (docs/security.md).")
     lines += [f"The database {name}, a copy of before, still holds the student: drop it." for name in written.copies]
@@ -164,7 +169,7 @@ def _show_status(site: Site, database: CloudDatabase, as_json: bool) -> None:
 
 
 def _status_lines(standing: Standing) -> list[str]:
-    head = f"student {standing.student_id}  erased {time_text(standing.erased_at_ms)}: {standing.confirmed} devices confirmed"
+    head = f"student {standing.student_id}  erased {time_text(standing.erased_at_ms)}: {counted(standing.confirmed, 'device')} confirmed"
     return [f"{head}, {len(standing.waiting)} silent"] + [
         f"  {device.id}  {device.name}  {_seen(device.last_seen_ms)}{'  (revoked: it will never hear of it)' if device.revoked else ''}"
         for device in standing.waiting

@@ -14,6 +14,7 @@ from cloud_api.learning.refitting import Refitted, refit_school
 from cloud_api.learning.snapshots import Published, publish_snapshot
 from cloud_api.people import find_class
 from cloud_api.schools import School, find_school, list_schools
+from domain.counted import counted
 from domain.errors import CarrelError, OperatorError
 
 T = TypeVar("T", Published, Refitted)
@@ -40,8 +41,13 @@ def show_mastery(options: Options, school: str, class_name: str, as_json: bool) 
             school_id = find_school(cursor, school).id
             class_id = find_class(cursor, school_id, class_name)
         rows = database.retrying(lambda cursor: storage.of_class(cursor, school_id, class_id, site.clock.now_ms()))
-    lines = [f"{r.display_name:24} {r.concept[:40]:40} {r.score:6.2f}  {r.level:20} {r.attempts:>5} answers" for r in rows]
-    show(rows, as_json, lines or ["No attempts yet."])
+    show(rows, as_json, [_line(row) for row in rows] or ["No answers yet."])
+
+
+def _line(row: storage.StudentMastery) -> str:
+    level = Level(row.level)
+    score = "–" if level is Level.NOT_ENOUGH_EVIDENCE else f"{row.score:.2f}"
+    return f"{row.display_name:24} {row.concept[:40]:40} {score:>6}  {LEVELS[level]:16} {counted(row.attempts, 'answer'):>13}"
 
 
 @mastery.command(
@@ -124,13 +130,15 @@ def _for_schools(
 
 
 def _published(done: Published) -> str:
-    counts = f"{done.attempts} answers to {done.questions} questions"
+    counts = f"{counted(done.attempts, 'answer')} to {counted(done.questions, 'question')}"
     return f"published: {counts} ({done.id[:12]})" if done.new else f"nothing new: {counts}"
 
 
 def _refitted(done: Refitted) -> str:
     if done.shipped_loss is None or done.fitted_loss is None:
         return f"too few answers ({done.attempts}); the weights stay as they are"
-    losses = f"log loss on the last {done.attempts_judged} answers: {done.fitted_loss:.4f} fitted, {done.shipped_loss:.4f} shipped"
+    losses = (
+        f"log loss on the last {counted(done.attempts_judged, 'answer')}: {done.fitted_loss:.4f} fitted, {done.shipped_loss:.4f} shipped"
+    )
     said = {"adopted": "adopted the school's own weights", "shipped": "back to the shipped weights", "kept": "the weights stay as they are"}
     return f"{said[done.outcome]}; {losses}; model {done.model_version}"

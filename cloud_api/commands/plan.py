@@ -31,7 +31,7 @@ _student = click.option("--student", metavar="USERNAME", help="For this student.
 @school_option
 @_class
 @_student
-@click.option("--on", type=_day, help="The day to study it (else as soon as there is time).")
+@click.option("--on", type=_day, metavar="YYYY-MM-DD", help="The day to study it (else as soon as there is time).")
 def pin(options: Options, concept: str, school: str, class_name: str | None, student: str | None, on: datetime | None) -> None:
     """Have a concept studied, after what it needs. CONCEPT is a title or an external id."""
     day = on.date() if on else None
@@ -51,7 +51,7 @@ def exclude(options: Options, concept: str, school: str, class_name: str | None,
 
 @plan.command(name="day-off", epilog="Example: carrel-cloud plan day-off 2026-04-03 2026-04-06 --class 7b --school 'Hill School'")
 @database_options
-@click.argument("days", type=_day, nargs=-1, required=True)
+@click.argument("days", type=_day, nargs=-1, required=True, metavar="YYYY-MM-DD...")
 @school_option
 @_class
 @_student

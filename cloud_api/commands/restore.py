@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from cloud_api.commands.site import Options, database_options, json_option, open_site, show
-from cloud_api.config import erasures_path
+from cloud_api.access import withdrawals
+from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
+from cloud_api.config import erasures_path, withdrawals_path
 from cloud_api.erasure import register
+from domain.counted import counted
 from migrations.waiting import waiting_on_stderr
 
 
@@ -28,9 +30,30 @@ def restore_backup(options: Options, archive: Path, as_json: bool) -> None:
     from cloud_api.restore import restore  # here, because it is seldom needed
 
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
-        erased = register.read(erasures_path(site.config))
-        done = restore(site.url, archive, site.clock, site.ids, activity, erased=erased)
-    lines = [f"{done.database} is what it was in the backup, with {done.schools} schools; devices send what is missing."]
+        erased, withdrawn = register.read(erasures_path(site.config)), withdrawals.read(withdrawals_path(site.config))
+        days = site.config.retention.answers_days
+        done = restore(
+            site.url,
+            archive,
+            site.clock,
+            site.ids,
+            activity,
+            erased=erased,
+            withdrawn=withdrawn,
+            answers_days=days,
+            superuser_url=site.superuser_url,
+        )
+        with site.database() as database:
+            keep_withdrawals(site, database)
+    lines = [f"{done.database} is what it was in the backup, with {counted(done.schools, 'school')}; devices send what is missing."]
     if done.replaced:
         lines.append(f"The database of before is now {done.replaced}: drop it when nothing is missed.")
+    if done.withdrawn.devices:
+        lines.append(f"Revoked again, as they were since the backup: {counted(done.withdrawn.devices, 'device')}.")
+    if done.withdrawn.usernames:
+        names = ", ".join(done.withdrawn.usernames)
+        lines.append(f"Passwords that were replaced since are forgotten; set others with `carrel-cloud user set-password`: {names}.")
+    if done.rights_to_give:
+        lines.append(f"Erasing leaves bytes in the write-ahead log until a superuser of PostgreSQL has run, in {done.database}:")
+        lines += [f"  {statement}" for statement in done.rights_to_give]
     show(done, as_json, lines)

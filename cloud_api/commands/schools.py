@@ -10,10 +10,11 @@ import click
 from cloud_api import audit, devices, enrolment, people, schools
 from cloud_api.access import accounts
 from cloud_api.auth import Revocation
-from cloud_api.commands.site import Options, database_options, json_option, open_site, school_option, show
+from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, school_option, show
 from cloud_api.database import Cursor
 from cloud_api.enrolment import EXPIRES_H_DEFAULT, Grant
 from cloud_api.tls import own_key_name
+from domain.counted import counted
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import parse_id
 from domain.registry import ROLES
@@ -21,6 +22,8 @@ from domain.server_key import MARK, grouped
 
 # What is read of a password that is piped in, in characters: more than one may have.
 PASSWORD_INPUT_MAX = 1_000
+# Codes that are listed.
+OPEN_CODES_MAX = 1_000
 
 
 @click.group()
@@ -99,6 +102,7 @@ def set_user_password(options: Options, school: str, username: str) -> None:
     password = _new_password()
     with open_site(options) as site, site.database() as database:
         accounts.set_password(database, site.clock, site.ids, school, username, password)
+        keep_withdrawals(site, database)
     click.echo("set")
 
 
@@ -159,6 +163,46 @@ def create_code(
     show({"code": code, "uses": uses, "expires_at_ms": now_ms + round(expires_h * 3_600_000)}, as_json, [code])
 
 
+@enrol_code.command(name="list", epilog="Example: carrel-cloud enrol-code list --school 'Hill School'")
+@database_options
+@school_option
+@json_option
+def list_codes(options: Options, school: str, as_json: bool) -> None:
+    """Show the codes that can still be used: what each begins with, its id, what it is for, and who made it. The newest first."""
+    with open_site(options) as site, site.database() as database, database.transaction(snapshot=True) as cursor:
+        school_id = schools.find_school(cursor, school).id
+        found = enrolment.open_codes(cursor, school_id, site.clock.now_ms(), OPEN_CODES_MAX)
+    show(found, as_json, [_code_line(code) for code in found] or ["no code can be used"])
+
+
+def _code_line(code: enrolment.OpenCode) -> str:
+    holds = ", ".join([*code.classes, *([counted(code.students, "student")] if code.students else [])])
+    uses = counted(code.uses_left, "use")
+    return f"{code.id}  {code.hint}…  {holds}  {uses} left, until {_time(code.expires_at_ms)}  made by {code.created_by}"
+
+
+@enrol_code.command(
+    name="end",
+    epilog="""\b
+Examples:
+  carrel-cloud enrol-code end --school 'Hill School' KQ4M-7TXD-2PFH
+  carrel-cloud enrol-code end --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d""",
+)
+@database_options
+@school_option
+@click.argument("code")
+def end_code(options: Options, school: str, code: str) -> None:
+    """End a code early, given itself or its id: nobody enrols by it any more. Devices that were enrolled by it stay."""
+    with open_site(options) as site, site.database() as database:
+
+        def run(cursor: Cursor) -> None:
+            enrolment.end_code(cursor, site.ids, schools.find_school(cursor, school).id, code, site.clock.now_ms())
+
+        database.retrying(run)
+        keep_withdrawals(site, database)
+    click.echo("ended")
+
+
 def _student_grant(cursor: Cursor, school_id: str, username: str) -> Grant:
     found = people.find_user(cursor, school_id, username)
     if found.role != "student":
@@ -176,7 +220,7 @@ def device() -> None:
 @school_option
 @json_option
 def list_devices(options: Options, school: str, as_json: bool) -> None:
-    """Show the devices of a school, revoked ones included."""
+    """Show the devices of a school, those that were revoked or enrolled again included."""
     with open_site(options) as site, site.database() as database, database.transaction(snapshot=True) as cursor:
         found = devices.list_devices(cursor, schools.find_school(cursor, school).id)
     show(found, as_json, [f"{d.id}  {d.name}  {_last_seen(d)}  {' '.join(d.grants)}" for d in found])
@@ -185,6 +229,8 @@ def list_devices(options: Options, school: str, as_json: bool) -> None:
 def _last_seen(found: devices.DeviceSummary) -> str:
     if found.revoked_at_ms:
         return f"revoked {_time(found.revoked_at_ms)}, {_standing(found)}"
+    if found.replaced_by:
+        return f"enrolled again, now {found.replaced_by}"
     return f"last seen {_time(found.last_seen_ms)}" if found.last_seen_ms else "not seen since it was enrolled"
 
 
@@ -193,7 +239,12 @@ def _standing(found: devices.DeviceSummary) -> str:
     told = "told to lock" if found.revocation in (None, Revocation.LOCK) else "told to wipe"
     if found.obeyed_at_ms:
         return f"{told}, done {_time(found.obeyed_at_ms)}"
-    return f"{told}, refused: {found.unsent_at_wipe} changes are nowhere else" if found.unsent_at_wipe else f"{told}, not heard from since"
+    lost = found.unsent_at_wipe
+    return (
+        f"{told}, refused: {counted(lost, 'change')} {'is' if lost == 1 else 'are'} nowhere else"
+        if lost
+        else f"{told}, not heard from since"
+    )
 
 
 def _time(at_ms: int) -> str:
@@ -221,4 +272,5 @@ def revoke_device(options: Options, school: str, device_id: str, wipe: bool, dis
             devices.revoke(cursor, site.ids, schools.find_school(cursor, school).id, plain_id, site.clock.now_ms(), order=order)
 
         database.retrying(run)
+        keep_withdrawals(site, database)
     click.echo("revoked")

@@ -7,8 +7,8 @@ import os
 
 import click
 
-from cloud_api.commands.site import Options, Site, database_options, open_site
-from cloud_api.config import load_config
+from cloud_api.commands.site import Options, database_options, open_site
+from cloud_api.config import CloudConfig, load_config
 from cloud_api.counting_together import counting_together
 from migrations.waiting import waiting_on_stderr
 
@@ -30,7 +30,7 @@ def serve(options: Options, host: str | None, port: int | None, workers: int | N
     Brings the database's schema up to date first, and prints the address when it listens.
     """
     with open_site(options) as site:
-        site = _listening_on(site, host, port, workers)
+        site = dataclasses.replace(site, config=_listening_on(site.config, host, port, workers))
         if not no_migrate:
             from migrations.runner import upgrade_cloud  # before any thread or process that serves is started
 
@@ -43,16 +43,16 @@ def serve(options: Options, host: str | None, port: int | None, workers: int | N
         with counting_together():
             from cloud_api.serve import CloudServer  # here, because gunicorn is for this command alone
 
-            CloudServer(site.config, site.url, lambda: load_config(options.config, os.environ)).run()
+            CloudServer(site.config, site.url, lambda: _listening_on(load_config(options.config, os.environ), host, port, workers)).run()
 
 
-def _listening_on(site: Site, host: str | None, port: int | None, workers: int | None) -> Site:
-    """The site with what the command line says of the listener."""
-    server = site.config.server
+def _listening_on(config: CloudConfig, host: str | None, port: int | None, workers: int | None) -> CloudConfig:
+    """The configuration with what the command line says of the listener."""
+    server = config.server
     server = dataclasses.replace(
         server,
         host=server.host if host is None else host,
         port=server.port if port is None else port,
         workers=workers or server.workers,
     )
-    return dataclasses.replace(site, config=dataclasses.replace(site.config, server=server))
+    return dataclasses.replace(config, server=server)

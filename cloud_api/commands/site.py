@@ -13,19 +13,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cloud_api import logs
-from cloud_api.config import CloudConfig, database_url, load_config
+from cloud_api.access import withdrawals
+from cloud_api.config import CloudConfig, database_url, load_config, withdrawals_path
 from cloud_api.database import CloudDatabase
 from cloud_api.publication import Progress
 from cloud_api.schema import demand_schema
 from domain.clock import Clock, SystemClock
-from domain.errors import NotFound, PostgresUnavailable, Unavailable
+from domain.errors import NotFound, OperatorError, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource, parse_id
 from loglines.crashes import tell_crashes
+
+if TYPE_CHECKING:
+    from cloud_api.embedded import EmbeddedPostgres
 
 # The database that `--embedded` makes on its server.
 EMBEDDED_DATABASE = "carrel"
@@ -49,12 +53,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Site:
-    """A server's configuration and the address of its database."""
+    """A server's configuration and the address of its database; `superuser_url` is the same for PostgreSQL's superuser, where it is known."""
 
     config: CloudConfig
     url: str
     clock: Clock
     ids: IdSource
+    superuser_url: str | None = None
 
     @contextmanager
     def database(self) -> Iterator[CloudDatabase]:
@@ -113,6 +118,14 @@ def plain_id(text: str, what: str) -> Id:
         raise NotFound(f"That is not the id of a {what}.") from error
 
 
+def keep_withdrawals(site: Site, database: CloudDatabase) -> None:
+    """Has the register hold what was withdrawn. Where it cannot, that is said, and nothing else fails for it: what was withdrawn is withdrawn."""
+    try:
+        withdrawals.keep(withdrawals_path(site.config), database)
+    except OperatorError as error:
+        click.echo(f"warning: {error.message} A backup of before would give back what was withdrawn.", err=True)
+
+
 def time_text(at_ms: int) -> str:
     """UTC ms as people read it."""
     return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -129,8 +142,9 @@ def open_site(options: Options) -> Iterator[Site]:
     if not options.embedded:
         yield Site(config, options.database_url or database_url(os.environ), clock, ids)
         return
-    with _embedded(options.data_dir or _data_dir(config)) as url:
-        yield Site(config, url, clock, ids)
+    with _embedded(options.data_dir or _data_dir(config)) as server:
+        url = server.ensure_database(EMBEDDED_DATABASE)
+        yield Site(config, url, clock, ids, server.superuser_url_for(EMBEDDED_DATABASE))
 
 
 def _data_dir(config: CloudConfig) -> Path:
@@ -142,14 +156,11 @@ def _data_dir(config: CloudConfig) -> Path:
 
 
 @contextmanager
-def _embedded(data_dir: Path) -> Iterator[str]:
-    from cloud_api.embedded import DatabaseServer, EmbeddedPostgres, reachable_folder
+def _embedded(data_dir: Path) -> Iterator[EmbeddedPostgres]:
+    from cloud_api.embedded import EmbeddedPostgres, reachable_folder
 
     with EmbeddedPostgres.start(reachable_folder(data_dir)) as server:
-        url = server.url_for(EMBEDDED_DATABASE)
-        if not DatabaseServer(url).answers():
-            server.create_database(EMBEDDED_DATABASE)
-        yield url
+        yield server
 
 
 def show(data: Any, as_json: bool, lines: Iterable[str]) -> None:

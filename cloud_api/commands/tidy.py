@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
+from cloud_api.analytics.keep_up import keep_up_school
 from cloud_api.commands.erasure import write_anew
-from cloud_api.commands.site import Options, database_options, json_option, open_site, show
+from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
 from cloud_api.config import erasures_path
-from cloud_api.erasure import register
+from cloud_api.database import CloudDatabase
+from cloud_api.erasure import answers, register
+from cloud_api.erasure.rewriting import rewrite
 from cloud_api.retention import Tidied, tidy
+from cloud_api.schools import list_schools
+from domain.counted import counted
+from migrations.waiting import waiting_on_stderr
 
 
 @click.command(
@@ -24,10 +30,14 @@ def tidy_server(options: Options, as_json: bool) -> None:
     """Let go of what is kept for a time only: for a timer, once a day.
 
     Old tombstones, expired codes, old entries of the audit log, places in logs that nobody continues; devices that were silent for years are
-    revoked, students who left long ago erased, if that is wanted. How long each is kept is set in [cloud.retention].
+    revoked, students who left long ago erased and old answers let go of, if that is wanted. How long each is kept is set in [cloud.retention].
     """
     with open_site(options) as site, site.database() as database:
         done = tidy(database, site.clock, site.ids, site.config.retention)
+        keep_withdrawals(site, database)
+        with waiting_on_stderr(silent=as_json) as activity:
+            if answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):
+                _count_anew(database)
         if done.students_erased:
             with database.transaction(read_only=True) as cursor:
                 known = register.entries(cursor)
@@ -36,7 +46,18 @@ def tidy_server(options: Options, as_json: bool) -> None:
     show(done, as_json, [_sentence(done)])
 
 
+def _count_anew(database: CloudDatabase) -> None:
+    """Figures of classes without what was let go of: whoever looks at a class does not have to wait for it."""
+    with database.transaction(read_only=True) as cursor:
+        schools = [school.id for school in list_schools(cursor)]
+    for school_id in schools:
+        keep_up_school(database, school_id)
+
+
 def _sentence(done: Tidied) -> str:
-    counts = f"{done.tombstones} tombstones, {done.codes} codes and {done.incarnations} incarnations removed"
-    erased = f", {done.students_erased} students erased" if done.students_erased else ""
-    return f"{counts}; {done.devices_revoked} devices revoked{erased}{'; there is more to do' if done.more else ''}"
+    counts = (
+        f"{counted(done.tombstones, 'tombstone')}, {counted(done.codes, 'code')} and {counted(done.incarnations, 'incarnation')} removed"
+    )
+    erased = f", {counted(done.students_erased, 'student')} erased" if done.students_erased else ""
+    answers = f", {counted(done.answers, 'answer')} let go of" if done.answers else ""
+    return f"{counts}; {counted(done.devices_revoked, 'device')} revoked{erased}{answers}{'; there is more to do' if done.more else ''}"

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
+from cloud_api.replacement import is_replaced
 from domain.clock import Clock
+from domain.counted import counted
 from domain.findings import Finding, Severity
 
 DAY_MS = 24 * 3600 * 1000
@@ -32,12 +34,13 @@ def devices(database: CloudDatabase, clock: Clock) -> Iterator[Finding]:
     """Devices that have not been heard of."""
     with database.transaction(read_only=True) as cursor:
         cursor.execute(
-            "SELECT count(*), count(*) FILTER (WHERE coalesce(last_seen_ms, enrolled_at_ms) < %s) FROM devices WHERE revoked_at_ms IS NULL",
+            "SELECT count(*), count(*) FILTER (WHERE coalesce(last_seen_ms, enrolled_at_ms) < %s) FROM devices"
+            f" WHERE revoked_at_ms IS NULL AND NOT {is_replaced('devices')}",
             (clock.now_ms() - SILENT_DAYS * DAY_MS,),
         )
         [(enrolled, silent)] = cursor.fetchall()
     if silent:
-        what = f"{silent} of {enrolled} devices were silent for more than {SILENT_DAYS} days; what is on them is not here."
+        what = f"Silent for more than {SILENT_DAYS} days: {silent} of {counted(enrolled, 'device')}; what is only there is not here."
         yield Finding("devices", Severity.NOTE, what, "`carrel-cloud device list` names them; have them switched on, or revoke them")
     else:
         yield Finding("devices", Severity.OK, f"Devices that are enrolled: {enrolled}; none is silent.")
@@ -50,7 +53,7 @@ def tidied(database: CloudDatabase, config: CloudConfig, clock: Clock, tidy: Cal
         cursor.execute("SELECT count(*) FROM enrolment_codes WHERE expires_at_ms < %s", (clock.now_ms() - days * DAY_MS,))
         [(late,)] = cursor.fetchall()
     if late:
-        what = f"{late} enrolment codes should have been let go of."
+        what = f"Kept for too long: {counted(late, 'enrolment code')}."
         yield Finding(
             "tidy", Severity.WARNING, what, "see why carrel-cloud-tidy.timer does not run `carrel-cloud tidy`; --fix runs it", tidy
         )

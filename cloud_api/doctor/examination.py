@@ -42,6 +42,7 @@ def _checks(config: CloudConfig, url: str, database: CloudDatabase, backups: Pat
     return {
         "database": lambda: postgres.settings(database),
         "connections": lambda: postgres.connections(database, config),
+        "erasing": lambda: postgres.erasing(database),
         "standby": lambda: postgres.standbys(database),
         "clock": lambda: postgres.clock(database, clock),
         "schema": lambda: schema(database),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cloud_api.backup import SUFFIX
-from cloud_api.config import CloudConfig, erasures_path
+from cloud_api.config import CloudConfig, erasures_path, withdrawals_path
 from domain.findings import Finding, Severity
 from migrations.backup import PARTIAL
 
@@ -21,7 +21,7 @@ NAMED_MAX = 3
 
 def permissions(config: CloudConfig, backups: Path) -> Iterator[Finding]:
     """Backups, the register of erasures and the server's key are their owner's alone. Files that are not there are no fault of this check."""
-    ours = [path for path in (*_backups(backups), erasures_path(config)) if _is_open(path, 0o077)]
+    ours = [path for path in (*_backups(backups), erasures_path(config), withdrawals_path(config)) if _is_open(path, 0o077)]
     if ours:
         what = f"Other accounts may reach {_named(ours)}, which hold what students answered, or who was erased."
         remedy = f"chmod them to {FILE_MODE:04o}, the folder to {FOLDER_MODE:04o}; --fix does"

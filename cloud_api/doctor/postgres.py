@@ -11,7 +11,9 @@ import psycopg2
 
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
+from cloud_api.erasure.rights import lacking
 from domain.clock import Clock
+from domain.counted import counted
 from domain.findings import Finding, Severity
 from migrations.backup import MB
 
@@ -52,12 +54,25 @@ def connections(database: CloudDatabase, config: CloudConfig) -> Iterator[Findin
     with database.transaction(read_only=True) as cursor:
         cursor.execute("SELECT current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity)")
         [(allowed, open_now)] = cursor.fetchall()
-    told = f"{open_now} connections are open, {allowed} are allowed, this server opens {wanted} at most."
+    told = f"Open now: {counted(open_now, 'connection')}; allowed: {allowed}; this server opens {wanted} at most."
     if wanted + CONNECTIONS_SPARE > allowed:
         remedy = "raise max_connections, lower cloud.database.connections_max, or put pgbouncer between (docs/install.md)"
         yield Finding("connections", Severity.WARNING, told, remedy)
     else:
         yield Finding("connections", Severity.OK, told)
+
+
+def erasing(database: CloudDatabase) -> Iterator[Finding]:
+    """Whether the server's user may end the write-ahead log, in which otherwise the bytes of the erased stay."""
+    with database.transaction(read_only=True) as cursor:
+        missing = lacking(cursor)
+        cursor.execute("SELECT current_database()")
+        [(name,)] = cursor.fetchall()
+    if missing:
+        what = "What is erased stays in PostgreSQL's write-ahead log: this user may not end it."
+        yield Finding("erasing", Severity.WARNING, what, f"as a superuser of PostgreSQL, in {name}: {' '.join(missing)}")
+    else:
+        yield Finding("erasing", Severity.OK, "What is erased goes from PostgreSQL's write-ahead log as well.")
 
 
 def standbys(database: CloudDatabase) -> Iterator[Finding]:

@@ -66,12 +66,22 @@ class DatabaseServer:
             self._may_end_log(name, self.owner)
         return self.url_for(name)
 
+    def ensure_database(self, name: str) -> str:
+        """The address of a database, which is made when there is none. One that a restore has put there gets what it lacks."""
+        if not DatabaseServer(self.url_for(name)).answers():
+            return self.create_database(name)
+        if self.owner is not None:
+            self._may_end_log(name, self.owner)
+        return self.url_for(name)
+
     def _may_end_log(self, database: str, owner: str) -> None:
         """Rights on functions are a database's own; those made from it as a template have them too."""
         with closing(psycopg2.connect(self.superuser_url_for(database), connect_timeout=CONNECT_TIMEOUT_S)) as connection:
             connection.autocommit = True
             with connection.cursor() as execute:
-                execute.execute(sql.SQL("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {}").format(sql.Identifier(owner)))
+                execute.execute("SELECT has_function_privilege(%s, 'pg_switch_wal()', 'EXECUTE')", (owner,))
+                if execute.fetchone() != (True,):
+                    execute.execute(sql.SQL("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {}").format(sql.Identifier(owner)))
 
     def drop_database(self, name: str) -> None:
         """Remove a database and end every connection to it; nothing happens if there is none."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cloud_api import audit
 from cloud_api.auth import Device
 from cloud_api.database import Cursor
+from cloud_api.replacement import is_replaced
 from domain.ids import Id, IdSource
 from domain.wire import ErasureOrder, PullRequest
 
@@ -65,7 +66,9 @@ class Standing:
 
 
 def standings(cursor: Cursor) -> list[Standing]:
-    """Every erasure, newest first. A device that was enrolled after it has nothing to erase."""
+    """Every erasure, newest first. A device that was enrolled after it has nothing to erase, unless it was another device before; that one is not
+    waited for.
+    """
     cursor.execute("SELECT school_id, student_id, erased_at_ms, feed_no FROM erasures ORDER BY erased_at_ms DESC, student_id")
     return [_standing(cursor, *row) for row in cursor.fetchall()]
 
@@ -74,8 +77,9 @@ def _standing(cursor: Cursor, school_id: Id, student_id: Id, erased_at_ms: int, 
     cursor.execute(
         "SELECT d.id, d.name, d.last_seen_ms, d.revoked_at_ms IS NOT NULL, coalesce(c.feed_no, 0) >= %s FROM devices d"
         " LEFT JOIN erasure_confirmations c ON c.school_id = d.school_id AND c.device_id = d.id"
-        " WHERE d.school_id = %s AND d.enrolled_at_ms <= %s ORDER BY d.last_seen_ms NULLS FIRST, d.id",
-        (feed_no, school_id, erased_at_ms),
+        " WHERE d.school_id = %s AND coalesce(d.data_since_ms, d.enrolled_at_ms) <= %s"
+        f" AND (c.feed_no >= %s OR d.revoked_at_ms IS NOT NULL OR NOT {is_replaced('d')}) ORDER BY d.last_seen_ms NULLS FIRST, d.id",
+        (feed_no, school_id, erased_at_ms, feed_no),
     )
     found = cursor.fetchall()
     waiting = tuple(Waiting(*row[:4]) for row in found if not row[4])

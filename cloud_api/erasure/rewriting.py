@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2 import sql
 
 from cloud_api.database import one_row
+from cloud_api.erasure.rights import lacking
 from domain.errors import OperatorError
 from migrations.engines import first_line
 from migrations.waiting import SILENCE, Activity
@@ -25,10 +26,6 @@ STATISTICS = "pg_catalog.pg_statistic"
 _LOG_STAYS = """
 SELECT current_setting('wal_recycle') = 'on' OR current_setting('wal_keep_size') <> '0' OR current_setting('archive_mode') <> 'off'
        OR EXISTS (SELECT FROM pg_replication_slots)
-"""
-_MAY_END_LOG = """
-SELECT (rolsuper OR pg_has_role(current_user, 'pg_checkpoint', 'MEMBER')) AND has_function_privilege('pg_switch_wal()', 'EXECUTE')
-  FROM pg_roles WHERE rolname = current_user
 """
 # Of a table behind the wall between schools nobody but a superuser may see the statistics.
 _TEXTS = """
@@ -88,9 +85,7 @@ def _forget_statistics_if_empty(cursor: psycopg2.extensions.cursor, table: str) 
 
 
 def _end_log(cursor: psycopg2.extensions.cursor) -> bool:
-    cursor.execute(_MAY_END_LOG)
-    (allowed,) = one_row(cursor)
-    if not allowed:
+    if lacking(cursor):
         return False
     cursor.execute(_LOG_STAYS)
     (stays,) = one_row(cursor)

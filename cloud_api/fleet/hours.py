@@ -1,10 +1,15 @@
-"""What came from a school's devices hour by hour, and how much they said was still waiting: a row an hour, written along with pushes."""
+"""What came from a school's devices hour by hour, and how much they said was still waiting: a row an hour, written along with pushes.
+
+The first push of an hour sees to it that the day's place in the feed is noted as well (cloud_api/sync/feed.py).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cloud_api.database import Cursor
+from cloud_api.replacement import is_replaced
+from cloud_api.sync import feed
 
 HOUR_MS = 3_600_000
 # What waits on all devices is added up anew at most this often.
@@ -25,7 +30,10 @@ class Hour:
     backlog: int | None
 
 
-_BACKLOG = "(SELECT coalesce(sum(d.pending_ops), 0) FROM devices d WHERE d.school_id = %(school)s AND d.revoked_at_ms IS NULL)"
+_BACKLOG = (
+    "(SELECT coalesce(sum(d.pending_ops), 0) FROM devices d"
+    f" WHERE d.school_id = %(school)s AND d.revoked_at_ms IS NULL AND NOT {is_replaced('d')})"
+)
 _STALE = "h.counted_at_ms NOT BETWEEN %(now)s - %(every)s AND %(now)s"
 _ADD = f"""
 UPDATE sync_hours h SET operations = h.operations + %(operations)s,
@@ -52,6 +60,7 @@ def count(cursor: Cursor, school_id: str, operations: int, now_ms: int) -> None:
     cursor.execute(_ADD, values)
     if cursor.rowcount == 0:
         cursor.execute(_BEGIN, values)
+        feed.note_day(cursor, school_id, now_ms)
 
 
 def latest(cursor: Cursor, school_id: str, hours: int, now_ms: int) -> list[Hour]:

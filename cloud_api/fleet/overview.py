@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from cloud_api.database import Cursor, one_row
+from cloud_api.replacement import is_replaced
 from domain.errors import NotFound
 from domain.ids import Id
 
@@ -28,6 +29,7 @@ class State(StrEnum):
     """What is to be said of a device, the first that holds."""
 
     REVOKED = "revoked"  # its access was ended
+    REPLACED = "replaced"  # it was enrolled again, and is another device now
     NEVER = "never"  # enrolled, and not heard of since
     SILENT = "silent"  # not heard of for SILENT_AFTER_MS
     TROUBLE = "trouble"  # heard of, and something needs a person: refused changes, work that does not get through, a wrong clock
@@ -36,6 +38,8 @@ class State(StrEnum):
     CURRENT = "current"  # heard of, and said that nothing waits
 
 
+# Devices of before: not shown unless asked for, and in no sum.
+GONE = (State.REVOKED, State.REPLACED)
 # What pages can be ordered by. Ties, and devices alike, stand by name.
 SORTS: Mapping[str, str] = {
     "attention": "attention, last_seen_ms NULLS FIRST",
@@ -52,6 +56,7 @@ SORTS: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
     """One device. `pending`, `oldest_pending_at_ms` and the versions are its own word, given at `reported_at_ms`; None: it gave none.
+    `replaced_by` counts in the state REPLACED.
 
     `dead_letters` are its changes that the school has refused, `conflicts` the values that lost against another's and were not restored.
     """
@@ -71,6 +76,7 @@ class DeviceRow:
     pending: int | None
     oldest_pending_at_ms: int | None
     reported_at_ms: int | None
+    replaced_by: Id | None
     dead_letters: int
     conflicts: int
 
@@ -81,7 +87,7 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All devices together: how many are in each state (revoked ones count in `states` alone), and sums over those that are not revoked."""
+    """All devices together: how many are in each state (revoked and replaced ones count in `states` alone), and sums over the others."""
 
     states: Mapping[State, int]
     pending: int
@@ -94,7 +100,7 @@ class Totals:
 
     @property
     def devices(self) -> int:
-        return sum(self.states.values()) - self.states[State.REVOKED]
+        return sum(count for state, count in self.states.items() if state not in GONE)
 
 
 _JUDGED = """
@@ -110,6 +116,7 @@ WITH letters AS MATERIALIZED (SELECT school_id, device_id, count(*) AS n FROM de
      judged AS (
          SELECT counted.*, CASE
                 WHEN revoked_at_ms IS NOT NULL THEN 'revoked'
+                WHEN {replaced} THEN 'replaced'
                 WHEN last_seen_ms IS NULL THEN 'never'
                 WHEN last_seen_ms < %(now)s - %(silent)s THEN 'silent'
                 WHEN dead_letters > 0 OR abs(clock_offset_ms) > %(wrong)s OR oldest_pending_at_ms < %(now)s - %(stuck)s THEN 'trouble'
@@ -119,27 +126,29 @@ WITH letters AS MATERIALIZED (SELECT school_id, device_id, count(*) AS n FROM de
            FROM counted
      )
 """
-_OF_SCHOOL, _OF_ALL = _JUDGED.format(where="school_id = %(school)s"), _JUDGED.format(where="school_id IS NOT NULL")
+_OF_SCHOOL, _OF_ALL = (
+    _JUDGED.format(where=where, replaced=is_replaced("counted")) for where in ("school_id = %(school)s", "school_id IS NOT NULL")
+)
 _TOTALS = """
-SELECT count(*) FILTER (WHERE state = 'revoked'), count(*) FILTER (WHERE state = 'never'), count(*) FILTER (WHERE state = 'silent'),
-       count(*) FILTER (WHERE state = 'trouble'), count(*) FILTER (WHERE state = 'fetching'), count(*) FILTER (WHERE state = 'waiting'),
+SELECT count(*) FILTER (WHERE state = 'revoked'), count(*) FILTER (WHERE state = 'replaced'), count(*) FILTER (WHERE state = 'never'),
+       count(*) FILTER (WHERE state = 'silent'), count(*) FILTER (WHERE state = 'trouble'), count(*) FILTER (WHERE state = 'fetching'), count(*) FILTER (WHERE state = 'waiting'),
        count(*) FILTER (WHERE state = 'current'),
-       coalesce(sum(pending_ops) FILTER (WHERE state <> 'revoked'), 0)::bigint,
-       min(oldest_pending_at_ms) FILTER (WHERE state <> 'revoked' AND pending_ops > 0),
+       coalesce(sum(pending_ops) FILTER (WHERE state NOT IN ('revoked', 'replaced')), 0)::bigint,
+       min(oldest_pending_at_ms) FILTER (WHERE state NOT IN ('revoked', 'replaced') AND pending_ops > 0),
        (SELECT coalesce(sum(n), 0) FROM letters)::bigint, (SELECT coalesce(sum(n), 0) FROM lost)::bigint,
-       count(*) FILTER (WHERE state <> 'revoked' AND first_sync_until_ms > %(now)s),
-       count(*) FILTER (WHERE state <> 'revoked' AND abs(clock_offset_ms) > %(wrong)s),
+       count(*) FILTER (WHERE state NOT IN ('revoked', 'replaced') AND first_sync_until_ms > %(now)s),
+       count(*) FILTER (WHERE state NOT IN ('revoked', 'replaced') AND abs(clock_offset_ms) > %(wrong)s),
        max(last_seen_ms)
   FROM judged
 """
 _COLUMNS = """
 SELECT id, name, state, app_version, schema_version, enrolled_at_ms, last_seen_ms, clock_offset_ms, revoked_at_ms, revocation, obeyed_at_ms,
-       unsent_at_wipe, pending_ops, oldest_pending_at_ms, reported_at_ms, dead_letters, conflicts,
-       array_position(ARRAY['trouble', 'never', 'silent', 'fetching', 'waiting', 'current', 'revoked'], state) AS attention
+       unsent_at_wipe, pending_ops, oldest_pending_at_ms, reported_at_ms, replaced_by, dead_letters, conflicts,
+       array_position(ARRAY['trouble', 'never', 'silent', 'fetching', 'waiting', 'current', 'replaced', 'revoked'], state) AS attention
   FROM judged
 """
 _MATCHING = """
- WHERE (%(state)s = '' AND state <> 'revoked' OR state = %(state)s) AND position(lower(%(text)s) IN lower(name)) > 0
+ WHERE (%(state)s = '' AND state NOT IN ('revoked', 'replaced') OR state = %(state)s) AND position(lower(%(text)s) IN lower(name)) > 0
 """
 
 
@@ -147,8 +156,8 @@ def totals(cursor: Cursor, school_id: str | None, now_ms: int) -> Totals:
     """Over one school, or (None) over every school of the server, in a transaction that reaches them."""
     cursor.execute((_OF_ALL if school_id is None else _OF_SCHOOL) + _TOTALS, {"school": school_id, **_limits(now_ms)})
     row = one_row(cursor)
-    found = dict(zip(State, row[:7], strict=True))
-    return Totals(found, *row[7:])
+    found = dict(zip(State, row[: len(State)], strict=True))
+    return Totals(found, *row[len(State) :])
 
 
 def devices_page(
@@ -156,7 +165,7 @@ def devices_page(
 ) -> tuple[list[DeviceRow], int]:
     """At most PAGE_DEVICES devices of a school from `offset` on, and how many match in all.
 
-    `state` is one of State (empty: all but the revoked), `text` a part of the name, `sort` one of SORTS (any other: the first).
+    `state` is one of State (empty: all but GONE), `text` a part of the name, `sort` one of SORTS (any other: the first).
     """
     order = ", ".join(filter(None, (SORTS.get(sort, SORTS["attention"]), "lower(name)", "id")))
     cursor.execute(
@@ -202,5 +211,5 @@ def _limits(now_ms: int) -> dict[str, Any]:
 
 
 def _device(row: tuple[Any, ...]) -> DeviceRow:
-    id_, name, state, *rest = row[:17]
+    id_, name, state, *rest = row[:18]
     return DeviceRow(id_, name, State(state), *rest)

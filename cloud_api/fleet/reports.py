@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cloud_api.auth import device_for
 from cloud_api.database import Cursor
-from cloud_api.enrolment import APP_VERSION_LENGTH_MAX
-from domain.wire import DeviceReport
+from domain.wire import APP_VERSION_LENGTH_MAX, DeviceReport
 
 # The same report again is written down at most this often.
 NOTE_AGAIN_AFTER_MS = 60_000

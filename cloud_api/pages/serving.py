@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from flask import Blueprint, Response, request
 
 from cloud_api.access.doorkeeper import credential, csrf_token
 from cloud_api.access.sessions import SignedInUser
+from cloud_api.pages.compression import compressed
 from domain.errors import CarrelError, InvalidInput, NotSignedIn
+from webpages.assets import Assets
 from webpages.headers import page_headers
 
 if TYPE_CHECKING:
@@ -23,19 +26,34 @@ SIGN_IN = "/pages/sign-in"
 # The parameter of SIGN_IN that says where to go afterwards: a path of this server.
 WANTED = "to"
 _FOLDER = Path(__file__).parent / "templates"
+# Files of these pages beside those that every page loads.
+OWN_ASSETS = Assets(Path(__file__).parent / "static", ("heat.js",))
 
 
 def html(template: str, user: SignedInUser | None, status: int = 200, **values: Any) -> Response:
     """A page for `user` (None: nobody has signed in). Templates get `user`, and `csrf_token` for their forms."""
-    shown = "" if user is None else csrf_token(credential(request))
-    content = _templates().render(template, user=user, csrf_token=shown, **values)
+    return _page(template, user, _token_for(user), status, values)
+
+
+def large_html(template: str, user: SignedInUser, **values: Any) -> Response:
+    """The same, compressed. Only for pages that repeat nothing of the request but ids and choices from closed lists (cloud_api/pages/compression.py)."""
+    token = _token_for(user)
+    return compressed(_page(template, user, token, 200, values), token)
+
+
+def _page(template: str, user: SignedInUser | None, token: str, status: int, values: Mapping[str, Any]) -> Response:
+    content = _templates().render(template, user=user, csrf_token=token, **values)
     return Response(content, status, headers=dict(page_headers(forms=True)), content_type="text/html; charset=utf-8")
+
+
+def _token_for(user: SignedInUser | None) -> str:
+    return "" if user is None else csrf_token(credential(request))
 
 
 def refusals_as_pages(blueprint: Blueprint) -> None:
     """Has a blueprint's refusals answered as pages: whoever is not signed in is sent to sign in, and comes back to the page."""
     blueprint.register_error_handler(NotSignedIn, _to_sign_in)
-    blueprint.register_error_handler(CarrelError, _refused)
+    blueprint.register_error_handler(CarrelError, refused_page)
 
 
 def _to_sign_in(error: NotSignedIn) -> Response:
@@ -43,7 +61,8 @@ def _to_sign_in(error: NotSignedIn) -> Response:
     return Response(status=303, headers={"Location": f"{SIGN_IN}?{urlencode({WANTED: wanted})}" if wanted else SIGN_IN})
 
 
-def _refused(error: CarrelError) -> Response:
+def refused_page(error: CarrelError) -> Response:
+    """What a person is shown in the place of a page: the sentence of the error, and the way to the first page."""
     said = [problem.message for problem in error.problems] if isinstance(error, InvalidInput) else [error.message]
     return html("refused.html", None, error.status, message=" ".join(said))
 

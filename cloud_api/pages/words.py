@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+from domain.counted import counted
+
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
@@ -35,7 +37,7 @@ def number(some: int) -> str:
 
 def count(some: int, noun: str) -> str:
     """`1 student`, `12,345 students`."""
-    return f"{number(some)} {noun}{'' if some == 1 else 's'}"
+    return counted(some, noun)
 
 
 # The names are the pages' own: they speak one language on every machine.

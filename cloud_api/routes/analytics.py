@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
 
 from flask import Blueprint, Response, request
 
@@ -12,7 +11,9 @@ from cloud_api.access.sessions import SignedInUser
 from cloud_api.analytics import csv_tables, telling
 from cloud_api.analytics.class_figures import ClassFigures
 from cloud_api.analytics.csv_tables import Table, write_csv
-from cloud_api.analytics.tables import MASTERY, TABLES
+from cloud_api.analytics.question_lists import ItemOrder, ItemsWanted, Span
+from cloud_api.analytics.tables import MASTERY, TABLES, Listed, Read, read_items
+from cloud_api.pages.compression import compressed
 from cloud_api.routes.messages import answer
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import Id, parse_id
@@ -21,13 +22,16 @@ CSV_TYPE = "text/csv"
 # Rows of one page; a CSV file has all of them.
 ROWS_DEFAULT, ROWS_MAX = 100, 500
 OFFSET_MAX = 1_000_000
+# What an address may ask for. A parameter that is not known is refused: whoever mistypes one is not to take everything for what was asked.
+_PAGE = ("offset", "limit")
+_ITEMS = (*_PAGE, "topic_id", "concept_id", "flagged", "order")
 
 
 def analytics_blueprint(figures: ClassFigures, doorkeeper: Doorkeeper) -> Blueprint:
     """The routes of class figures."""
     blueprint = Blueprint("analytics", __name__, url_prefix="/v1/classes")
     for name, kind in TABLES.items():
-        _add(blueprint, name, _table_view(figures, name, _filtered_items if name == "items" else kind.rows, doorkeeper))
+        _add(blueprint, name, _table_view(figures, name, _read_items_wanted if name == "items" else kind.read, doorkeeper))
     _add(blueprint, MASTERY, _mastery_view(figures, doorkeeper))
     _add(blueprint, "students/<student_id>", _student_view(figures, doorkeeper))
     return blueprint
@@ -40,30 +44,30 @@ def _add(blueprint: Blueprint, path: str, view: Callable[..., Response]) -> None
     blueprint.add_url_rule(f"/<class_id>/{path}.csv", f"{name}_csv", view, methods=["GET"], defaults={"as_csv": True})
 
 
-def _filtered_items(figures: ClassFigures, school_id: str, class_id: str) -> Sequence[Any]:
-    """Items may be asked for by topic or concept."""
-    return figures.items(school_id, class_id, _asked_id("topic_id"), _asked_id("concept_id"))
+def _read_items_wanted(figures: ClassFigures, school_id: str, class_id: str, span: Span) -> Listed:
+    """Items may be asked for by topic or concept, flagged ones alone, in an order."""
+    flagged = _one_of("flagged", ("false", "true")) == "true"
+    wanted = ItemsWanted(_asked_id("topic_id"), _asked_id("concept_id"), flagged, ItemOrder(_one_of("order", tuple(ItemOrder))))
+    return read_items(wanted)(figures, school_id, class_id, span)
 
 
-def _table_view(
-    figures: ClassFigures, name: str, rows: Callable[[ClassFigures, str, str], Sequence[Any]], doorkeeper: Doorkeeper
-) -> Callable[..., Response]:
-    kind = TABLES[name]
+def _table_view(figures: ClassFigures, name: str, read: Read, doorkeeper: Doorkeeper) -> Callable[..., Response]:
+    kind, known = TABLES[name], _ITEMS if name == "items" else _PAGE
 
     def view(class_id: str, as_csv: bool) -> Response:
-        user, class_ = _admitted(doorkeeper, class_id)
+        user, class_ = _admitted(doorkeeper, class_id, known)
         offset, limit = _page()
-        found = rows(figures, user.school_id, class_)
         if as_csv or _csv_wanted():
-            return _csv(kind.table(found), name)
-        return _varying(answer(kind.page(len(found), offset, [kind.message(row) for row in found[offset : offset + limit]])))
+            return _csv(kind.table(read(figures, user.school_id, class_, Span()).rows), name)
+        total, rows = read(figures, user.school_id, class_, Span(offset, limit))
+        return _varying(answer(kind.page(total, offset, [kind.message(row) for row in rows])))
 
     return view
 
 
 def _mastery_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[..., Response]:
     def view(class_id: str, as_csv: bool) -> Response:
-        user, class_ = _admitted(doorkeeper, class_id)
+        user, class_ = _admitted(doorkeeper, class_id, _PAGE)
         offset, limit = _page()
         overview = figures.overview(user.school_id, class_)
         if as_csv or _csv_wanted():
@@ -75,7 +79,7 @@ def _mastery_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[...
 
 def _student_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[..., Response]:
     def view(class_id: str, student_id: str, as_csv: bool) -> Response:
-        user, class_ = _admitted(doorkeeper, class_id)
+        user, class_ = _admitted(doorkeeper, class_id, ())
         detail = figures.student(user.school_id, class_, _id(student_id), user.actor)
         if as_csv or _csv_wanted():
             return _csv(csv_tables.student(detail), "student")
@@ -84,11 +88,13 @@ def _student_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[...
     return view
 
 
-def _admitted(doorkeeper: Doorkeeper, class_id: str) -> tuple[SignedInUser, Id]:
-    """Who asks, and the class. Raises NotSignedIn, Forbidden, NotFound."""
+def _admitted(doorkeeper: Doorkeeper, class_id: str, known: Collection[str]) -> tuple[SignedInUser, Id]:
+    """Who asks, and the class. Raises NotSignedIn, Forbidden, NotFound; InvalidInput for a parameter that is not among `known`."""
     user = doorkeeper.demand("teacher", "admin")
     class_ = _id(class_id)
     user.demand_class(class_)
+    if request.args.keys() - set(known):
+        raise InvalidInput([Problem("$", "unknown_field", f"What can be asked for here: {', '.join(known) or 'nothing'}.")])
     return user, class_
 
 
@@ -107,6 +113,13 @@ def _asked_id(name: str) -> Id | None:
         return parse_id(text)
     except ValueError as error:
         raise InvalidInput([Problem(f"$.{name}", "invalid_value", f"{name} must be an id.")]) from error
+
+
+def _one_of(name: str, values: tuple[str, ...]) -> str:
+    """A parameter that is one of these, else the first of them. Raises InvalidInput."""
+    if (text := request.args.get(name, values[0])) not in values:
+        raise InvalidInput([Problem(f"$.{name}", "invalid_value", f"{name} must be one of: {', '.join(values)}.")])
+    return text
 
 
 def _page() -> tuple[int, int]:
@@ -135,5 +148,5 @@ def _csv(table: Table, name: str) -> Response:
 
 
 def _varying(response: Response) -> Response:
-    response.headers["Vary"] = "Accept"
-    return response
+    response.vary.add("Accept")
+    return compressed(response)

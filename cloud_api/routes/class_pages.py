@@ -13,11 +13,11 @@ from cloud_api.analytics.roster import ClassSize
 from cloud_api.pages.classes import practice as practised
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.heat_map import heat_map
-from cloud_api.pages.classes.looks import Order, asked_topic, read_look
-from cloud_api.pages.classes.questions import question_views
-from cloud_api.pages.classes.reasons import by_rule
+from cloud_api.pages.classes.looks import Order, read_look
+from cloud_api.pages.classes.questions import ORDERS, QuestionsView, read_questions_look
+from cloud_api.pages.classes.reasons import by_rule, rule_counts
 from cloud_api.pages.classes.student import student_view
-from cloud_api.pages.serving import html, refusals_as_pages
+from cloud_api.pages.serving import html, large_html, refusals_as_pages
 from domain.clock import Clock
 from domain.errors import NotFound
 from domain.ids import Id, dashed, parse_id
@@ -38,7 +38,7 @@ def class_pages_blueprint(figures: ClassFigures, doorkeeper: Doorkeeper, clock: 
     def page(template: str, user: SignedInUser, of: ClassSize, **values: Any) -> Response:
         api = f"/v1/classes/{dashed(Id(of.class_id))}"
         own = f"/pages/classes/{dashed(Id(of.class_id))}"
-        return html(f"classes/{template}", user, of=of, own=own, api=api, now_ms=clock.now_ms(), says=words, dashed=dashed, **values)
+        return large_html(f"classes/{template}", user, of=of, own=own, api=api, now_ms=clock.now_ms(), says=words, dashed=dashed, **values)
 
     @blueprint.get("")
     def classes() -> Response:
@@ -56,22 +56,21 @@ def class_pages_blueprint(figures: ClassFigures, doorkeeper: Doorkeeper, clock: 
     @blueprint.get("/<class_id>/help")
     def needs_help(class_id: str) -> Response:
         user, of = admitted(class_id)
-        which = (user.school_id, of.class_id)
-        needy, groups, off_plan = figures.needs_help(*which), figures.groups(*which), figures.off_plan(*which)
-        return page("help.html", user, of, needy=needy, groups=groups, off_plan=off_plan, by_rule=by_rule)
+        found = figures.help(user.school_id, of.class_id)
+        return page("help.html", user, of, found=found, by_rule=by_rule, by_rule_counts=rule_counts)
 
     @blueprint.get("/<class_id>/questions")
     def questions(class_id: str) -> Response:
         user, of = admitted(class_id)
-        topic = asked_topic(request.args)
-        view = question_views(*figures.questions(user.school_id, of.class_id, topic))
-        return page("questions.html", user, of, view=view, topic=topic)
+        look = read_questions_look(request.args)
+        view = QuestionsView(look, *figures.questions(user.school_id, of.class_id, look.wanted, look.items, look.wrong))
+        return page("questions.html", user, of, view=view, look=look, orders=ORDERS)
 
     @blueprint.get("/<class_id>/practice")
     def practice(class_id: str) -> Response:
         user, of = admitted(class_id)
-        which = (user.school_id, of.class_id)
-        lines, curves = practised.time_lines(figures.time(*which), clock.now_ms()), figures.curves(*which)
+        time, curves = figures.practice(user.school_id, of.class_id)
+        lines = practised.time_lines(time, clock.now_ms())
         return page("practice.html", user, of, lines=lines, curves=curves, practised=practised)
 
     @blueprint.get("/<class_id>/students/<student_id>")

@@ -13,6 +13,7 @@ from cloud_api.routes.messages import answer, read_message
 from cloud_api.schools import server_epoch
 from cloud_api.server_keys import server_keys
 from domain.clock import Clock
+from domain.errors import Forbidden, RateLimited
 from domain.ids import IdSource
 from domain.sealing import public_keys
 from domain.wire import EnrolAnswer, EnrolRequest, Limits, ObeyedAnswer, ObeyedRequest, TokenAnswer
@@ -28,20 +29,33 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
     @blueprint.post("/enrol")
     def enrol() -> Response:
         message = read_message(EnrolRequest)
-
         keys = read_keys(message.verify_key, message.seal_key)
 
-        counter = tries.by_enroller(request.remote_addr or "")
-        database.retrying(lambda cursor: tries.begin(cursor, counter, clock.now_ms()))
-
         def run(cursor: Cursor) -> EnrolAnswer:
-            device = redeem(cursor, ids, message.code, message.device_name, message.app_version, clock.now_ms(), keys)
-            tries.take_back(cursor, counter)
+            names = (message.device_name, message.app_version)
+            device = redeem(cursor, ids, message.code, *names, clock.now_ms(), keys, message.token)
             own = public_keys(server_keys(cursor))
             identity = (device.id, device.school_id, device.school_name, device.token)
             return EnrolAnswer(*identity, server_epoch(cursor), Limits(), own.verify.hex(), own.seal.hex())
 
-        return answer(database.retrying(run), status=201)
+        try:
+            return answer(database.retrying(run), status=201)
+        except Forbidden:
+            _count_wrong_code(request.remote_addr or "")
+            raise
+
+    def _count_wrong_code(address: str) -> None:
+        """A wrong code was tried. A right one is taken however many these were, so that nobody can keep the laptops of a school from enrolling by typing
+        nonsense from the one address that all of them share: what keeps guessers out is the length of a code (cloud_api/enrolment.py).
+
+        Raises RateLimited after many.
+        """
+        try:
+            database.retrying(lambda cursor: tries.begin(cursor, tries.by_enroller(address), clock.now_ms()))
+        except RateLimited as error:
+            raise RateLimited(
+                "This code cannot be used, nor could many before it: wait, or type the right one.", error.retry_after_s
+            ) from error
 
     @blueprint.post("/token")
     def renew() -> Response:

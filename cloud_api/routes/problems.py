@@ -1,4 +1,5 @@
-"""The one shape of every error answer: application/problem+json (RFC 9457), made here and nowhere else.
+"""The one shape of every error answer: application/problem+json (RFC 9457), made here and nowhere else. Browsers that ask for a page that is not
+there get one that leads home.
 
     {"type": "urn:carrel:problem:enrolment_refused", "title": "This is not allowed here.", "status": 403, "detail": "…",
      "code": "enrolment_refused", "retryable": false, "instance": "urn:carrel:request:0f3c…", "errors": []}
@@ -15,9 +16,10 @@ import re
 from collections.abc import Sequence
 
 import msgspec
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
+from cloud_api.pages.serving import refused_page
 from domain.errors import (
     BodyTooLarge,
     CarrelError,
@@ -28,6 +30,7 @@ from domain.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from webpages.headers import NO_PAGE, asks_for_page
 
 CONTENT_TYPE = "application/problem+json"
 _LOG = logging.getLogger("carrel.cloud")
@@ -70,6 +73,8 @@ def install_error_handlers(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
+        if error.code in (404, 405) and asks_for_page(request.path, request.headers.get("Accept", "")):
+            return refused_page(NotFound(NO_PAGE))
         return _http_answer(error)
 
     @app.errorhandler(Exception)

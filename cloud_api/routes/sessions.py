@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 from flask import Blueprint, Response, request
 
@@ -20,18 +22,18 @@ from cloud_api.access.tokens import bearer
 from cloud_api.routes.messages import answer, read_message
 from domain.errors import InvalidInput, Problem
 from domain.ids import dashed
+from domain.shown_text import NAME_LENGTH_MAX, is_shown, shown_schema
 from domain.wire import StudentSignInAnswer, StudentSignInRequest
 
-USERNAME_LENGTH_MAX = 200
-SCHOOL_LENGTH_MAX = 200
+_SHOWN = msgspec.Meta(extra_json_schema=shown_schema())
 
 
 class NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/sessions. `school` (name or id) may be left out where the server has one. `cookie`: keep the session as a cookie, for pages."""
 
-    username: str
+    username: Annotated[str, _SHOWN]
     password: str
-    school: str | None = None
+    school: Annotated[str, _SHOWN] | None = None
     cookie: bool = False
 
 
@@ -97,11 +99,12 @@ def _told(started: SignedIn, cookie: bool) -> StartedSession:
 
 def _check(username: str, school: str = "") -> None:
     """Raises InvalidInput for what can be nobody's name, and what PostgreSQL cannot hold."""
-    limits = (("username", username, USERNAME_LENGTH_MAX), ("school", school, SCHOOL_LENGTH_MAX))
     problems = [
-        Problem(f"$.{name}", "invalid_value", f"{name} must be at most {limit} characters, without the character NUL.")
-        for name, text, limit in limits
-        if len(text) > limit or not text.isprintable()
+        Problem(
+            f"$.{name}", "invalid_value", f"{name} must be at most {NAME_LENGTH_MAX} characters, none of which controls how it is shown."
+        )
+        for name, text in (("username", username), ("school", school))
+        if not is_shown(text)
     ]
     if problems:
         raise InvalidInput(problems)

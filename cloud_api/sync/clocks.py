@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from cloud_api.sync.batch import DecodedRun
-from domain.device_clock import RIGHT, Correction, carried_corrections, corrected_ms, corrections
+from domain.device_clock import RIGHT, Correction, answer_corrections, carried_corrections, corrected_ms, corrections
 from domain.wire import ClockReading
 
 # [first seq, last seq, ms to add, doubtful], as in domain.wire.PushAnswer
@@ -30,20 +30,29 @@ def judge_clocks(runs: Iterable[DecodedRun], reading: ClockReading, server_ms: i
 
 def corrected_columns(run: DecodedRun, places: Sequence[int]) -> Mapping[str, list[Any]]:
     """The columns that hold the corrections of a run's rows; none while all times are right, or for tables whose times nobody corrects."""
-    if run.corrections is None or run.table_name != _CORRECTED:
+    if (found := _of_answers(run, places)) is None:
         return {}
     answered: list[Any] = run.fields["answered_at_ms"]
     return {
-        "corrected_at_ms": [corrected_ms(answered[i], run.corrections[i]) for i in places],
-        "time_doubtful": [run.corrections[i].doubtful or None for i in places],
+        "corrected_at_ms": [corrected_ms(answered[i], correction) for i, correction in zip(places, found, strict=True)],
+        "time_doubtful": [correction.doubtful or None for correction in found],
     }
+
+
+def _of_answers(run: DecodedRun, places: Sequence[int]) -> Sequence[Correction] | None:
+    """What is to be added to the times of a run's answers; None for right times, and for tables whose times nobody corrects."""
+    if run.table_name != _CORRECTED or not places:
+        return None
+    answered: list[Any] = run.fields["answered_at_ms"]
+    clocks = run.corrections and [run.corrections[i] for i in places]
+    return answer_corrections([answered[i] for i in places], [run.wall_ms[i] for i in places], clocks)
 
 
 def told_corrections(run: DecodedRun, places: Sequence[int]) -> list[CorrectionRange]:
     """What the device is to be told of the rows that were stored just now."""
-    if run.corrections is None or run.table_name != _CORRECTED:
+    if (found := _of_answers(run, places)) is None:
         return []
-    return _ranges((run.first_seq + i, run.corrections[i]) for i in places)
+    return _ranges((run.first_seq + i, correction) for i, correction in zip(places, found, strict=True))
 
 
 def stored_correction(seq: int, row: Mapping[str, Any]) -> list[CorrectionRange]:

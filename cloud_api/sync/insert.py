@@ -97,8 +97,8 @@ def _table(run: DecodedRun) -> Table:
 
 
 def same_content(table: Table, run: DecodedRun, place: int, stored: dict[str, Any]) -> bool:
-    """Whether a stored row holds what an operation would insert."""
-    return all(stored.get(c.name) == run.fields[c.name][place] for c in table.columns[1:] if c.name in run.fields)
+    """Whether a stored row holds what an operation would insert, or held it before somebody let go of a part."""
+    return all(c.agrees(stored.get(c.name), run.fields[c.name][place]) for c in table.columns[1:] if c.name in run.fields)
 
 
 def _joined(ranges: list[FeedRange]) -> list[FeedRange]:

@@ -13,7 +13,8 @@ from cloud_api.sync.batch import Batch, DecodedRun
 from cloud_api.sync.clocks import judge_clocks
 from domain.device_clock import RIGHT
 from domain.ids import Id, derived_id
-from domain.operations import Rejection
+from domain.operations import OperationKind, Rejection
+from domain.registry import Table
 from domain.wire import PushRequest
 
 # Names that no registry holds may be of any length; a letter keeps so much of them.
@@ -23,7 +24,31 @@ INT32_MAX = 2**31 - 1
 
 def letter_id(device_id: str, run: DecodedRun, at: int) -> Id:
     """An operation of one device has one letter, however often it is sent. Two devices, and two copies of one, may have used one id for different content."""
-    return derived_id("dead letter", device_id, run.op_ids[at], _payload_of(run, at))
+    return _id_of(device_id, run.op_ids[at], _payload_of(run, at))
+
+
+def letter_ids(device_id: str, run: DecodedRun, at: int) -> tuple[Id, Id]:
+    """The id of an operation's letter, and the one that it has once its answer was let go of: where there is none, the same."""
+    whole, table = _payload_of(run, at), run.table
+    return _id_of(device_id, run.op_ids[at], whole), _id_of(device_id, run.op_ids[at], _blanked(table, whole) if table else whole)
+
+
+def _id_of(device_id: str, op_id: str, payload: str) -> Id:
+    return derived_id("dead letter", device_id, op_id, payload)
+
+
+def without_answer(table: Table, letter: str, device_id: str, row_id: str, kind: str, payload: str) -> tuple[Id, str]:
+    """The id and the payload that a stored letter has from now on, when what may be let go of is let go of."""
+    blanked = _blanked(table, payload)
+    # An insert goes by its row's id; of what else there may be under such a name the id of the operation is not known any more.
+    return (_id_of(device_id, row_id, blanked) if kind == OperationKind.INSERT else Id(letter)), blanked
+
+
+def _blanked(table: Table, payload: str) -> str:
+    if not table.let_go:
+        return payload
+    fields = msgspec.json.decode(payload)
+    return msgspec.json.encode({name: None if name in table.let_go else value for name, value in fields.items()}).decode()
 
 
 def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int) -> None:
@@ -32,7 +57,7 @@ def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, cou
     Under whichever incarnation: a copy of the device may have sent the operation again since, which moved its letter there. One that was taken in
     the end has no letter any more.
     """
-    letters = {letter_id(device.id, run, at): run.first_seq + at for at in range(count)}
+    letters = {letter: run.first_seq + at for at in range(count) for letter in letter_ids(device.id, run, at)}
     cursor.execute(
         "SELECT id, code, message FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, list(letters))
     )
@@ -51,6 +76,10 @@ def keep_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch
     if not refused:
         return
     judge_clocks({id(run): run for run, _ in refused}.values(), request.clock, now_ms, carried=batch.carried)
+    blanked = _known_blanked(cursor, device, refused)
+    refused = [(run, at) for run, at in refused if letter_ids(device.id, run, at)[1] not in blanked]
+    if not refused:
+        return
     execute_values(
         cursor,
         "INSERT INTO dead_letters (school_id, id, device_id, incarnation, seq, table_name, row_id, kind, schema_version, hlc, wall_ms,"
@@ -58,6 +87,15 @@ def keep_letters(cursor: Any, device: Device, request: PushRequest, batch: Batch
         " SET incarnation = excluded.incarnation, seq = excluded.seq, code = excluded.code, message = excluded.message",
         list({letter_id(device.id, run, at): _letter(device, request, batch, run, at, now_ms) for run, at in refused}.values()),
     )
+
+
+def _known_blanked(cursor: Any, device: Device, refused: Sequence[tuple[DecodedRun, int]]) -> set[str]:
+    """Letters that are here without their answers, of operations that come with them once more: they stay as they are."""
+    ids = [blanked for run, at in refused for whole, blanked in (letter_ids(device.id, run, at),) if blanked != whole]
+    if not ids:
+        return set()
+    cursor.execute("SELECT id FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, ids))
+    return {letter for (letter,) in cursor.fetchall()}
 
 
 def _letter(device: Device, request: PushRequest, batch: Batch, run: DecodedRun, at: int, now_ms: int) -> Sequence[Any]:
@@ -105,6 +143,6 @@ def forget_letters(cursor: Any, device: Device, batch: Batch, last_seq: int) -> 
         for run in batch.runs
         for seq in range(run.first_seq, run.first_seq + run.count)
         if seq not in batch.refusals and seq > last_seq
-        for id_ in (letter_id(device.id, run, seq - run.first_seq), _void_letter_id(device.id, run.op_ids[seq - run.first_seq]))
+        for id_ in (*letter_ids(device.id, run, seq - run.first_seq), _void_letter_id(device.id, run.op_ids[seq - run.first_seq]))
     ]
     cursor.execute("DELETE FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (device.school_id, taken))

@@ -18,10 +18,8 @@ from cloud_api.sync.envelope import envelope_problems
 from domain.clock import Clock
 from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.registry import Policy, ScopeKind, Table, tables_in
-from domain.wire import PAGE_ROWS_MAX, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
+from domain.wire import PAGE_ROWS_MAX, SCOPES_MAX, AnswersLetGo, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
 
-# Scopes that one request may name; a device of a whole school year still stays far below.
-SCOPES_MAX = 5_000
 # Rows of one table that may share a feed number, and so must not be parted: the conflicts of one operation, one for each of its fields.
 ROWS_A_NUMBER_MAX = 100
 _KINDS = (ScopeKind.STUDENT, ScopeKind.CLASS, ScopeKind.SCHOOL)
@@ -82,6 +80,7 @@ def give_page_to(cursor: Any, device: Device, request: PullRequest, clock: Clock
         durable_through=standing.durable_seq or None,
         # A number of another life of the server says nothing.
         erasures=orders_after(cursor, device, request.erased_through if request.server_epoch == standing.epoch else 0),
+        answers_let_go=None if standing.let_go_before_ms is None else AnswersLetGo(standing.let_go_no, standing.let_go_before_ms),
     )
 
 
@@ -101,7 +100,8 @@ def check_form(request: PullRequest) -> None:
 @dataclass(frozen=True, slots=True)
 class _Standing:
     """Where school and device stand: the number of the incarnation whose rows the device knows, or -1; the last of the incarnation's operations
-    that a backup holds; the school's head and the number below which its tombstones are not complete; the server's epoch.
+    that a backup holds; the school's head and the number below which its tombstones are not complete; the server's epoch; how far it has let
+    go of answers (`AnswersLetGo`).
     """
 
     origin_no: int
@@ -109,12 +109,15 @@ class _Standing:
     head: int
     tombstone_floor: int
     epoch: str
+    let_go_no: int
+    let_go_before_ms: int | None
 
 
 def _standing(cursor: Any, device: Device, request: PullRequest) -> _Standing:
     cursor.execute(
-        "SELECT CASE WHEN i.last_seq = %s THEN i.no ELSE -1 END, coalesce(i.durable_seq, 0), s.head, s.tombstone_floor, e.epoch"
-        " FROM server_state e, schools s LEFT JOIN device_incarnations i ON i.school_id = s.id AND i.device_id = %s AND i.incarnation = %s"
+        "SELECT CASE WHEN i.last_seq = %s THEN i.no ELSE -1 END, coalesce(i.durable_seq, 0), s.head, s.tombstone_floor, e.epoch,"
+        " coalesce(g.through_no, 0), g.before_ms FROM server_state e, schools s LEFT JOIN answers_let_go g ON g.school_id = s.id"
+        " LEFT JOIN device_incarnations i ON i.school_id = s.id AND i.device_id = %s AND i.incarnation = %s"
         " WHERE s.id = %s",
         (request.acked_seq, device.id, request.incarnation, device.school_id),
     )

@@ -18,6 +18,7 @@ from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.ids import is_id
 from domain.registry import SCHEMA_VERSION, TABLES, Table
 from domain.wire import (
+    VERIFY_DETAILS,
     VERIFY_KEYS_MAX,
     VERIFY_PLACES_MAX,
     VERIFY_ROWS_MAX,
@@ -30,7 +31,6 @@ from domain.wire import (
     encode_block,
 )
 
-DETAILS = ("sums", "buckets", "keys", "rows")
 # Rows that are fetched at a time where contents are hashed here.
 STREAM_ROWS = 2_000
 
@@ -57,7 +57,7 @@ def tell_versions(cursor: Any, token: str, request: VerifyRequest, clock: Clock)
     if request.detail in ("sums", "buckets"):
         return answer(_sums(cursor, device, request))
     (place,) = request.places
-    moved = [PlaceSums(_moved(cursor, device, place))]
+    moved = [PlaceSums(_moved(cursor, device, place) or _let_go_later(cursor, device, request)[0])]
     if request.detail == "keys":
         found = sorted(_keys(cursor, device, place, request))
         return answer(moved, keys=[key for key, _ in found], hashes=[value for _, value in found])
@@ -67,8 +67,8 @@ def tell_versions(cursor: Any, token: str, request: VerifyRequest, clock: Clock)
 
 def _check_form(request: VerifyRequest) -> None:
     problems = envelope_problems(request.protocol, request.incarnation)
-    if request.detail not in DETAILS:
-        problems.append(Problem("$.detail", "out_of_range", f"One of {', '.join(DETAILS)}."))
+    if request.detail not in VERIFY_DETAILS:
+        problems.append(Problem("$.detail", "out_of_range", f"One of {', '.join(VERIFY_DETAILS)}."))
     places_max = VERIFY_PLACES_MAX if request.detail == "sums" else VERIFY_PLACES_MAX // 10 if request.detail == "buckets" else 1
     if not 1 <= len(request.places) <= places_max:
         problems.append(Problem("$.places", "out_of_range", f"1 to {places_max} places with this detail."))
@@ -110,7 +110,8 @@ def _sums(cursor: Any, device: Device, request: VerifyRequest) -> list[PlaceSums
     parts = BUCKETS if request.detail == "buckets" else 1
     counts = [[0] * parts for _ in request.places]
     totals = [[0] * parts for _ in request.places]
-    moved = _buried_later(cursor, device, request.places)
+    let_go = _let_go_later(cursor, device, request)
+    moved = [any(pair) for pair in zip(_buried_later(cursor, device, request.places), let_go, strict=True)]
     for name in sorted({place.table for place in request.places}):
         numbers = [n for n, place in enumerate(request.places) if place.table == name]
         places = [request.places[n] for n in numbers]
@@ -176,6 +177,16 @@ def _buried_later(cursor: Any, device: Device, places: Sequence[Place]) -> list[
     )
     later = {at for (at,) in cursor.fetchall()}
     return [number in later for number in range(len(places))]
+
+
+def _let_go_later(cursor: Any, device: Device, request: VerifyRequest) -> list[bool]:
+    """For each place, whether what stands in its rows was let go of beyond the cursor: then contents say nothing."""
+    concerned = [request.content and bool(TABLES[place.table].let_go) for place in request.places]
+    if not any(concerned):
+        return concerned
+    cursor.execute("SELECT feed_no FROM answers_let_go WHERE school_id = %s", (device.school_id,))
+    row = cursor.fetchone()
+    return [yes and row is not None and row[0] > place.cursor for yes, place in zip(concerned, request.places, strict=True)]
 
 
 def _moved(cursor: Any, device: Device, place: Place) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from domain.counted import counted
+
 Answer = Mapping[str, Any]
 
 
@@ -14,7 +16,7 @@ def export_sentence(answer: Answer) -> str:
     carry = f"carry {answer['file']} to the school's server, where `carrel-cloud bundle import` takes it in."
     if not answer["operations"]:
         return f"Nothing waits to be sent; the file ({size}) asks for what is new at school: {carry}"
-    left = f"\n{_count(answer['left'], 'more change')} did not fit; export again when this one is answered." if answer["left"] else ""
+    left = f"\n{counted(answer['left'], 'more change')} did not fit; export again when this one is answered." if answer["left"] else ""
     return f"{_what(answer['answers'], answer['operations'] - answer['answers'])} in {size}; {carry}\nAll of it stays queued here as well.{left}"
 
 
@@ -22,11 +24,11 @@ def import_sentence(answer: Answer) -> str:
     """`carrel bundle import`: what was settled and what is new."""
     parts = []
     if answer["settled"]:
-        parts.append(f"{_count(answer['settled'], 'change')} of this device's {_is(answer['settled'])} at school now.")
+        parts.append(f"{counted(answer['settled'], 'change')} of this device's {_is(answer['settled'])} at school now.")
     if answer["rejected"]:
         parts.append(f"The school refused {answer['rejected']} of them; `carrel queue list` says why, and what helps.")
     if answer["rows"]:
-        parts.append(f"{_count(answer['rows'], 'row')} came from school.")
+        parts.append(f"{counted(answer['rows'], 'row')} came from school.")
     if answer["older"]:
         parts.append("What it says of the school is older than what is here, and was left out.")
     if answer["anew"]:
@@ -38,12 +40,8 @@ def import_sentence(answer: Answer) -> str:
 
 def _what(answers: int, others: int) -> str:
     if not answers:
-        return _count(others, "change")
-    return f"{_count(answers, 'answer')} and {_count(others, 'other change')}" if others else _count(answers, "answer")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+        return counted(others, "change")
+    return f"{counted(answers, 'answer')} and {counted(others, 'other change')}" if others else counted(answers, "answer")
 
 
 def _is(number: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from daemon.bundles.exchange import Collected, DeviceBundles, Parties, Taken
 from daemon.durable_file import replace_durably
 from domain.bundle import FILE_BYTES_MAX, PLAIN_BYTES_MAX
-from domain.errors import BodyTooLarge, MalformedJson, OperatorError
+from domain.errors import BodyTooLarge, MalformedJson, NotFound, OperatorError
 from domain.wire import compress, decompress
 
 OUTGOING, INCOMING = "bundle.outgoing", "bundle.incoming"
@@ -35,7 +35,7 @@ class SpooledBundles:
         return collected
 
     def take(self) -> Taken:
-        """Takes the body in that a command has laid down. Raises what `DeviceBundles.take` raises, and OperatorError."""
+        """Takes the body in that a command has laid down. Raises what `DeviceBundles.take` raises, NotFound and OperatorError."""
         return self._bundles.take(pick_up(self._folder, INCOMING))
 
 
@@ -48,7 +48,7 @@ def lay_down(folder: Path, name: str, body: bytes) -> None:
 
 
 def pick_up(folder: Path, name: str) -> bytes:
-    """The body, whose file is gone then. Raises OperatorError when there is none that can be read."""
+    """The body, whose file is gone then. Raises NotFound when there is none, OperatorError when it cannot be read."""
     path = folder / name
     try:
         with path.open("rb") as file:
@@ -56,6 +56,6 @@ def pick_up(folder: Path, name: str) -> bytes:
         path.unlink()
         return decompress(packed, "zstd", PLAIN_BYTES_MAX)
     except FileNotFoundError as error:
-        raise OperatorError("The bundle is not there any more: another command has taken it. Try again.") from error
+        raise NotFound("There is no bundle here, or another command has taken it: try again.") from error
     except (OSError, BodyTooLarge, MalformedJson) as error:
         raise OperatorError(f"{path} cannot be read: try again.") from error

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.commands.site import Settings, as_json, leave_out_postgres, tell
+from daemon.commands.site import Settings, as_json, tell
+from daemon.left_out import leave_out_postgres
+from domain.counted import counted, in_words
 from domain.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -110,14 +112,13 @@ def _list_lines(answer: Mapping[str, Any]) -> str:
 
 
 def _made_sentence(answer: Mapping[str, Any]) -> str:
-    removed = f"; {len(answer['removed'])} older ones removed" if answer["removed"] else ""
-    return f"{answer['path']}: {answer['size_bytes'] / MB:.1f} MB, {sum(answer['rows'].values())} rows, looked through{removed}."
+    removed = f"; {counted(len(answer['removed']), 'older one')} removed" if answer["removed"] else ""
+    return f"{answer['path']}: {answer['size_bytes'] / MB:.1f} MB, {counted(sum(answer['rows'].values()), 'row')}, looked through{removed}."
 
 
 def _restored_lines(answer: Mapping[str, Any]) -> str:
-    unsent = {0: "nothing waits to be sent", 1: "one change waits to be sent"}.get(
-        answer["unsent"], f"{answer['unsent']} changes wait to be sent"
-    )
+    waits = f"{in_words(answer['unsent'], 'change')} {'waits' if answer['unsent'] == 1 else 'wait'} to be sent"
+    unsent = waits if answer["unsent"] else "nothing waits to be sent"
     lines = [f"{answer['database']} goes on from the backup: {unsent}, the rest comes from school. Start the daemon."]
     if answer["replaced"]:
         lines.append(f"The file of before is now {answer['replaced']}: delete it when nothing is missed.")

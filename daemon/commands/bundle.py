@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from daemon.commands.site import Settings, as_json, find_daemon, leave_out_postgres, tell
+from daemon.commands.site import Settings, as_json, find_daemon, tell
+from daemon.left_out import leave_out_postgres
 
 if TYPE_CHECKING:
     from daemon.bundles.exchange import DeviceBundles

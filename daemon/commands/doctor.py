@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from daemon.commands.site import Settings, as_json, leave_out_postgres, tell
+from daemon.commands.site import Settings, as_json, tell
+from daemon.left_out import leave_out_postgres
 
 
 @click.command(

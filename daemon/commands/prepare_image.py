@@ -7,7 +7,8 @@ from dataclasses import asdict
 import click
 
 from daemon import sentences
-from daemon.commands.site import Settings, as_json, leave_out_postgres, tell
+from daemon.commands.site import Settings, as_json, tell
+from daemon.left_out import leave_out_postgres
 
 
 @click.command("prepare-image")

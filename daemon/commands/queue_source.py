@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from daemon.commands.site import Settings, find_daemon, leave_out_postgres
+from daemon.commands.site import Settings, find_daemon
+from daemon.left_out import leave_out_postgres
 
 if TYPE_CHECKING:
     from daemon.control import Control

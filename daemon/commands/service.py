@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from daemon.commands.site import EXIT_NOT_RUNNING, as_json, leave_out_postgres, tell
+from daemon.commands.site import EXIT_NOT_RUNNING, as_json, tell
+from daemon.left_out import leave_out_postgres
 
 
 def _say(sentence: str) -> None:
@@ -24,7 +25,7 @@ role_option = click.option(
 
 @click.group()
 def service() -> None:
-    """Carrel as a service of this machine (systemd); as root."""
+    """Carrel as a service of this machine (systemd, or launchd on a Mac); as root."""
 
 
 @service.command(
@@ -54,13 +55,14 @@ def install(role_name: str, wheel: Path | None, wheels: Path | None, python: Pat
     leave_out_postgres()
     from daemon.installation.environment import Source
     from daemon.installation.installing import go_back, install
-    from daemon.installation.layout import ROLES, Layout
+    from daemon.installation.layout import Layout
 
     if previous and wheel:
         raise click.UsageError("Either --previous or --wheel.")
-    role = ROLES[role_name]
+    layout = Layout()
+    role = layout.role(role_name)
     say = (lambda sentence: None) if as_json else _say
-    done = go_back(Layout(), role, say) if previous else install(Layout(), role, Source(wheel, python, wheels) if wheel else None, say)
+    done = go_back(layout, role, say) if previous else install(layout, role, Source(wheel, python, wheels) if wheel else None, say)
     tell(asdict(done), as_json, _installed_sentence)
 
 
@@ -72,10 +74,11 @@ def install(role_name: str, wheel: Path | None, wheels: Path | None, python: Pat
 def uninstall(role_name: str, purge: bool, even_unsent: bool, as_json: bool) -> None:
     """Take Carrel off this machine; data and settings stay unless --purge is given. Where nothing is installed, nothing happens."""
     leave_out_postgres()
-    from daemon.installation.layout import ROLES, Layout
+    from daemon.installation.layout import Layout
     from daemon.installation.removing import uninstall
 
-    done = uninstall(Layout(), ROLES[role_name], purge=purge, even_unsent=even_unsent)
+    layout = Layout()
+    done = uninstall(layout, layout.role(role_name), purge=purge, even_unsent=even_unsent)
     tell(asdict(done), as_json, _removed_sentence)
 
 
@@ -87,12 +90,15 @@ def status(role_name: str, as_json: bool) -> None:
 
     Ends with 7 when the service does not run.
     """
-    from daemon.installation import environment, manager
-    from daemon.installation.layout import ROLES, Layout
+    from daemon.installation import environment
+    from daemon.installation.layout import Layout
+    from daemon.installation.manager import RUNNING_MARK
+    from daemon.installation.services import services_of
 
-    layout, role = Layout(), ROLES[role_name]
+    layout = Layout()
+    role = layout.role(role_name)
     now, older = environment.present(layout), environment.before(layout)
-    units = manager.states(role.units) if manager.RUNNING_MARK.is_dir() else {}
+    units = services_of(layout).states(role.units) if layout.is_mac or RUNNING_MARK.is_dir() else {}
     answer = {
         "role": role.name,
         "installed": layout.has(role),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,31 +67,6 @@ def demand_daemon(settings: Settings) -> Control:
         click.echo(f"carrel: {NOT_RUNNING}", err=True)
         sys.exit(EXIT_NOT_RUNNING)
     return control
-
-
-def leave_out_postgres() -> None:
-    """peewee imports psycopg2 where it finds it: 5 MB that no device needs. For processes that are a daemon and nothing else."""
-    sys.modules.setdefault("psycopg2", None)  # type: ignore[arg-type]  # None makes `import psycopg2` an ImportError
-
-
-def leave_out_what_is_unused() -> None:
-    """What libraries import and a daemon never uses: 2.6 MB of one at rest. For the daemon's own process.
-
-    APScheduler wants asyncio for one function, which inspect has too, and processes to run jobs in, where this daemon has threads; cheroot brings
-    more_itertools for a function that it does not call; msgspec takes typing_extensions where other packages have brought it.
-    """
-    from concurrent.futures import BrokenExecutor  # here, because no other command needs it
-
-    stand_ins: dict[str, dict[str, object]] = {
-        "asyncio": {"iscoroutinefunction": inspect.iscoroutinefunction},
-        "concurrent.futures.process": {"BrokenProcessPool": BrokenExecutor},
-        "more_itertools": {},
-    }
-    for name, contents in stand_ins.items():
-        stand_in = ModuleType(name)
-        vars(stand_in).update(contents)
-        sys.modules.setdefault(name, stand_in)
-    sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]  # as above
 
 
 def tell(answer: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]], str]) -> None:

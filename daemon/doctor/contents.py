@@ -14,6 +14,7 @@ from daemon.identity import TOKEN_FILE
 from daemon.instance import identity_row
 from daemon.sentences import span
 from domain.clock import Clock
+from domain.counted import counted
 from domain.errors import OperatorError, SchemaError
 from domain.findings import Finding, Severity
 from migrations.begun import recall
@@ -49,7 +50,12 @@ def schema(config: DeviceConfig) -> Iterator[Finding]:
         yield Finding("schema", Severity.ERROR, error.message)
         return
     if len(rows) < len(files):
-        yield Finding("schema", Severity.WARNING, f"{len(files) - len(rows)} migrations wait.", "start the daemon, which runs them")
+        yield Finding(
+            "schema",
+            Severity.WARNING,
+            f"Waiting to be run: {counted(len(files) - len(rows), 'migration')}.",
+            "start the daemon, which runs them",
+        )
     else:
         yield Finding("schema", Severity.OK, f"The database is at {rows[-1].name}, as this version wants it.")
 
@@ -112,14 +118,14 @@ def queue(config: DeviceConfig, clock: Clock) -> Iterator[Finding]:
         counts = outbox.counts(conn)
         (oldest_ms,) = conn.execute("SELECT min(wall_ms) FROM sync_operations WHERE state = 'pending'").fetchone()
     if counts.rejected:
-        what = f"The school has refused {counts.rejected} changes; they are kept."
+        what = f"The school has refused {counted(counts.rejected, 'change')}; nothing of it is lost."
         yield Finding("queue", Severity.WARNING, what, "`carrel queue list` says why, and what helps")
     waited_ms = clock.now_ms() - oldest_ms if oldest_ms is not None else 0
     if waited_ms > UNSENT_MAX_MS:
-        what = f"{counts.pending} changes wait to be sent, the oldest for {span(waited_ms / 1000)}."
+        what = f"Waiting to be sent: {counted(counts.pending, 'change')}, the oldest for {span(waited_ms / 1000)}."
         yield Finding("queue", Severity.WARNING, what, "`carrel status` says why; without a network, `carrel bundle export`")
     elif counts.pending:
-        yield Finding("queue", Severity.NOTE, f"{counts.pending} changes wait to be sent.")
+        yield Finding("queue", Severity.NOTE, f"Waiting to be sent: {counted(counts.pending, 'change')}.")
     elif not counts.rejected:
         yield Finding("queue", Severity.OK, "Nothing waits to be sent.")
 

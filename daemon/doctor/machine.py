@@ -59,11 +59,19 @@ def _not_running(config: DeviceConfig) -> Finding:
 
 
 def _restart() -> str:
-    return f"systemctl restart {DEVICE.main_unit}, as root" if Layout().has(DEVICE) else "end `carrel run`, and start it anew"
+    layout = Layout()
+    if not layout.has(layout.device):
+        return "end `carrel run`, and start it anew"
+    return (
+        "launchctl kickstart -k system/school.carrel.daemon, as root" if layout.is_mac else f"systemctl restart {DEVICE.main_unit}, as root"
+    )
 
 
 def _start() -> str:
-    return f"systemctl start {DEVICE.main_unit}, as root" if Layout().has(DEVICE) else "`carrel run`, or `sudo carrel service install`"
+    layout = Layout()
+    if layout.is_mac or not layout.has(layout.device):
+        return "`carrel run`, or `sudo carrel service install`"
+    return f"systemctl start {DEVICE.main_unit}, as root"
 
 
 def _installed_ms() -> int | None:

@@ -9,14 +9,14 @@ Every step finds out what is there already, so that the whole may be called agai
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.installation import environment, manager
+from daemon.installation import environment
 from daemon.installation.environment import Source
-from daemon.installation.layout import DEVICE, ROLES, SERVER, Layout, Role, shipped
+from daemon.installation.layout import SERVER, Layout, Role, shipped
+from daemon.installation.services import services_of
 from daemon.installation.tools import run
 from domain.errors import OperatorError
 
@@ -39,16 +39,16 @@ def install(layout: Layout, role: Role, source: Source | None, say: Say) -> Inst
     """Installs the wheel for this role, or without one sets right what is installed. Raises OperatorError; an upgrade that does not start is
     taken back.
     """
-    manager.demand_systemd()
-    roles = [one for one in ROLES.values() if one is role or layout.has(one)]
+    services_of(layout).demand()
+    roles = [one for one in layout.roles.values() if one is role or layout.has(one)]
     folder = _environment(layout, source, roles, say)
     before = environment.present(layout)
     upgrading = [one for one in roles if layout.has(one)] if before not in (None, folder) else []
-    changed = manager.place_units(layout, role)
-    manager.make_account(role)
+    changed = services_of(layout).place_units(layout, role)
+    services_of(layout).make_account(role)
     _place_settings(layout, role)
     if changed:
-        manager.reload()
+        services_of(layout).reload()
     for one in upgrading:
         say(f"backing up before the upgrade of the {one.name}")
         _back_up(layout, one)
@@ -70,20 +70,20 @@ def go_back(layout: Layout, role: Role, say: Say) -> Installed:
     """Puts the version before in the place of the present one, for all that this machine is. A device's database goes to where that version knows it;
     a server's stays, for every version serves on the next one's. Raises OperatorError, and then the present version is in use.
     """
-    manager.demand_systemd()
+    services_of(layout).demand()
     now, older = environment.present(layout), environment.before(layout)
     if now is None or older is None:
         raise OperatorError("There is no version before the present one.")
-    roles = [one for one in ROLES.values() if layout.has(one)]
+    roles = [one for one in layout.roles.values() if layout.has(one)]
     if SERVER in roles:
         _demand_servable(now, older)
     say("backing up")
     for one in roles:
         _back_up(layout, one)
     for one in roles:
-        manager.pause(one)
+        services_of(layout).pause(one)
     try:
-        if DEVICE in roles:
+        if layout.device in roles:
             _take_database_back(layout, now, older)
         _go_on(layout, roles, older, say)
     except OperatorError:
@@ -111,9 +111,9 @@ def _go_on(layout: Layout, roles: list[Role], folder: Path, say: Say) -> None:
 def _take_back(layout: Layout, roles: list[Role], failed: Path, before: Path) -> None:
     """After an upgrade whose service does not start; what it may have done to a device's database goes back too."""
     for role in roles:
-        manager.pause(role)
+        services_of(layout).pause(role)
     try:
-        if DEVICE in roles:
+        if layout.device in roles:
             _take_database_back(layout, failed, before)
     finally:
         _go_on(layout, roles, before, lambda sentence: None)
@@ -133,7 +133,7 @@ def _place_settings(layout: Layout, role: Role) -> None:
     """Settings that are there are never touched."""
     layout.config.parent.mkdir(parents=True, exist_ok=True)
     if not layout.config.exists():
-        text = shipped("config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{DEVICE.state}"', 1)
+        text = shipped("config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{layout.device.state}"', 1)
         layout.config.write_text(text, "utf-8")
         layout.config.chmod(_SETTINGS_MODE)
     if role is SERVER and not layout.database_address.exists():
@@ -146,9 +146,9 @@ def _run(layout: Layout, role: Role, say: Say, *, again: bool) -> None:
         say(f"write the address of the database into {layout.database_address}, then: systemctl enable --now {' '.join(role.start)}")
         return
     say(f"starting {role.main_unit}")
-    manager.start(role)
+    services_of(layout).start(role)
     if again:
-        manager.restart(role)
+        services_of(layout).restart(role)
 
 
 def _has_address(layout: Layout) -> bool:
@@ -162,9 +162,9 @@ def _back_up(layout: Layout, role: Role) -> None:
         if not _has_address(layout):
             return
         run(["systemctl", "start", "carrel-cloud-backup.service"], otherwise="Nothing was changed, because there is no backup")
-    elif (layout.state(DEVICE) / "carrel.sqlite3").exists():
+    elif (layout.state(layout.device) / "carrel.sqlite3").exists():
         run(
-            [*_as(DEVICE), layout.program("carrel"), "backup"],
+            [*services_of(layout).as_account(layout.device), layout.program("carrel"), "backup"],
             _device_environ(layout),
             otherwise="Nothing was changed, because there is no backup",
         )
@@ -173,10 +173,14 @@ def _back_up(layout: Layout, role: Role) -> None:
 def _take_database_back(layout: Layout, now: Path, older: Path) -> None:
     """By the present version, which knows how its own migrations are taken back. Raises OperatorError for one that cannot be."""
     heads = [_migrations(folder, "device")[-1] for folder in (now, older)]
-    database = layout.state(DEVICE) / "carrel.sqlite3"
+    database = layout.state(layout.device) / "carrel.sqlite3"
     if heads[0] != heads[1] and database.exists():
         migrate: list[str | Path] = [now / "bin" / "carrel-migrate", "--db", "device", "--sqlite", database, "downgrade", heads[1], "--yes"]
-        run([*_as(DEVICE), *migrate], _device_environ(layout), otherwise="The database cannot be taken back, so the version stays")
+        run(
+            [*services_of(layout).as_account(layout.device), *migrate],
+            _device_environ(layout),
+            otherwise="The database cannot be taken back, so the version stays",
+        )
 
 
 def _migrations(folder: Path, kind: str) -> list[str]:
@@ -185,17 +189,11 @@ def _migrations(folder: Path, kind: str) -> list[str]:
     return run([folder / "bin" / "python", "-c", ask], otherwise="The version cannot be asked").split()
 
 
-def _as(role: Role) -> list[str]:
-    """The words that run a command with the role's account and nothing of root's."""
-    account = pwd.getpwnam(role.account)
-    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--no-new-privs", "--"]
-
-
 def _device_environ(layout: Layout) -> dict[str, str]:
-    return {"PATH": os.defpath, "CARREL_CONFIG": str(layout.config), "CARREL_DEVICE_STATE_DIR": str(layout.state(DEVICE))}
+    return {"PATH": os.defpath, "CARREL_CONFIG": str(layout.config), "CARREL_DEVICE_STATE_DIR": str(layout.state(layout.device))}
 
 
 def _installed(layout: Layout, role: Role) -> Installed:
     now, older = environment.present(layout), environment.before(layout)
-    running = manager.states([role.main_unit])[role.main_unit].get("ActiveState") == "active"
+    running = services_of(layout).states([role.main_unit])[role.main_unit].get("ActiveState") == "active"
     return Installed(role.name, environment.version_of(now) if now else "none", environment.version_of(older) if older else None, running)

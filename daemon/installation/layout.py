@@ -5,6 +5,7 @@
 /opt/carrel/bin/                           the commands, by way of `current`
 /etc/carrel/config.toml                    settings, without secrets; never overwritten
 /etc/systemd/system/, /etc/sysusers.d/     units and accounts
+/Library/LaunchDaemons/                    property lists, on a Mac
 """
 
 from __future__ import annotations
@@ -72,6 +73,16 @@ SERVER = Role(
     "var/lib/carrel-cloud",
 )
 ROLES = {role.name: role for role in (DEVICE, SERVER)}
+MAC_DEVICE = Role(
+    "device",
+    "_carrel",
+    ("school.carrel.daemon.plist", "school.carrel.backup.plist"),
+    ("school.carrel.backup.plist", "school.carrel.daemon.plist"),
+    "school.carrel.daemon.plist",
+    "",
+    "Library/Application Support/Carrel",
+)
+MAC_ROLES = {MAC_DEVICE.name: MAC_DEVICE}
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,22 @@ class Layout:
     """The paths, below `root`."""
 
     root: Path = Path("/")
+    is_mac: bool = sys.platform == "darwin"
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What such a machine can be, by name."""
+        return MAC_ROLES if self.is_mac else ROLES
+
+    @property
+    def device(self) -> Role:
+        return self.roles["device"]
+
+    def role(self, name: str) -> Role:
+        """Raises OperatorError for what such a machine cannot be."""
+        if name not in self.roles:
+            raise OperatorError(f"A Mac can be a device; a {name} wants Linux with systemd.")
+        return self.roles[name]
 
     @property
     def prefix(self) -> Path:
@@ -107,7 +134,7 @@ class Layout:
 
     @property
     def units(self) -> Path:
-        return self.root / "etc/systemd/system"
+        return self.root / ("Library/LaunchDaemons" if self.is_mac else "etc/systemd/system")
 
     def sysusers(self, role: Role) -> Path:
         return self.root / "etc/sysusers.d" / f"{role.account}.conf"

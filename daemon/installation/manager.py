@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ RUNNING_MARK = Path("/run/systemd/system")
 _UNIT_MODE = 0o644
 
 
-def demand_systemd() -> None:
+def demand() -> None:
     """Raises OperatorError unless this is root on a machine that systemd runs."""
     if not RUNNING_MARK.is_dir():
         raise OperatorError("This machine is not run by systemd: docs/install.md says how Carrel is installed by hand, and on macOS.")
@@ -96,6 +97,12 @@ def states(units: Iterable[str]) -> dict[str, dict[str, str]]:
         text = run(["systemctl", "show", unit, *(f"--property={name}" for name in names)], otherwise=f"{unit} cannot be looked at")
         found[unit] = {name: value for name, _, value in (line.partition("=") for line in text.splitlines()) if value}
     return found
+
+
+def as_account(role: Role) -> list[str]:
+    """The words that run a command with the role's account and nothing of root's."""
+    account = pwd.getpwnam(role.account)
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--no-new-privs", "--"]
 
 
 def _start_main(role: Role, verb: str) -> None:

@@ -7,8 +7,9 @@ import sqlite3
 from dataclasses import dataclass
 
 from daemon.image import unsent
-from daemon.installation import manager
-from daemon.installation.layout import DEVICE, ROLES, Layout, Role
+from daemon.installation.layout import Layout, Role
+from daemon.installation.services import services_of
+from domain.counted import counted
 from domain.errors import OperatorError
 
 
@@ -27,26 +28,27 @@ def uninstall(layout: Layout, role: Role, *, purge: bool, even_unsent: bool) -> 
     Raises OperatorError, with nothing changed but that the daemon was stopped, when `purge` would lose what is not at school and `even_unsent`
     does not say so.
     """
-    manager.demand_systemd()
+    services = services_of(layout)
+    services.demand()
     if layout.has(role):
-        manager.stop(role)
-    if purge and role is DEVICE and not even_unsent:
+        services.stop(role)
+    if purge and role is layout.device and not even_unsent:
         _demand_nothing_unsent(layout)
-    manager.remove_units(layout, role)
-    manager.reload()
-    alone = not any(layout.has(other) for other in ROLES.values() if other is not role)
+    services.remove_units(layout, role)
+    services.reload()
+    alone = not any(layout.has(other) for other in layout.roles.values() if other is not role)
     if alone:
         shutil.rmtree(layout.prefix, ignore_errors=True)
     if purge:
         shutil.rmtree(layout.state(role), ignore_errors=True)
         if alone:
             shutil.rmtree(layout.config.parent, ignore_errors=True)
-        manager.remove_account(role)
+        services.remove_account(role)
     return Removed(role.name, programs=alone, data=purge)
 
 
 def _demand_nothing_unsent(layout: Layout) -> None:
-    database = layout.state(DEVICE) / "carrel.sqlite3"
+    database = layout.state(layout.device) / "carrel.sqlite3"
     if not database.exists():
         return
     try:
@@ -57,6 +59,6 @@ def _demand_nothing_unsent(layout: Layout) -> None:
         ) from error
     if count:
         raise OperatorError(
-            f"Nothing was removed, because {count} changes are not at school yet. Start carrel.service and let `carrel sync` bring them there, keep"
-            " them with `carrel queue export`, or say --even-unsent."
+            f"Nothing was removed, because {counted(count, 'change')} {'is' if count == 1 else 'are'} not at school yet. Start carrel.service and let"
+            " `carrel sync` bring everything there, keep it with `carrel queue export`, or say --even-unsent."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 
 from daemon.learning.situation import Situation
 from domain.ids import Id
-from domain.learning.pace import minutes_to_learn
+from domain.learning.pace import pace
 from domain.learning.plan import FORECAST_DAYS_MAX
 from domain.learning.planner import Pin, PlanRequest, Study, StudyState
 
@@ -42,14 +42,14 @@ class PinRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """As stored: profile and rules. `days_off` are the student's and the school's together."""
+    """As stored: profile and rules. `days_off` are the student's and the school's together; `pace` as in domain/learning/pace.py."""
 
     exam_on: date | None = None
     minutes_by_weekday: tuple[int, ...] = (MINUTES_A_DAY_DEFAULT,) * 7
     days_off: frozenset[date] = frozenset()
     excluded: frozenset[str] = frozenset()
     pinned: tuple[PinRule, ...] = ()
-    minutes_to_learn: int = field(default_factory=lambda: minutes_to_learn(0.0, 0))
+    pace: float = 1.0
 
     def request(self, wish: Wish, now: Situation, study: Study) -> PlanRequest:
         """What to plan: to the exam where it is known, so that the forecast is one of the exam, else for the days wished."""
@@ -81,7 +81,7 @@ def inputs_of(conn: sqlite3.Connection, student_id: Id) -> Inputs:
         days_off=frozenset(map(date.fromisoformat, days)),
         excluded=frozenset(concept for kind, concept, _, _ in rules if kind == "exclude" and concept),
         pinned=tuple(PinRule(Pin(c, _day(day)), set_at_ms) for kind, c, day, set_at_ms in rules if kind == "pin" and c),
-        minutes_to_learn=_pace(conn, student_id),
+        pace=_pace(conn, student_id),
     )
 
 
@@ -98,11 +98,11 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _pace(conn: sqlite3.Connection, student_id: Id) -> int:
-    """Minutes to learn a concept, by the times that the latest answers really took."""
+def _pace(conn: sqlite3.Connection, student_id: Id) -> float:
+    """How many times as long as usual the student takes, by the times that the latest answers really took."""
     count, spent_ms = conn.execute(
         "SELECT count(*), total(min(active_ms, ?)) FROM (SELECT active_ms FROM question_attempts WHERE student_id = ? AND active_ms IS NOT NULL"
         " ORDER BY answered_at_ms DESC LIMIT ?)",
         (ANSWER_MS_MAX, student_id, PACED_ANSWERS_MAX),
     ).fetchone()
-    return minutes_to_learn(spent_ms / _MINUTE_MS, count)
+    return pace(spent_ms / _MINUTE_MS, count)

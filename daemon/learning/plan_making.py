@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 from daemon.learning import plan_notes, plans
@@ -17,8 +18,9 @@ from daemon.records import NewPlanItem
 from domain.errors import InvalidInput, NotFound, Problem, StorageFull
 from domain.ids import Id
 from domain.learning.attempts import DAY_MS
+from domain.learning.pace import at_pace
 from domain.learning.plan_changes import PlanChange, Since, plan_changes
-from domain.learning.planner import ConceptNode, Pin, Plan, PlanItem, PlanRequest, Study, make_plan
+from domain.learning.planner import Pin, Plan, PlanItem, PlanRequest, Study, make_plan
 
 # Items of one plan; each is an operation of its own on its way to school.
 ITEMS_MAX = 2_000
@@ -26,6 +28,8 @@ ITEMS_MAX = 2_000
 IDLE_DAYS_MAX = 7
 # Students whose plan one run of the job makes anew.
 STUDENTS_A_RUN_MAX = 20
+# After so many days without a look at the plan nothing is held against a student: a fresh start, not a list of what was not done.
+ABSENCE_DAYS_MAX = 3
 MOVED_BY = "you"
 
 
@@ -57,9 +61,9 @@ def make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
     before = _found(engine, student_id, now, study)
     kept = _Kept.of(before, now)
     request = kept.respected(inputs.request(wish, now, study))
-    nodes = [replace(node, minutes_to_learn=inputs.minutes_to_learn) for node in course.nodes]
+    nodes = at_pace(course.nodes, inputs.pace)
     plan = make_plan(nodes, study.states, request)
-    changes = _changes(before, plan, request, study, nodes)
+    changes = _changes(before, plan, request, study, wish, {node.id for node in nodes})
     end = now.today + timedelta(days=wish.horizon_days)
     items = [*kept.items, *(_new_item(item) for item in plan.items if item.day < end)]
     if len(items) > ITEMS_MAX:
@@ -69,7 +73,7 @@ def make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
         "days": wish.horizon_days,
         "planner_version": plan.version,
         "forecast": plan_notes.forecast_of(plan.forecast),
-        "notes": plan_notes.notes_of(wish, changes, plan.ignored),
+        "notes": plan_notes.notes_of(wish, request, changes, plan.ignored),
     }
     engine.records.add_plan(student_id, row, items)
 
@@ -87,12 +91,13 @@ def mark(
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What the plan before leaves behind: today's items that are done or skipped, and what its student moved to a later day."""
+    """What the plan before leaves behind: today's items that are done or skipped, what its student moved to a later day, and what it has for the days to come."""
 
     items: tuple[NewPlanItem, ...] = ()
     minutes_used: int = 0
     settled: frozenset[str] = frozenset()
     moved: tuple[Pin, ...] = ()
+    planned: Mapping[date, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, before: StandingPlan | None, now: Situation) -> _Kept:
@@ -108,6 +113,7 @@ class _Kept:
                 for row in before.open_items()
                 if row.status == MOVED and before.day_of(row) >= now.today
             ),
+            planned=_by_day(before, now.today),
         )
 
     def respected(self, request: PlanRequest) -> PlanRequest:
@@ -118,7 +124,17 @@ class _Kept:
             minutes_used=self.minutes_used,
             postponed=dict.fromkeys(self.settled, tomorrow) | {pin.concept_id: pin.on for pin in self.moved if pin.on},
             pinned=(*request.pinned, *self.moved),
+            planned_before=self.planned,
         )
+
+
+def _by_day(plan: StandingPlan, first: date) -> dict[date, frozenset[str]]:
+    """What a plan has for that day and later ones, and is still to do."""
+    days: dict[date, set[str]] = defaultdict(set)
+    for row in plan.open_items():
+        if plan.day_of(row) >= first:
+            days[plan.day_of(row)].add(row.concept_id)
+    return {day: frozenset(concepts) for day, concepts in days.items()}
 
 
 def _found(engine: Engine, student_id: Id, now: Situation, study: Study | None = None, on: date | None = None) -> StandingPlan | None:
@@ -135,15 +151,16 @@ def _study(engine: Engine, student_id: Id, now: Situation) -> Study:
 
 
 def _changes(
-    before: StandingPlan | None, plan: Plan, request: PlanRequest, study: Study, nodes: Sequence[ConceptNode]
+    before: StandingPlan | None, plan: Plan, request: PlanRequest, study: Study, wish: Wish, known: set[str]
 ) -> Sequence[PlanChange]:
-    if before is None:
+    """What is otherwise than planned before; nothing after an absence, when all is, and none of it is worth telling."""
+    if before is None or date.fromisoformat(before.plan.starts_on) < request.today - timedelta(days=ABSENCE_DAYS_MAX):
         return ()
-    known, made_ms = {node.id for node in nodes}, before.plan.created_at_ms
+    made_ms, states = before.plan.created_at_ms, study.states
     old = [before.as_planned(row) for row in before.open_items() if row.concept_id in known]
-    states = study.states
     answered = {c for c, state in states.items() if state.last_answered_at_ms is not None and state.last_answered_at_ms >= made_ms}
-    return plan_changes(old, plan, Since(request, states, answered))
+    basis = plan_notes.read_notes(before.plan.notes).basis
+    return plan_changes(old, plan, Since(request, states, answered, basis, wish.excluded))
 
 
 def _new_item(item: PlanItem) -> NewPlanItem:

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from daemon.learning.plan_inputs import Wish
-from domain.learning.plan_changes import PlanChange
-from domain.learning.planner import Forecast, IgnoredPrerequisite
+from domain.learning.plan_changes import Basis, PlanChange
+from domain.learning.planner import Forecast, IgnoredPrerequisite, PlanRequest
 
 # Concepts that a stored forecast names as left out, the most valuable first; changes and ignored prerequisites that are kept. The columns hold no more
 # (domain/registry.py).
 LEFT_OUT_MAX = 50
 CHANGES_MAX, IGNORED_MAX = 60, 40
+# Excluded concepts that are noted, so that a later plan can say which came back.
+LEFT_OUT_NOTED_MAX = 200
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -38,7 +40,8 @@ class Ignored(msgspec.Struct, frozen=True):
 
 
 class Notes(msgspec.Struct, frozen=True):
-    """The column `notes`. Days off and exclusions are those of the wish; `changes_count` counts those that were left out here, too."""
+    """The column `notes`. Days off and `excluded` are those of the wish; `changes_count` counts those that were left out here, too. `exam_on`, `minutes` (by
+    weekday, Monday first) and `left_out`, all that was excluded by whomever, are what the plan was made for; without minutes nobody knows."""
 
     days_off: list[str] = []
     excluded: list[str] = []
@@ -46,13 +49,22 @@ class Notes(msgspec.Struct, frozen=True):
     changes_count: int = 0
     ignored: list[Ignored] = []
     ignored_count: int = 0
+    exam_on: str | None = None
+    minutes: list[int] = []
+    left_out: list[str] = []
+
+    @property
+    def basis(self) -> Basis | None:
+        """What the plan was made for, to say what has changed since."""
+        exam_on = date.fromisoformat(self.exam_on) if self.exam_on else None
+        return Basis(exam_on, tuple(self.minutes), frozenset(self.left_out)) if self.minutes else None
 
     def wish(self, horizon_days: int) -> Wish:
         """The wish behind the plan, for the next day's."""
         return Wish(horizon_days, frozenset(map(date.fromisoformat, self.days_off)), frozenset(self.excluded))
 
 
-def notes_of(wish: Wish, changes: Sequence[PlanChange], ignored: Sequence[IgnoredPrerequisite]) -> dict[str, Any]:
+def notes_of(wish: Wish, request: PlanRequest, changes: Sequence[PlanChange], ignored: Sequence[IgnoredPrerequisite]) -> dict[str, Any]:
     """The notes as they are stored."""
     notes = Notes(
         sorted(day.isoformat() for day in wish.days_off),
@@ -61,6 +73,9 @@ def notes_of(wish: Wish, changes: Sequence[PlanChange], ignored: Sequence[Ignore
         len(changes),
         [Ignored(i.concept_id, i.prerequisite_id, i.why) for i in ignored[:IGNORED_MAX]],
         len(ignored),
+        _iso(request.exam_on),
+        list(request.minutes_by_weekday),
+        sorted(request.excluded)[:LEFT_OUT_NOTED_MAX],
     )
     stored: dict[str, Any] = msgspec.to_builtins(notes)
     return stored

@@ -40,7 +40,7 @@ class StandingPlan:
     def done_by_answers(self, row: StudyPlanItem) -> bool:
         """Whether answers have done an item that nobody has marked."""
         since = Since(self.plan.created_at_ms, self.now.starts_at_ms(self.day_of(row)))
-        return row.status in (PLANNED, MOVED) and done_by_answers(Kind(row.kind), self.study.get(row.concept_id), since)
+        return row.status in (PLANNED, MOVED) and done_by_answers(Kind(row.kind), self.study.get(row.concept_id), since, row.reason)
 
     def status(self, row: StudyPlanItem) -> str:
         """What has become of an item: its mark, or `done` where answers have done it."""

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from daemon import sentences
 from daemon.queue_sentences import help_for
 from daemon.schemas.sync import Status
+from domain.counted import in_words
 from domain.learning.levels import Level
 from domain.operations import OperationState
 
@@ -86,7 +87,7 @@ def _in(seconds: float) -> str:
 
 
 def _refused(rejected: int) -> str:
-    return f"The school did not take {'one change' if rejected == 1 else f'{rejected} changes'} from this device."
+    return f"The school did not take {in_words(rejected, 'change')} from this device."
 
 
 def waiting_answers(status: Status) -> str:
@@ -97,7 +98,7 @@ def waiting_answers(status: Status) -> str:
 def other_changes(status: Status) -> str:
     """What waits besides the answers: plans and profiles. Empty when nothing does."""
     others = status.pending - status.answers_pending
-    return "" if others <= 0 else f"and {'one other change' if others == 1 else f'{others} other changes'}, to a plan for instance"
+    return "" if others <= 0 else f"and {in_words(others, 'other change')}, to a plan for instance"
 
 
 def when(at_ms: int | None, now_ms: int) -> str:

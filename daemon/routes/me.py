@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -44,5 +44,13 @@ def _decoded(text: str | None) -> Any:
 
 ENDPOINTS = (
     Endpoint("GET", "/me", show, "Who is signed in, with classes and profile.", {200: Me}, query=OwnQuery, errors=(NotFound,)),
-    Endpoint("PATCH", "/me/profile", change_profile, "Change one's profile.", {200: Profile}, body=ProfileChange, errors=(NotFound,)),
+    Endpoint(
+        "PATCH",
+        "/me/profile",
+        change_profile,
+        "Change one's profile.",
+        {200: Profile},
+        body=Annotated[ProfileChange, msgspec.Meta(extra_json_schema={"minProperties": 1})],
+        errors=(NotFound,),
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from daemon.endpoints import Access, Answer, Call, Endpoint
 from daemon.routes.sync import status_of
 from domain.errors import NotFound
 from webpages.assets import COMMON, Assets, media_of
-from webpages.headers import page_headers
+from webpages.headers import NO_PAGE, page_headers
 
 if TYPE_CHECKING:
     from webpages.rendering import Templates
@@ -33,6 +34,11 @@ def student_part(call: Call) -> Answer:
     from daemon.pages.student import view_of
 
     return _html("student.html", {"view": view_of(call.device.engine, call.student_id)})
+
+
+def missing_page() -> Answer:
+    """What a browser is shown in the place of a page that is not there."""
+    return replace(_html("missing.html", {"message": NO_PAGE}), status=404)
 
 
 def _status_values(call: Call) -> dict[str, object]:

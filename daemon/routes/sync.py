@@ -156,7 +156,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST", "/sync/bundle/import", import_bundle, "Take in what `carrel bundle import` has laid down.",
-        {200: BundleImport}, Access.CONTROL, errors=(BundleRefused, OperatorError),
+        {200: BundleImport}, Access.CONTROL, errors=(BundleRefused, NotFound, OperatorError),
     ),
     Endpoint(
         "GET", "/sync/conflicts", list_conflicts,

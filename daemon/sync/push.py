@@ -166,8 +166,8 @@ class Pusher:
     def _heed(self, refusal: CloudUnreachable, batch: _Batch, gateway: CloudGateway) -> None:
         """Adjusts to a refusal that says how to go on; raises any other.
 
-        A batch that the server refuses whole is halved, down to the one operation that it will not have: that is set aside, and the queue
-        goes on.
+        A batch that is refused whole is halved, down to the one operation that the server will not have: that is set aside, and the queue
+        goes on. What a proxy before it finds too large waits until somebody has raised the proxy's limit.
         """
         if refusal.remote_code in _PARTED:
             self._begin_anew(gateway, resend_all=_PARTED[refusal.remote_code])
@@ -175,7 +175,7 @@ class Pusher:
             raise refusal
         elif batch.count > 1:
             self._limits = Limits(max(1, batch.count // 2), self._limits.batch_bytes_max)
-        elif batch.request.runs[0].kind == OperationKind.VOID:
+        elif batch.request.runs[0].kind == OperationKind.VOID or refusal.remote_code not in _REFUSED_WHOLE:
             raise refusal  # nothing smaller can be sent
         else:
             self._database.write(lambda conn: outbox.set_aside(conn, batch.place, batch.request.first_seq, refusal.message), finishing=True)

@@ -29,6 +29,7 @@ class DifficultyTable:
     total: Counts = _NONE
     by_concepts: dict[tuple[str, ...], Counts] = field(default_factory=dict)
     by_question: dict[str, Counts] = field(default_factory=dict)
+    by_concept: dict[str, Counts] = field(default_factory=dict)
 
     @classmethod
     def of(cls, attempts: Iterable[FoldedAttempt]) -> DifficultyTable:
@@ -43,21 +44,26 @@ class DifficultyTable:
         self.total = _one_more(self.total, correct)
         self.by_concepts[concepts] = _one_more(self.by_concepts.get(concepts, _NONE), correct)
         self.by_question[question_id] = _one_more(self.by_question.get(question_id, _NONE), correct)
+        for concept in concepts:
+            self.by_concept[concept] = _one_more(self.by_concept.get(concept, _NONE), correct)
 
     def add(self, question_id: str, concepts: tuple[str, ...], counts: Counts) -> None:
         """Take in answers to a question about exactly these concepts (`concept_set`), counted elsewhere."""
         self.total = _sum(self.total, counts)
         self.by_concepts[concepts] = _sum(self.by_concepts.get(concepts, _NONE), counts)
         self.by_question[question_id] = _sum(self.by_question.get(question_id, _NONE), counts)
+        for concept in concepts:
+            self.by_concept[concept] = _sum(self.by_concept.get(concept, _NONE), counts)
 
     def rates(self, stated: Mapping[str, float] | None = None) -> Rates:
         """What was counted so far, as the model reads it. Cheap: it looks at the counts, and does not copy them."""
-        return Rates(Rates.overall_from(self.total), self.by_concepts, self.by_question, stated or {})
+        return Rates(Rates.overall_from(self.total), self.by_concepts, self.by_question, stated or {}, self.by_concept)
 
     def without(self, part: DifficultyTable) -> DifficultyTable:
         """The counts less those of a part that was counted in as well."""
         total = Counts(self.total.right - part.total.right, self.total.answered - part.total.answered)
-        return DifficultyTable(total, _less(self.by_concepts, part.by_concepts), _less(self.by_question, part.by_question))
+        by_concepts, by_question = _less(self.by_concepts, part.by_concepts), _less(self.by_question, part.by_question)
+        return DifficultyTable(total, by_concepts, by_question, _less(self.by_concept, part.by_concept))
 
 
 @dataclass(frozen=True, slots=True)

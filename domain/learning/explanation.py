@@ -32,7 +32,7 @@ _FEATURES = {
     Part.QUESTION: ("question",),
     Part.ANSWERS: ("fresh", "recent", "short", "good", "bad"),
     Part.THIS_QUESTION: ("qgood", "qbad", "again"),
-    Part.OVERALL: ("rate",),
+    Part.OVERALL: ("rate", "lasting", "form"),
     Part.TIME: ("gap", "pause"),
 }
 

@@ -16,27 +16,33 @@ The chance of a right answer is `sigmoid(Σ weight × feature)`. The features de
     pause     mean of ln(1 + the student's own answers since the concept was last met): forgetting, for logs without times
     short     as `recent`, fading faster
     again     1 if the student has answered this very question before
+    lasting   log odds of the student's share of right answers to anything, ever, above the school's
+    form      how much better than foretold the student answered lately (by the shipped weights), in standard units of the log odds
+    parts     mean over concepts of the log odds of the concept's own rate, in whatever company it was asked, above the base
+    several   ln(number of concepts)
 
-The last three weigh nothing as shipped: they were not part of the fit on public logs, and a school's own refit (domain/learning/refit.py) finds out what they
-are worth there.
+The last seven weigh nothing as shipped: they were not part of the fit on public logs, and a school's own refit (domain/learning/refit.py) finds out what they
+are worth there. `form` is of the moment and says nothing of a concept: scores leave it out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log1p
+from math import log, log1p
 from operator import mul
 from typing import NamedTuple
 
 from domain.learning.attempts import DAY_MS, FoldedAttempt, OrderKey, QuestionRef, concept_set, order_key
-from domain.learning.odds import logit
+from domain.learning.odds import logit, sigmoid
 from domain.learning.rates import Rates
 
 RECENT_DECAY = 0.85  # what one answer about a concept leaves of the ones before it
 SHORT_DECAY = 0.5  # the same for `short`
 OVERALL_DECAY = 0.97  # the same for a student's answers as a whole
+FORM_DECAY = 0.9  # the same for `form`
 # Imagined answers at the expected rate, so that one real answer does not decide.
-RECENT_PRIOR, SHORT_PRIOR, OVERALL_PRIOR = 2, 1, 3
+RECENT_PRIOR, SHORT_PRIOR, OVERALL_PRIOR, LASTING_PRIOR = 2, 1, 3, 5
+FORM_PRIOR = 1  # variance, of surprises
 # A longer gap is a clock's nonsense, or forgotten all the same.
 GAP_DAYS_MAX = 3_650
 
@@ -58,6 +64,10 @@ class Weights(NamedTuple):
     pause: float = 0.0
     short: float = 0.0
     again: float = 0.0
+    lasting: float = 0.0
+    form: float = 0.0
+    parts: float = 0.0
+    several: float = 0.0
 
 
 # A row of feature values, in the order of `Weights`.
@@ -105,7 +115,8 @@ class QuestionState(NamedTuple):
 class StudentState:
     """One student, folded so far against one table of rates. `count` changes it in place; the states inside are values.
 
-    `answers` counts all, `latest` is the last attempt's order key.
+    `answers` and `right` count all, `latest` is the last attempt's order key. `surprise` sums up, fading, how far answers were above the chances foretold
+    for them, `doubt` the variance of those chances.
     """
 
     rates: Rates
@@ -115,16 +126,22 @@ class StudentState:
     recent_right: float = 0.0
     recent_answers: float = 0.0
     answers: int = 0
+    right: int = 0
+    surprise: float = 0.0
+    doubt: float = 0.0
     latest: OrderKey | None = None
 
     def precedes(self, attempt: FoldedAttempt) -> bool:
         """Whether `attempt` comes after all that was observed. If not, it must be put in its place (domain/learning/history.py)."""
         return self.latest is None or self.latest < order_key(attempt)
 
-    def count(self, attempt: FoldedAttempt, concepts: tuple[str, ...]) -> None:
-        """Take in the next attempt, about `concepts` as `concept_set` gives them."""
+    def count(self, attempt: FoldedAttempt, concepts: tuple[str, ...], foretold: float) -> None:
+        """Take in the next attempt, about `concepts` as `concept_set` gives them; `foretold` is its `shipped_chance` from before it."""
         correct, at_ms = attempt.correct, attempt.answered_at_ms
         self.answers += 1
+        self.right += correct
+        self.surprise = FORM_DECAY * self.surprise + (correct - foretold)
+        self.doubt = FORM_DECAY * self.doubt + foretold * (1 - foretold)
         for concept in concepts:
             self.concepts[concept] = _counted(self.concepts.get(concept, _UNMET), correct, at_ms, self.answers)
         right, wrong, _ = self.questions.get(attempt.question_id, _UNSEEN)
@@ -158,15 +175,17 @@ def question_features(state: StudentState, question: QuestionRef, at_ms: int | N
     """The features of `state` before an answer to `question` at `at_ms`."""
     concepts = concept_set(question.concept_ids)
     expected = state.rates.of_concepts(concepts)
-    of_question = logit(state.rates.of_question(question.question_id, expected)) - logit(expected)
+    base = logit(expected)
+    of_question = logit(state.rates.of_question(question.question_id, expected)) - base
     seen = state.questions.get(question.question_id)
     asked = (0.0, 0.0, 0.0) if seen is None else (log1p(seen.right), log1p(seen.wrong), 1.0)
-    return _features(state, concepts, at_ms, of_question, asked)
+    return _features(state, concepts, at_ms, (expected, base, of_question), asked, state.surprise / (state.doubt + FORM_PRIOR))
 
 
 def concept_features(state: StudentState, concept_id: str, at_ms: int | None) -> Features:
     """The features for a question of middle difficulty, never seen, about this concept alone."""
-    return _features(state, (concept_id,), at_ms, 0.0, (0.0, 0.0, 0.0))
+    expected = state.rates.of_concepts((concept_id,))
+    return _features(state, (concept_id,), at_ms, (expected, logit(expected), 0.0), (0.0, 0.0, 0.0), 0.0)
 
 
 def weighted_sum(weights: Weights, features: Features) -> float:
@@ -175,14 +194,27 @@ def weighted_sum(weights: Weights, features: Features) -> float:
     return z
 
 
+def shipped_chance(features: Features) -> float:
+    """The chance of a right answer by the shipped weights, whichever are in force: what `form` is measured by must not change with them."""
+    return sigmoid(weighted_sum(WEIGHTS, features))
+
+
 def _features(
-    state: StudentState, concepts: tuple[str, ...], at_ms: int | None, of_question: float, asked: tuple[float, float, float]
+    state: StudentState,
+    concepts: tuple[str, ...],
+    at_ms: int | None,
+    asked_of: tuple[float, float, float],
+    asked: tuple[float, float, float],
+    form: float,
 ) -> Features:
-    expected, overall = state.rates.of_concepts(concepts), state.rates.overall
-    base = logit(expected)
-    recent = good = bad = gap = pause = short = 0.0
+    """`asked_of` is the rate of the concepts, its log odds, and the question's above them."""
+    expected, base, of_question = asked_of
+    overall = state.rates.overall
+    usual = logit(overall)
+    recent = good = bad = gap = pause = short = parts = 0.0
     fresh = 0
     for concept in concepts:
+        parts += logit(state.rates.of_concept(concept)) - base
         known = state.concepts.get(concept)
         if known is None:
             fresh += 1
@@ -195,8 +227,10 @@ def _features(
         if at_ms is not None and known.last_at_ms is not None and at_ms > known.last_at_ms:
             gap += log1p(min((at_ms - known.last_at_ms) / DAY_MS, GAP_DAYS_MAX))
     n = max(len(concepts), 1)
-    rate = logit((state.recent_right + OVERALL_PRIOR * overall) / (state.recent_answers + OVERALL_PRIOR)) - logit(overall)
+    rate = logit((state.recent_right + OVERALL_PRIOR * overall) / (state.recent_answers + OVERALL_PRIOR)) - usual
+    lasting = logit((state.right + LASTING_PRIOR * overall) / (state.answers + LASTING_PRIOR)) - usual
     qgood, qbad, again = asked
     return (
         1.0, base, of_question, recent / n, good / n, bad / n, fresh / n, gap / n, rate, qgood, qbad, pause / n, short / n, again,
+        lasting, form, parts / n, log(n),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from math import ceil
+from math import ceil, frexp
 
 from domain.learning.attempts import DAY_MS
 from domain.learning.plan import REVIEW_MINUTES, ConceptNode, Kind, PlanItem, PlanRequest, check_concepts, day_number
@@ -26,9 +26,14 @@ KEPT_SHARE = 0.5  # of a new concept's value, what later reviews keep however fa
 # A review is due from here down: sooner it strengthens little. In the last days before the exam all are.
 DUE_RECALL, LAST_DAYS = 0.85, 3
 GAIN_DECIMALS = 12  # a difference below this is a tie
+# What the plan before had for a day stays, unless something else gains so many times as much a minute.
+KEEP_MARGIN = 2.0
+# Learning all that is missing takes at most this share of the minutes before the exam: the rest is for reviews.
+ROOMY_SHARE = 0.5
 
-# What steps are ranked by: reviews that are not due come last, then minus the gain a minute, then the concept.
-Rank = tuple[bool, float, str]
+# What steps are ranked by: reviews that are not due come last, then minus the gain a minute (with the margin of what is kept), then the order of
+# teaching, then the concept.
+Rank = tuple[bool, float, int, str]
 
 
 @dataclass(slots=True)
@@ -36,7 +41,8 @@ class Course:
     """The syllabus as one student stands in it; studying rolls it on.
 
     `learnt`: concept to (stability in days, last answer's day). `missing`: concept to what must be learnt to have it, itself last; nothing for what an
-    exclusion blocks. `worth`: share of the exam a minute, by the richest goal.
+    exclusion blocks. `worth`: share of the exam a minute, by the richest goal. `begun`: minutes planned of a concept that the day was too short for.
+    `blocked`: what needs an excluded concept.
     """
 
     request: PlanRequest
@@ -49,6 +55,8 @@ class Course:
     learnt: dict[str, tuple[float, float]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     worth: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)
+    blocked: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, concepts: Sequence[ConceptNode], states: Mapping[str, StudyState], request: PlanRequest) -> Course:
@@ -85,21 +93,43 @@ class Course:
             if concept in blocked or not blocked.isdisjoint(needed):
                 blocked.add(concept)
                 continue
-            before = dict.fromkeys(c for p in needed for c in self.missing.get(p, ()))
+            before: dict[str, None] = {}
+            for path in sorted((self.missing.get(p, []) for p in needed), key=len, reverse=True):
+                if path and path[-1] not in before:  # else the whole path is in it
+                    before |= dict.fromkeys(path)
             self.missing[concept] = [*before, concept]
+        self.blocked = frozenset(blocked - self.request.excluded)
 
     def begin_day(self, minutes_left: int) -> None:
         """Work out what new concepts are worth, `minutes_left` being those until the exam, this day's included."""
         self.worth = {}
         self.missing = {c: [m for m in path if m not in self.learnt] for c, path in self.missing.items() if c not in self.learnt}
         minutes = {concept: self.minutes(concept) for concept in self.missing}
+        reach = minutes_left // min(minutes.values(), default=1)
         for path in self.missing.values():
+            if len(path) > reach:
+                continue
             cost = sum(minutes[c] for c in path)
             if cost <= minutes_left:
                 worth = sum(self.share[c] for c in path) / cost
                 for concept in path:
                     if worth > self.worth.get(concept, 0.0):
                         self.worth[concept] = worth
+        if not self.worth:  # too late for anything: a chance is better than none
+            self.worth = {concept: self.share[concept] / minutes[concept] for concept in self.missing if self.share[concept]}
+        if not any(self.needs.values()) and sum(minutes.values()) <= ROOMY_SHARE * minutes_left:
+            self._follow_teaching_order()
+
+    def _follow_teaching_order(self) -> None:
+        """Where no prerequisites are stated and there is time for all, what is worth alike comes as it is taught: of those worth more than half of the
+        most, then more than a quarter, and so on, the first concepts get what the most valuable were worth."""
+        classes: dict[int, list[str]] = {}
+        most = max(self.worth.values(), default=0.0)
+        for concept, worth in self.worth.items():
+            classes.setdefault(frexp(most / worth)[1], []).append(concept)
+        for alike in classes.values():
+            worths = sorted((self.worth[c] for c in alike), reverse=True)
+            self.worth |= zip(sorted(alike, key=lambda c: (self.nodes[c].position, c)), worths, strict=True)
 
     def ranked(self, concepts: Iterable[str], day: date) -> list[Rank]:
         """Those that may be studied and gain something, best first."""
@@ -107,7 +137,9 @@ class Course:
         return sorted(rank for c in today if self.ready(c) and (rank := self.rank(c, day))[1] < 0)
 
     def rank(self, concept: str, day: date) -> Rank:
-        return self._not_due(concept, day), -self.gain(concept, day), concept
+        kept = concept in self.request.planned_before.get(day, ())
+        gain = self.gain(concept, day) * (KEEP_MARGIN if kept else 1.0)
+        return self._not_due(concept, day), -gain, self.nodes[concept].position, concept
 
     def ready(self, concept: str) -> bool:
         """Whether it may be studied now."""
@@ -132,7 +164,7 @@ class Course:
             return REVIEW_MINUTES
         whole = self.nodes[concept].minutes_to_learn
         missing = LEARNT_STREAK - self.states.get(concept, StudyState()).right_streak
-        return max(min(REVIEW_MINUTES, whole), ceil(whole * missing / LEARNT_STREAK))
+        return max(min(REVIEW_MINUTES, whole), ceil(whole * missing / LEARNT_STREAK) - self.begun.get(concept, 0))
 
     def item(self, day: date, concept: str) -> PlanItem:
         """The concept as an item of a plan, with its reason."""
@@ -142,7 +174,7 @@ class Course:
             reason = f"review: {ago} days ago" if ago > 1 else "review: yesterday" if ago == 1 else "review: earlier today"
             return PlanItem(day, concept, Kind.REVIEW, REVIEW_MINUTES, reason, forecast=forecast)
         opens = sum(d not in self.learnt for d in self.opens[concept])
-        streak = self.states.get(concept, StudyState()).right_streak
+        streak = self.states.get(concept, StudyState()).right_streak or concept in self.begun
         reason = f"{'continue' if streak else 'new'}: {100 * self.share[concept]:.1f} % of the exam"
         reason += f", opens {opens} more" if opens else ""
         return PlanItem(day, concept, Kind.NEW, self.minutes(concept), reason, forecast=forecast)
@@ -156,6 +188,10 @@ class Course:
         stability, last = known
         self.learnt[concept] = stability_after_right(today - last, stability), today
         return []
+
+    def begin(self, concept: str, minutes: int) -> None:
+        """Note that an item of so many minutes was planned that is too short to learn the concept."""
+        self.begun[concept] = self.begun.get(concept, 0) + minutes
 
     def path_to(self, goal: str) -> list[str]:
         """What must be learnt before `goal`, in order, and `goal` itself, be it learnt or not. Nothing if an exclusion is in the way."""

@@ -28,6 +28,8 @@ class _Before(NamedTuple):
     question: QuestionState | None
     recent_right: float
     recent_answers: float
+    surprise: float
+    doubt: float
 
 
 class StudentHistory:
@@ -68,10 +70,17 @@ class StudentHistory:
             self._fold(key, attempt)
         return len(to_fold)
 
+    def settle(self, kept: int) -> None:
+        """Let go of all but the last `kept` attempts, for long streams. The state stays; what belongs before those counts as the first of them from now on."""
+        gone = max(len(self.attempts) - kept, 0)
+        self._ids.difference_update(a.attempt_id for a in self.attempts[:gone])
+        del self._keys[:gone], self.attempts[:gone], self._before[:gone]
+
     def _fold(self, key: Key, attempt: FoldedAttempt) -> None:
         state = self.state
         concepts = tuple((concept, state.concepts.get(concept)) for concept in concept_set(attempt.concept_ids))
-        self._before.append(_Before(concepts, state.questions.get(attempt.question_id), state.recent_right, state.recent_answers))
+        question = state.questions.get(attempt.question_id)
+        self._before.append(_Before(concepts, question, state.recent_right, state.recent_answers, state.surprise, state.doubt))
         self.attempts.append(attempt)
         self._keys.append(key)
         observe(state, attempt)
@@ -84,6 +93,8 @@ class StudentHistory:
             _put_back(state.concepts, concept, known)
         _put_back(state.questions, attempt.question_id, before.question)
         state.recent_right, state.recent_answers = before.recent_right, before.recent_answers
+        state.surprise, state.doubt = before.surprise, before.doubt
+        state.right -= attempt.correct
         state.answers -= 1  # `latest` is set by the attempt that is folded next
 
 

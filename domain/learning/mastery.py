@@ -22,6 +22,7 @@ from domain.learning.features import (
     Weights,
     concept_features,
     question_features,
+    shipped_chance,
     weighted_sum,
 )
 from domain.learning.levels import EVIDENCE_ANSWERS_MIN, SCALE, Level, held_up, level, may_fall_too_far, rank
@@ -36,7 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Changes with the weights, the features or the level rules; stored beside every score.
-MODEL_VERSION = "compact-lr-1"
+MODEL_VERSION = "compact-lr-2"
 SCORE_DECIMALS = 4
 
 
@@ -73,12 +74,13 @@ def observe(state: StudentState, attempt: FoldedAttempt) -> None:
     """
     correct, at_ms = attempt.correct, attempt.answered_at_ms
     concepts = concept_set(attempt.concept_ids)
+    foretold = shipped_chance(question_features(state, QuestionRef(attempt.question_id, attempt.concept_ids), at_ms))
     held = [
         (concept, rank(state.concepts[concept], score(state, concept, at_ms)))
         for concept in concepts
         if may_fall_too_far(state.concepts.get(concept), correct)
     ]
-    state.count(attempt, concepts)
+    state.count(attempt, concepts, foretold)
     for concept, rank_before in held:
         state.concepts[concept] = held_up(state.concepts[concept], score(state, concept, at_ms), rank_before, correct)
 

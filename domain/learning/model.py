@@ -28,7 +28,7 @@ WEIGHT_MAX = 100.0
 @dataclass(frozen=True, slots=True)
 class MasteryModel:
     """`version` names the features and levels (`MODEL_VERSION`), and, where they are a school's own, the weights (`w`) and the table (`d`):
-    `compact-lr-1.w3f9c….d07ab…`."""
+    `compact-lr-2.w3f9c….d07ab…`."""
 
     version: str
     rates: Rates

@@ -13,7 +13,7 @@ from domain.errors import InvalidInput, Problem
 from domain.learning.prerequisites import IgnoredPrerequisite
 
 # Changes with the rules and constants of the planner; stored beside every plan.
-PLANNER_VERSION = "marginal-gain-2"
+PLANNER_VERSION = "marginal-gain-3"
 
 HORIZON_DAYS_MAX = 400
 # Days that a forecast is rolled forward at most; of an exam after them it says nothing. Some 3 ms each for 200 concepts.
@@ -21,6 +21,10 @@ FORECAST_DAYS_MAX = 180
 MINUTES_A_DAY_MAX = 24 * 60
 RECALL_HORIZON_DAYS = 30  # without an exam, what is studied on a day should be recalled this long after it
 REVIEW_MINUTES, LEARN_MINUTES = 2, 6  # one answer; the three in a row that make a concept learnt
+# How the reason of an item begins that a pin brought about.
+PINNED, NEEDED_FOR_PIN = "pinned by ", "needed for what "
+# How the reason ends of an item that is only a part of what a new concept takes.
+GOES_ON = "; goes on another day"
 _EPOCH = date(1970, 1, 1)
 
 
@@ -31,12 +35,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConceptNode:
-    """A concept of the syllabus: its weight in the exam (any unit; all zero means all equal) and what must be learnt before it."""
+    """A concept of the syllabus: its weight in the exam (any unit; all zero means all equal), what must be learnt before it, and its place in the
+    order in which the course is taught, which breaks ties."""
 
     id: str
     weight: float
     prerequisites: tuple[str, ...] = ()
     minutes_to_learn: int = LEARN_MINUTES
+    position: int = 0
 
 
 class Pin(NamedTuple):
@@ -54,7 +60,8 @@ class PlanRequest:
     An exam before `today` counts as none. Concepts in `excluded` are neither planned nor counted; those in `pinned` come first, after what
     they need. `utc_offset_ms` is what the student's clock is ahead of UTC, `memory` what `memory.StudyFold` makes of the answers (the states
     given with the request should be made with the same). `recaps` lets short reviews part new concepts (domain/learning/sittings.py). Of today's minutes
-    `minutes_used` are gone; concepts in `postponed` are not planned before their day, unless they are pinned. Raises InvalidInput.
+    `minutes_used` are gone; concepts in `postponed` are not planned before their day, unless they are pinned. `planned_before` is what the plan before had
+    for today and later days, which is kept where little is lost by it. Raises InvalidInput.
     """
 
     today: date
@@ -69,6 +76,7 @@ class PlanRequest:
     recaps: bool = True
     minutes_used: int = 0
     postponed: Mapping[str, date] = field(default_factory=dict)
+    planned_before: Mapping[date, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -135,9 +143,12 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """Days from today on, in order. `blocked` are the concepts that cannot be planned because they need an excluded one."""
+
     items: tuple[PlanItem, ...]
     forecast: Forecast
     ignored: tuple[IgnoredPrerequisite, ...]
+    blocked: frozenset[str] = frozenset()
     version: str = PLANNER_VERSION
 
 

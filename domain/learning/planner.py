@@ -1,7 +1,8 @@
 """The study plan: each day greedily by marginal exam gain a minute (domain/learning/gain.py), then arranged into sittings a student can bear.
 
 What teachers pinned comes first. A concept planned counts as learnt for the rest of the day, and the days after it are planned as if all went
-as expected: they are a forecast, made anew each day. Reviews that are not due fill what time is left.
+as expected: they are a forecast, made anew each day. What the forecast of the day before had for a day stays there unless something else gains
+clearly more. Reviews that are not due fill what time is left, then new concepts get more of it.
 
 Same inputs and version, same plan: no clock, no random, ties by concept id.
 """
@@ -10,14 +11,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 from domain.learning.gain import GAIN_DECIMALS, Course
 from domain.learning.memory import Study, student_memory
 from domain.learning.plan import (
+    GOES_ON,
     HORIZON_DAYS_MAX,
     LEARN_MINUTES,
     MINUTES_A_DAY_MAX,
+    NEEDED_FOR_PIN,
+    PINNED,
     PLANNER_VERSION,
     REVIEW_MINUTES,
     ConceptNode,
@@ -54,14 +59,14 @@ def make_plan(concepts: Sequence[ConceptNode], states: Mapping[str, StudyState],
         course.begin_day(minutes_left)
         items += in_blocks(_plan_day(course, pins, day, minutes))
         minutes_left -= minutes
-    return Plan(tuple(items), _forecast(course, items, len(study_days)), course.ignored)
+    return Plan(tuple(items), _forecast(course, items, len(study_days)), course.ignored, course.blocked)
 
 
 def best_steps(concepts: Sequence[ConceptNode], states: Mapping[str, StudyState], request: PlanRequest) -> list[PlanItem]:
     """What would be best to do right now, without a plan, best first; minutes, days off and pins are not asked about."""
     course = Course.of(concepts, states, request)
     course.begin_day(request.minutes_until_exam() or MINUTES_A_DAY_MAX)
-    return [course.item(request.today, concept) for _, _, concept in course.ranked(course.nodes, request.today)]
+    return [course.item(request.today, concept) for _, _, _, concept in course.ranked(course.nodes, request.today)]
 
 
 def _plan_day(course: Course, pins: list[Pin], day: date, minutes: int) -> list[PlanItem]:
@@ -74,15 +79,17 @@ def _plan_day(course: Course, pins: list[Pin], day: date, minutes: int) -> list[
     heap = course.ranked(course.nodes, day)
     while heap and draft.minutes_left:
         ranked = heapq.heappop(heap)
-        concept = ranked[2]
+        concept = ranked[-1]
         if course.rank(concept, day) > ranked:
             changed = [concept]
         elif draft.take(course.item(day, concept)):
             changed = course.study(concept, day)
         else:
+            _begin(course, draft, course.item(day, concept))
             continue
         for entry in course.ranked(changed, day):
             heapq.heappush(heap, entry)
+    draft.stretch()
     return draft.arranged()
 
 
@@ -91,12 +98,22 @@ def _take_pins(course: Course, pins: list[Pin], draft: DayDraft, day: date) -> N
     for pin in [pin for pin in pins if pin.concept_id in course.nodes and (pin.on is None or pin.on <= day)]:
         for concept in course.path_to(pin.concept_id):
             item = course.item(day, concept)
-            why = f"pinned by {pin.by}" if concept == pin.concept_id else f"needed for what {pin.by} pinned"
-            if not draft.take(PlanItem(day, concept, item.kind, item.minutes, f"{why}; {item.reason}", forecast=item.forecast)):
+            why = f"{PINNED}{pin.by}" if concept == pin.concept_id else f"{NEEDED_FOR_PIN}{pin.by} pinned"
+            item = replace(item, reason=f"{why}; {item.reason}")
+            if not draft.take(item):
+                _begin(course, draft, item)
                 break
             course.study(concept, day)
         else:
             pins.remove(pin)
+
+
+def _begin(course: Course, draft: DayDraft, item: PlanItem) -> None:
+    """Begin what the rest of the day is too short for; another day goes on with it, if there is one before the exam."""
+    last = course.request.coming_exam == item.day + timedelta(days=1)
+    part = draft.take_part(item if last else replace(item, reason=item.reason + GOES_ON))
+    if part is not None:
+        course.begin(part.concept_id, part.minutes)
 
 
 def _forecast(course: Course, items: Sequence[PlanItem], study_days: int) -> Forecast:

@@ -34,6 +34,12 @@ class Rates:
     by_concepts: Mapping[tuple[str, ...], Counts] = field(default_factory=dict)
     by_question: Mapping[str, Counts] = field(default_factory=dict)
     stated: Mapping[str, float] = field(default_factory=dict)
+    # Each concept's answers in whatever company it was asked: a sum over `by_concepts`, which makers that have it at hand may bring.
+    by_concept: Mapping[str, Counts] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.by_concepts and not self.by_concept:
+            object.__setattr__(self, "by_concept", single_concepts(self.by_concepts))
 
     @classmethod
     def empty(cls) -> Rates:
@@ -49,9 +55,23 @@ class Rates:
         """Expected rate of a question about exactly these concepts; `concepts` as `concept_set` gives it."""
         return _shrunk(self.by_concepts.get(concepts), self.overall)
 
+    def of_concept(self, concept: str) -> float:
+        """Expected rate of questions that ask for this concept, alone or with others."""
+        return _shrunk(self.by_concept.get(concept), self.overall)
+
     def of_question(self, question_id: str, concepts_rate: float) -> float:
         """Expected rate of this question, `concepts_rate` being that of its concepts."""
         return _shrunk(self.by_question.get(question_id), self.stated.get(question_id, concepts_rate))
+
+
+def single_concepts(by_concepts: Mapping[tuple[str, ...], Counts]) -> dict[str, Counts]:
+    """The answers to questions about each concept, summed up over the sets that it is in."""
+    sums: dict[str, Counts] = {}
+    for concepts, (right, answered) in by_concepts.items():
+        for concept in concepts:
+            known = sums.get(concept)
+            sums[concept] = Counts(right, answered) if known is None else Counts(known.right + right, known.answered + answered)
+    return sums
 
 
 def _shrunk(counts: Counts | None, towards: float) -> float:

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from domain.learning.attempts import DAY_MS, FoldedAttempt, QuestionRef, concept_set, in_order
 from domain.learning.difficulty import DifficultyTable
-from domain.learning.features import WEIGHTS, Features, StudentState, Weights, question_features, weighted_sum
+from domain.learning.features import WEIGHTS, Features, StudentState, Weights, question_features, shipped_chance, weighted_sum
 from domain.learning.odds import held, sigmoid
 
 # How far a school's own weights are expected to lie from the shipped ones (one standard deviation), as the five public logs do from each other.
@@ -64,19 +64,29 @@ class WeightFit:
         ]
 
 
-class Contest:
-    """Which of two sets of weights foretold better lately, each answer being foretold before it was known."""
+class Blend:
+    """How far to go from one model to another: as far as the other foretold better lately, each answer being foretold before it was known.
 
-    def __init__(self) -> None:
-        self._lead = 0.0
+    `share` is the chance that the challenger is the right one, if one of the two is and the answers count as evidence (Bayes' rule, older answers faded). It
+    begins at a half, or with what `lead` (log odds) says.
+    """
+
+    def __init__(self, lead: float = 0.0) -> None:
+        self._lead = lead
 
     @property
-    def challenger_leads(self) -> bool:
-        return self._lead > 0
+    def share(self) -> float:
+        """The challenger's, from 0 to 1."""
+        return sigmoid(self._lead)
 
     def judge(self, holder_loss: float, challenger_loss: float) -> None:
         """Take in the log loss of both for one answer."""
         self._lead = LEAD_DECAY * self._lead + holder_loss - challenger_loss
+
+    def of(self, holder: Weights, challenger: Weights) -> Weights:
+        """One set of weights, between the two."""
+        share = self.share
+        return Weights(*(old + share * (new - old) for old, new in zip(holder, challenger, strict=True)))
 
 
 class LabelledRow(NamedTuple):
@@ -142,7 +152,7 @@ def _features_before(state: StudentState, attempt: FoldedAttempt) -> Features:
     """The features from before the attempt, which `state` then takes in."""
     question = QuestionRef(attempt.question_id, attempt.concept_ids)
     features = question_features(state, question, attempt.answered_at_ms)
-    state.count(attempt, concept_set(attempt.concept_ids))
+    state.count(attempt, concept_set(attempt.concept_ids), shipped_chance(features))
     return features
 
 

@@ -368,6 +368,9 @@ CREATE TABLE devices (
     oldest_pending_at_ms bigint,
     schema_version integer,
     reported_at_ms bigint,
+    replaced_by uuid,
+    replaced_at_ms bigint,
+    data_since_ms bigint,
     PRIMARY KEY (school_id, id)
 ) WITH (fillfactor = 70);
 
@@ -380,6 +383,26 @@ CREATE TABLE sync_hours (
     counted_at_ms bigint NOT NULL,
     PRIMARY KEY (school_id, hour_ms)
 ) WITH (fillfactor = 50);
+
+-- Every feed number up to `head` had been given by `noted_at_ms`; noted about once a day.
+CREATE TABLE feed_days (
+    school_id uuid NOT NULL REFERENCES schools (id),
+    day_ms bigint NOT NULL,
+    noted_at_ms bigint NOT NULL,
+    head bigint NOT NULL,
+    PRIMARY KEY (school_id, day_ms)
+);
+
+-- How far a school has let go of what was answered: of attempts up to `through_no`, on the way to `wanted_no`, and of what came before `before_ms`.
+-- `feed_no` is the number by which devices hear of it; `written`: the tables were written anew since, so that no byte is left.
+CREATE TABLE answers_let_go (
+    school_id uuid PRIMARY KEY REFERENCES schools (id),
+    through_no bigint NOT NULL,
+    wanted_no bigint NOT NULL,
+    before_ms bigint NOT NULL,
+    feed_no bigint NOT NULL,
+    written boolean NOT NULL DEFAULT false
+);
 
 -- One row for each unbroken life of a device's operation log; `no` is the origin_no of the rows that it wrote.
 CREATE TABLE device_incarnations (
@@ -428,6 +451,8 @@ CREATE TABLE enrolment_codes (
     uses_left integer NOT NULL CHECK (uses_left >= 0),
     expires_at_ms bigint NOT NULL,
     created_at_ms bigint NOT NULL,
+    hint text NOT NULL DEFAULT '',
+    created_by text NOT NULL DEFAULT '',
     PRIMARY KEY (school_id, id)
 );
 """
@@ -694,7 +719,7 @@ _GATES_FIRST = (
 )
 
 _TABLES_CHILDREN_FIRST = (
-    "wrong_tries, user_sessions, erasure_confirmations, erased_rows, erasures, audit_log, settled_values, sync_conflicts, dead_letters, tombstones, enrolment_codes, membership_history, device_grants, device_incarnations, sync_hours, devices, "
+    "wrong_tries, user_sessions, erasure_confirmations, erased_rows, erasures, audit_log, settled_values, sync_conflicts, dead_letters, tombstones, enrolment_codes, membership_history, device_grants, device_incarnations, answers_let_go, feed_days, sync_hours, devices, "
     "plan_rules, study_plan_items, study_plans, student_figures, mastery_folds, concept_mastery, question_attempts, model_weights, difficulty_snapshots, questions, concepts, topic_prerequisites, topics, "
     "student_profiles, class_members, classes, users, schools, server_state"
 )

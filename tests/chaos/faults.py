@@ -11,17 +11,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import urllib3
+
 from daemon.recovery.journal_file import journal_path, read, scan
 from tests.chaos.app import wait_for_answers
 from tests.chaos.namespaces import Wire
 from tests.chaos.power import copy_of, lose_power
-from tests.chaos.processes import POLL_S
+from tests.chaos.processes import ASK_MAX_S, POLL_S
 from tests.chaos.proxy import PARTITION, STORM
 from tests.chaos.world import World
 
 # Between two strikes, drawn: as short as a start of a daemon, or long enough for a round.
 QUIET_S = (0.0, 0.8)
 BUSY_MAX_S = 3.0
+# What the cloud API says of an invented token, with and without its database; how long it may be without one, and how long one answer may take.
+KNOWS_NO_SUCH_TOKEN, UNAVAILABLE = 401, 503
+AWAY_MAX_S = 120.0
 # How long a process under strace may take until it reaches its last system call; after that it is killed where it is.
 LAST_CALL_MAX_S = 12.0
 # System calls at whose entry a process dies, and up to which one of each thread; more of them go into a start and a second of work.
@@ -56,6 +61,24 @@ def quiet(world: World) -> None:
 
 def _stay(seconds: float) -> None:
     threading.Event().wait(seconds)
+
+
+def await_answers_of_database(world: World) -> float:
+    """After the database has died: how many seconds the cloud API is without one. Meanwhile every answer must be a 503 that says when to come again."""
+    began_s, refused = time.monotonic(), 0
+    with urllib3.PoolManager(retries=False, timeout=ASK_MAX_S) as http:
+        while time.monotonic() - began_s < AWAY_MAX_S:
+            answer = http.request("GET", f"{world.cloud.url}/v1/sync/head", headers={"Authorization": f"Bearer {'n' * 43}"})
+            if answer.status == KNOWS_NO_SUCH_TOKEN:
+                if not refused:
+                    raise AssertionError("the API never noticed that its database had died")
+                world.count("refused_meanwhile", refused)
+                return time.monotonic() - began_s
+            if answer.status != UNAVAILABLE or not answer.headers.get("Retry-After", "").isdigit():
+                raise AssertionError(f"without its database the API says {answer.status}, {dict(answer.headers)}")
+            refused += 1
+            time.sleep(POLL_S)
+    raise AssertionError(f"the API had no database for {AWAY_MAX_S:.0f} s")
 
 
 # --- sudden death

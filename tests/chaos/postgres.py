@@ -24,12 +24,15 @@ from domain.errors import PostgresUnavailable
 from migrations.runner import upgrade_cloud
 from tests.chaos.processes import HOST, POLL_S, free_port, wait_until
 from tests.support.devstack import descendants
+from tests.support.examples import example
 
 SCHOOL = "school"
 BACKUP_MAX_S = 60.0
 PROMOTION_MAX_S = 30
 # Enough for the requests of both workers, fewer than they would open by themselves.
 BOUNCED_CONNECTIONS = 6
+# The database of docs/examples/pgbouncer.ini.
+EXAMPLE = "carrel"
 PGBOUNCER_END_MAX_S = 10.0
 
 
@@ -151,12 +154,13 @@ def without_replication() -> str | None:
 
 
 @contextmanager
-def replicated_postgres(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
-    """The same with a standby without which nothing is committed: (primary, standby)."""
+def replicated_postgres(folder: Path, *, synchronous: bool = True) -> Iterator[tuple[Postgres, Postgres]]:
+    """The same with a standby, without which nothing is committed if it is synchronous: (primary, standby)."""
     with running_postgres(folder) as primary:
         standby = Postgres(folder / "standby", standby_of=primary)
         try:
-            primary.demand_standby()
+            if synchronous:
+                primary.demand_standby()
             yield primary, standby
         finally:
             standby.stop()
@@ -178,24 +182,20 @@ def without_pgbouncer() -> str | None:
 
 @contextmanager
 def pgbouncer(postgres: Postgres, folder: Path) -> Iterator[str]:
-    """The school's database through pgbouncer in transaction mode, as Debian configures it but for the mode."""
+    """The school's database through pgbouncer, as docs/examples configures it but for the number of connections."""
     place = ClusterFolder.prepare(folder / "pgbouncer")
     os.chown(place.path, place.account.uid, place.account.gid)
     port = free_port()
     password = (postgres.server.data_dir / "password").read_text()
     _write(place, "userlist.txt", f'"{OWNER}" "{password}"\n')
-    settings = {
-        "listen_addr": HOST, "listen_port": port, "unix_socket_dir": "", "pool_mode": "transaction", "auth_type": "scram-sha-256",
-        "auth_file": place.path / "userlist.txt", "default_pool_size": BOUNCED_CONNECTIONS, "max_client_conn": 100,
-        "server_login_retry": 1,
-    }  # fmt: skip
-    lines = [
-        "[databases]",
-        f"* = host={HOST} port={postgres.port}",
-        "[pgbouncer]",
-        *(f"{name} = {value}" for name, value in settings.items()),
-    ]
-    _write(place, "pgbouncer.ini", "\n".join(lines) + "\n")
+    config = {
+        f"\n{EXAMPLE} = host=127.0.0.1 port=5432 dbname={EXAMPLE}\n": f"\n{SCHOOL} = host={HOST} port={postgres.port} dbname={SCHOOL}\n",
+        "listen_port = 6432": f"listen_port = {port}",
+        "/var/run/postgresql": str(place.path),
+        "/etc/pgbouncer/userlist.txt": str(place.path / "userlist.txt"),
+        "default_pool_size = 30": f"default_pool_size = {BOUNCED_CONNECTIONS}",
+    }
+    _write(place, "pgbouncer.ini", example("examples/pgbouncer.ini", config))
     with (place.path / "log").open("wb") as log:
         process = subprocess.Popen(
             ["pgbouncer", place.path / "pgbouncer.ini"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **place.account.process_options()

@@ -16,6 +16,7 @@ from typing import Any
 from tests.chaos import faults
 from tests.chaos.app import wait_for_answers
 from tests.chaos.namespaces import wired_networks, without_networks
+from tests.chaos.patroni import patroni_cluster, without_patroni
 from tests.chaos.postgres import (
     Postgres,
     address_of_both,
@@ -28,6 +29,7 @@ from tests.chaos.postgres import (
 from tests.chaos.processes import wait_until
 from tests.chaos.proxy import STORM
 from tests.chaos.world import World, running_world
+from tests.support.examples import said_in
 
 Figures = dict[str, Any]
 # A pgbouncer that knows no `options` demands this.
@@ -118,6 +120,45 @@ def failing_over(folder: Path, seed: int) -> Figures:
         standby.promote()
         world.count("failovers")
         wait_for_answers(world.app, 20)
+        return _at_rest(world)
+
+
+def failing_over_to_the_past(folder: Path, seed: int) -> Figures:
+    """An asynchronous standby takes over that lacks what devices were told is at school. They are told of it as docs/install.md says."""
+    with (
+        replicated_postgres(folder, synchronous=False) as (primary, standby),
+        running_world(folder, seed, address_of_both(primary, standby)) as world,
+    ):
+        wait_for_answers(world.app, 20)
+        standby.kill()
+        wait_for_answers(world.app, 50)
+        world.app.stop()
+        wait_until(lambda: (world.daemon.status() or {}).get("state") == "synced", "the device has been told that all is at school")
+        primary.kill()
+        standby.start()
+        standby.promote()
+        world.count("missing", len(world.app.acknowledged) - standby.ask("SELECT count(*) FROM question_attempts"))
+        standby.ask(said_in("install.md", r"psql -c '(UPDATE server_state [^']+)'"))
+        # Which is when it hears of it: until then it may well say `synced`.
+        world.daemon.sync()
+        return _at_rest(world)
+
+
+def failing_over_by_patroni(folder: Path, seed: int, times: int = 2) -> Figures:
+    """The leader dies with its Patroni, the other one takes over, and the first comes back as its standby; then the other way round."""
+    with patroni_cluster(folder) as cluster, running_world(folder, seed, cluster.url) as world:
+        longest_s = 0.0
+        for _ in range(times):
+            cluster.await_standby()
+            wait_for_answers(world.app, 20 + world.randomness.randint(0, 200))
+            died = cluster.leader()
+            died.kill()
+            longest_s = max(longest_s, faults.await_answers_of_database(world))
+            died.start()
+            world.count("failovers")
+            wait_for_answers(world.app, 20)
+        world.figures["longest_outage_ms"] = round(longest_s * 1000)
+        cluster.await_standby()
         return _at_rest(world)
 
 
@@ -225,6 +266,8 @@ ROUNDS = {
     "lying_disk": Round(_on_a_server(lying_disk), 2),
     "dying_postgres": Round(dying_postgres, 2),
     "failing_over": Round(failing_over, 1, without_replication),
+    "failing_over_to_the_past": Round(failing_over_to_the_past, 0.5, without_replication),
+    "failing_over_by_patroni": Round(failing_over_by_patroni, 0.3, without_patroni),
     "stalled_standby": Round(stalled_standby, 0.5, without_replication),
     "pooled": Round(pooled, 1, without_pgbouncer),
     "everything": Round(everything, 2),

@@ -24,6 +24,11 @@ def test_NO_LOST_OP_when_a_synchronous_standby_takes_over(folder: Path) -> None:
 
 
 @needs_replication
+def test_NO_LOST_OP_when_an_asynchronous_standby_takes_over_and_devices_are_told(folder: Path) -> None:
+    assert rounds.failing_over_to_the_past(folder, 1)["missing"] >= 50
+
+
+@needs_replication
 def test_TRUTHFUL_STATUS_when_the_synchronous_standby_stalls(folder: Path) -> None:
     assert rounds.stalled_standby(folder, 1)["acknowledged"] > 0
 

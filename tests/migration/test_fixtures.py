@@ -116,6 +116,7 @@ def test_it_goes_up_down_and_up_again_with_equal_rows(database: Target, file: Mi
 @each_release
 def test_migrations_to_come_go_up_down_and_up_on_it(database: Target) -> None:
     """A column, an index and a filled table on either side; a rebuilt table on the device's."""
+    database.upgrade()
     add(database)
     before = rows_of(database)
     database.upgrade()

@@ -121,17 +121,50 @@ def test_the_age_of_every_students_data_is_told(browser: Any, filled: ClassSite)
         assert ages["Fay"] == "no data yet"
 
 
-def test_two_hundred_concepts_fit_without_figures(browser: Any, site: ClassSite) -> None:
-    extra = [f"concept {n}" for n in range(60)]
-    site.room.publish_concepts("fractions", extra)
+@pytest.fixture
+def dense(site: ClassSite) -> ClassSite:
+    """64 concepts: Ada has answered the 61st and the 64th, each once, Ben the last four times."""
+    site.room.publish_concepts("fractions", [f"concept {n}" for n in range(60)])
     site.room.answer([Given("ada", "halves-0", 1, True), Given("ada", "sums-0", 0.5, True)])
-    with site.visit(browser) as visit:
-        visit.open(site.path + "?by=concepts")
-        assert strip(visit, "Ada").locator("rect").count() == 2
-        titles = strip(visit, "Ada").locator("title").all_text_contents()
-        assert titles == ["61 halves: too few answers (1)", "64 sums: too few answers (1)"], "in the order of the course"
+    site.room.answer([Given("ben", "sums-0", 0.4 - n / 10, True) for n in range(4)])
+    return site
+
+
+def test_two_hundred_concepts_fit_without_figures(browser: Any, dense: ClassSite) -> None:
+    with dense.visit(browser) as visit:
+        visit.open(dense.path + "?by=concepts")
+        shapes = strip(visit, "Ada").locator("path")
+        assert [shapes.nth(n).get_attribute("d") for n in range(shapes.count())] == ["M60 0h1v24h-1zM63 0h1v24h-1z"], "as it is taught"
         assert strip(visit, "Ada").locator("text").count() == 0
         assert visit.overflow_px() <= 0
+        assert visit.grave_findings() == []
+
+
+def test_a_cell_of_a_large_map_is_said_under_the_pointer(browser: Any, dense: ClassSite) -> None:
+    with dense.visit(browser) as visit:
+        visit.open(dense.path + "?by=concepts")
+        visit.wait_for("Point at a cell")
+        box = strip(visit, "Ben").bounding_box()
+        visit.page.mouse.move(box["x"] + box["width"] * 63.5 / 64, box["y"] + box["height"] / 2)
+        visit.page.get_by_text(re.compile(r"^Ben, 64 sums: \d\d of 100, \w+, 4 answers$")).first.wait_for()
+        visit.page.mouse.move(box["x"] + box["width"] * 0.5 / 64, box["y"] + box["height"] / 2)
+        visit.wait_for("Ben, 1 concept 0: not started")
+
+
+def test_a_cell_of_a_large_map_is_found_by_arrow_keys_and_read_out(browser: Any, dense: ClassSite) -> None:
+    with dense.visit(browser) as visit:
+        visit.open(dense.path + "?by=concepts&order=name")
+        visit.wait_for("Point at a cell")
+        strip(visit, "Ada").focus()
+        visit.page.keyboard.press("End")
+        visit.is_announced("Ada, 64 sums: too few answers, 1 answer")
+        visit.page.keyboard.press("ArrowLeft")
+        visit.is_announced("Ada, 63 products: not started")
+        visit.page.keyboard.press("ArrowDown")
+        visit.is_announced("Ben, 63 products: not started")
+        visit.page.keyboard.press("Home")
+        visit.is_announced("Ben, 1 concept 0: not started")
+        assert visit.grave_findings() == []
 
 
 # --- the other tables
@@ -245,7 +278,7 @@ def test_every_table_can_be_taken_as_csv_with_the_cookie_alone(browser: Any, fil
             answer = visit.page.request.get(filled.url + address)
             assert answer.status == 200, address
             read[address.rpartition("/")[2]] = list(csv.reader(io.StringIO(answer.text().removeprefix("\ufeff"))))
-    expected = {"mastery", "needs-help", "items", "wrong-answers", "time", "curves", "groups", "off-plan"}
+    expected = {"mastery", "needs-help", "items", "wrong-answers", "time", "curves", "groups", "off-plan", "out-of-reach"}
     assert {name.removesuffix(".csv") for name in read} - {dashed(filled.room.ids["ada"])} == expected
     assert read["off-plan.csv"][1][1] == "Ben"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -22,7 +23,7 @@ from domain.learning.analytics.plan_standing import PlanStanding
 from domain.learning.analytics.student import DayFigures
 from domain.learning.levels import Level
 from tests.support.classroom import DAY_MS, NOW_MS
-from webpages.charts import StripCell, strip
+from webpages.charts import StripCell, dense_strip, strip
 
 AGE = DataAge(NOW_MS, NOW_MS, 0)
 
@@ -115,9 +116,9 @@ def test_a_concept_with_too_few_answers_has_an_empty_bar_at_its_student() -> Non
 def test_many_columns_are_drawn_without_figures() -> None:
     many = overview([student("ada", {})])
     many.concepts[:] = [ConceptColumn(str(n), str(n), ()) for n in range(FIGURES_COLUMNS_MAX + 1)]
-    assert heat_map(many, Look(concepts=True)).cell_width == 1
+    assert heat_map(many, Look(concepts=True)).dense
     many.concepts.pop()
-    assert heat_map(many, Look(concepts=True)).cell_width > 1
+    assert not heat_map(many, Look(concepts=True)).dense
 
 
 def test_a_look_comes_back_from_its_own_address() -> None:
@@ -156,7 +157,13 @@ def test_every_level_and_rule_has_words_and_a_colour() -> None:
 
 
 def test_what_stands_in_a_strip_is_escaped() -> None:
-    for width in (1, 40):
-        drawn = strip([StripCell("4", "<b>", "<script>")], '"><script>', width)
+    for drawn in (strip([StripCell("4", "<b>", "<script>")], '"><script>'), dense_strip(["<script>"], '"><script>')):
         assert "<script>" not in drawn
         assert "<b>" not in drawn
+
+
+def test_a_dense_strip_has_one_shape_for_each_step_and_a_piece_for_each_run() -> None:
+    drawn = dense_strip(["4", "4", "none", "1", "4"], "Ada")
+    assert re.findall(r'class="step-(\w+)" d="([^"]+)"', drawn) == [("4", "M0 0h2v24h-2zM4 0h1v24h-1z"), ("1", "M3 0h1v24h-1z")]
+    assert 'viewBox="0 0 5 24"' in drawn
+    assert 'aria-label="Ada"' in drawn

@@ -110,6 +110,7 @@ def test_a_silent_device_is_shown_as_silent_and_nothing_on_the_page_calls_it_wel
         row = visit.page.get_by_role("row", name="Room 5")
         assert "silent for 3 days" in row.inner_text()
         assert "up to date" not in row.inner_text()
+        assert "0 then" in row.inner_text()  # what waits there now, nobody can tell
         assert "up to date" in visit.page.get_by_role("row", name="Room 6").inner_text()
 
 
@@ -128,6 +129,7 @@ def test_the_fleet_is_read_on_a_phone_in_the_dark_and_by_a_screen_reader(browser
             assert visit.page.get_by_role("img", name=re.compile("360 changes in all")).count() == 1
             visit.page.get_by_role("link", name="Room 8").click()
             visit.wait_for("Its clock is 2 hours ahead.")
+            assert "wrong clock" in visit.text()
             assert visit.overflow_px() <= 0
             assert visit.grave_findings() == []
 
@@ -148,6 +150,7 @@ def test_devices_are_found_by_name_and_state_and_put_in_order(browser: Any, offi
         visit.page.get_by_label("State").select_option("silent")
         visit.page.get_by_role("button", name="Show").click()
         visit.wait_for("Devices 1")
+        assert visit.page.url.endswith("#devices")  # what was asked for is in sight, on a phone too
         assert visit.page.get_by_role("rowheader").all_inner_texts() == ["Library"]
 
 
@@ -172,6 +175,7 @@ def test_an_enrolment_code_made_on_the_page_enrols_as_many_devices_as_it_says(br
     with visiting(browser, office.url, cookies=True) as visit:
         visit.open("/pages/fleet/codes")
         sign_in(visit)
+        visit.page.get_by_label("7a").check()
         visit.page.get_by_label("Devices that may use it").fill("2")
         visit.page.get_by_role("button", name="Make the code").click()
         visit.page.get_by_role("img", name="The command as a QR code").wait_for()
@@ -190,6 +194,73 @@ def test_an_enrolment_code_made_on_the_page_enrols_as_many_devices_as_it_says(br
             made = redeem(cursor, office.school.ids, code, f"device {number}", "1", office.school.clock.now_ms())
     granted = office.school.value("SELECT kind FROM device_grants WHERE device_id = %s", made.id)
     assert granted == "class"
+
+
+def test_a_code_may_be_for_single_students_and_what_is_wrong_with_the_form_is_said_above_what_was_typed(
+    browser: Any, office: Office
+) -> None:
+    for name in ("10b", "7a", "10a"):
+        add_class(office.school, name)
+    mila = office.school.add_user("mila")
+    with visiting(browser, office.url, cookies=True, viewport=PHONE) as visit:
+        visit.expected.append("422")
+        visit.open("/pages/fleet/codes")
+        sign_in(visit)
+        visit.page.get_by_role("button", name="Make the code").click()
+        visit.wait_for("Choose at least one class, or name a student.")
+        assert [text.strip() for text in visit.page.locator("fieldset label").all_inner_texts()] == ["7a", "10a", "10b"]
+        assert visit.page.get_by_role("alert").count() == 1
+        visit.page.get_by_label("Single students").fill("Ada, mila\nnobody root")
+        visit.page.get_by_label("Hours that it lasts").fill("8")
+        visit.page.get_by_role("button", name="Make the code").click()
+        visit.wait_for("There is no student of the user name nobody, root.")
+        assert visit.page.get_by_label("Hours that it lasts").input_value() == "8"
+        assert visit.grave_findings() == []
+        assert visit.overflow_px() <= 0
+        visit.page.get_by_label("Single students").fill("Ada mila")
+        visit.page.get_by_label("7a").check()
+        visit.page.get_by_role("button", name="Make the code").click()
+        visit.page.get_by_role("img", name="The command as a QR code").wait_for()
+        assert "7a, 2 students" in visit.text()
+        assert visit.page.get_by_label("Single students").input_value() == ""
+        code = visit.page.locator(".code").first.inner_text()
+        assert visit.grave_findings() == []
+        assert visit.overflow_px() <= 0
+    with office.school.database.transaction() as cursor:
+        made = redeem(cursor, office.school.ids, code, "device", "1", office.school.clock.now_ms())
+        cursor.execute("SELECT kind, subject_id FROM device_grants WHERE device_id = %s", (made.id,))
+        granted = cursor.fetchall()
+    assert {(kind, id_) for kind, id_ in granted if kind == "student"} == {("student", office.ada), ("student", mila.id)}
+    assert sorted(kind for kind, _ in granted) == ["class", "student", "student"]
+
+
+def test_a_school_of_a_thousand_devices_is_paged_through_and_ordered_by_the_heads_of_the_columns(browser: Any, office: Office) -> None:
+    model = office.device("Model", pending=0)
+    with office.school.database.transaction() as cursor:
+        cursor.execute("SELECT string_agg(column_name, ', ') FROM information_schema.columns WHERE table_name = 'devices' AND column_name NOT IN"
+                       " ('id', 'name', 'token_hash', 'pending_ops')")  # fmt: skip
+        [(others,)] = cursor.fetchall()
+        cursor.execute(
+            f"INSERT INTO devices (id, name, token_hash, pending_ops, {others}) SELECT gen_random_uuid(), 'Room ' || to_char(n, 'FM000'),"
+            f" decode(md5(n::text) || md5((-n)::text), 'hex'), n, {others} FROM devices, generate_series(1, 999) n WHERE id = %s",
+            (model.id,),
+        )
+    with visiting(browser, office.url, cookies=True) as visit:
+        visit.open("/pages/fleet")
+        sign_in(visit)
+        visit.wait_for("1 to 50 of 1,000")
+        visit.page.get_by_role("columnheader", name="Waiting").get_by_role("link").click()
+        visit.wait_for("1 to 50 of 1,000")
+        assert visit.page.get_by_role("rowheader").first.inner_text() == "Room 999"
+        assert visit.page.get_by_label("Order").input_value() == "backlog"
+        for first in range(51, 1_000, 50):
+            visit.page.get_by_role("link", name="The next ones").press("Enter")
+            visit.wait_for(f"{first} to {first + 49:,} of 1,000")
+        assert visit.page.get_by_role("rowheader").last.inner_text() == "Model"
+        assert visit.page.get_by_role("link", name="The next ones").count() == 0
+        assert visit.grave_findings() == []
+        visit.open("/pages/fleet?offset=5000")
+        visit.wait_for("1 to 50 of 1,000")
 
 
 def test_somebody_chooses_another_password_and_every_other_session_ends(browser: Any, office: Office) -> None:
@@ -221,6 +292,6 @@ def test_the_summary_keeps_itself_current(browser: Any, office: Office) -> None:
         visit.is_announced("No device is enrolled.")
 
 
-def add_class(school: SchoolBuilder) -> None:
+def add_class(school: SchoolBuilder, name: str = "7a") -> None:
     with school.database.transaction() as cursor:
-        cursor.execute("INSERT INTO classes (school_id, id, name, feed_no) VALUES (%s, %s, '7a', 1)", (school.id, school.ids.new()))
+        cursor.execute("INSERT INTO classes (school_id, id, name, feed_no) VALUES (%s, %s, %s, 1)", (school.id, school.ids.new(), name))

@@ -51,7 +51,7 @@ def make(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + from_days * DAY)
         .not_valid_after(now + to_days * DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
@@ -67,3 +67,10 @@ def make(
     partial.write_bytes(private + chain)
     partial.rename(path)
     return Made(path, key, certificate)
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

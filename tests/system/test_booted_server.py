@@ -78,6 +78,8 @@ def start_postgres(machine: Machine, programs: Path) -> None:
     machine.wait_for(lambda: machine.run(*ask, "SELECT 1", check=False).returncode == 0, "PostgreSQL")
     machine.run(*ask, "CREATE ROLE carrel LOGIN")
     machine.run(*ask, "CREATE DATABASE carrel OWNER carrel")
+    machine.run(*ask, "GRANT pg_checkpoint TO carrel")
+    machine.run(*ask, "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO carrel", "-d", "carrel")
 
 
 def install(machine: Machine) -> dict[str, object]:
@@ -145,6 +147,20 @@ def test_its_doctor_finds_it_well_but_for_its_name_and_this_tests_postgresql(mac
     assert set(wrong) == {"listener", "database"}
     assert "names of this machine" in wrong["listener"]
     assert "fsync" in wrong["database"]
+
+
+def test_a_reload_follows_the_settings_with_new_workers_under_the_same_first_process(machine: Machine) -> None:
+    before = machine.shown(UNIT, "MainPID")
+    machine.run(
+        "sh", "-c", 'cp /etc/carrel/config.toml /run/kept && sed -i \'s/^log_format = "text"/log_format = "json"/\' /etc/carrel/config.toml'
+    )
+    machine.run("systemctl", "reload", UNIT)
+    machine.wait_for(
+        lambda: '"the configuration was read again"' in machine.run("journalctl", "--no-pager", "-u", UNIT).stdout, "the reload"
+    )
+    assert (machine.shown(UNIT, "MainPID"), machine.shown(UNIT, "ActiveState"), ready(machine)) == (before, "active", True)
+    machine.run("cp", "/run/kept", "/etc/carrel/config.toml")
+    machine.run("systemctl", "reload", UNIT)
 
 
 @contextmanager

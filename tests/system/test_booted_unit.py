@@ -172,11 +172,32 @@ def test_the_daemon_reads_and_writes_nothing_of_others(machine: Machine) -> None
 def test_the_port_is_owned_before_the_daemon_is_up_and_whoever_asks_early_is_answered(machine: Machine) -> None:
     machine.run("systemctl", "stop", UNIT)
     assert machine.shown(SOCKET, "ActiveState") == "active"
-    taken = machine.run_as("nobody", f"{FIRST}/bin/python", "-c", "import socket; socket.create_server(('127.0.0.1', 8750))")
-    assert "Address already in use" in taken.stderr
-    asked = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8750/v1/health', timeout=50).status)"
-    assert machine.run_as("nobody", f"{FIRST}/bin/python", "-c", asked).stdout.strip() == "200"
+    for address, family in (("127.0.0.1", "AF_INET"), ("::1", "AF_INET6")):
+        take = f"import socket; socket.create_server(('{address}', 8750), family=socket.{family})"
+        assert "Address already in use" in machine.run_as("nobody", f"{FIRST}/bin/python", "-c", take).stderr
+    assert [asked_by_nobody(machine, host) for host in ("[::1]", "127.0.0.1")] == ["200", "200"]
     assert machine.shown(UNIT, "ActiveState") == "active"
+
+
+def test_a_machine_without_ipv6_has_its_service_and_one_that_gets_it_later_has_both_addresses(machine: Machine) -> None:
+    def turn_off(value: int) -> None:
+        machine.run("sh", "-c", f"mount -o remount,rw /proc/sys 2>/dev/null; echo {value} >/proc/sys/net/ipv6/conf/all/disable_ipv6")
+
+    machine.run("systemctl", "stop", SOCKET, UNIT)
+    turn_off(1)
+    try:
+        machine.run("systemctl", "start", SOCKET)
+        assert [asked_by_nobody(machine, host) for host in ("127.0.0.1", "[::1]")] == ["200", ""]
+    finally:
+        turn_off(0)
+    machine.run("sh", "-c", "ip -6 address add ::1/128 dev lo 2>/dev/null || true")
+    assert asked_by_nobody(machine, "[::1]") == "200"
+
+
+def asked_by_nobody(machine: Machine, host: str) -> str:
+    """The status by which the daemon answers another account at this address; nothing where there is no way."""
+    ask = f"import urllib.request; print(urllib.request.urlopen('http://{host}:8750/v1/health', timeout=50).status)"
+    return machine.run_as("nobody", f"{FIRST}/bin/python", "-c", ask).stdout.strip()
 
 
 def test_the_timer_backs_up_what_the_daemon_has_not(machine: Machine) -> None:

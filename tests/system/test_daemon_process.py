@@ -455,6 +455,8 @@ def test_an_app_is_registered_listed_launched_and_removed_by_commands(carrel: Ca
     assert carrel.command("app", "remove", "Fractions").returncode == 0
     assert carrel.command("app", "list").stdout == "No app is registered.\n"
     assert carrel.command("pin", "set", "nobody").returncode == 1
+    nameless = carrel.command("app", "add", "")
+    assert (nameless.returncode, nameless.stderr) == (2, "carrel: name: This must have at least 1 character.\n")
 
 
 def test_memory_at_rest_is_printed(carrel: Carrel, server: Server) -> None:

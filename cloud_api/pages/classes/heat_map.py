@@ -10,14 +10,19 @@ from cloud_api.analytics.rows import DataAge, Overview, StudentRow
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.columns import Column, Columns, columns_of
 from cloud_api.pages.classes.looks import Look, Order
+from domain.counted import counted
 from domain.learning.analytics.heat_map import NOT_STARTED, Cell
 from domain.learning.levels import Level
 from webpages.charts import StripCell
 
 # From so many columns on cells are too narrow for figures.
 FIGURES_COLUMNS_MAX = 24
+# Of a score with four decimals in binary: 0.29 is a little less than 29 hundredths.
+ROUNDING = 1e-6
 # Fewer columns have wider cells, within what reads well (on the grid of charts.strip); so wide is the whole.
-CELL_WIDTH_MIN, CELL_WIDTH_MAX, STRIP_WIDTH = 34, 80, 640
+CELL_WIDTH_MIN, CELL_WIDTH_MAX, STRIP_WIDTH = 34, 160, 640
+# A character of a head, with something to spare; fewer characters than that of a title say nothing.
+HEAD_CHARACTER_WIDTH, HEAD_TITLE_MIN = 8, 6
 _BELOW = (Level.ATTEMPTED, Level.FAMILIAR)
 _SOUND = (*_BELOW, Level.PROFICIENT, Level.MASTERED)
 
@@ -78,12 +83,13 @@ class HeatMap:
     @property
     def cell_width(self) -> int:
         """For charts.strip."""
-        return 1 if self.dense else min(CELL_WIDTH_MAX, max(CELL_WIDTH_MIN, STRIP_WIDTH // len(self.columns)))
+        return min(CELL_WIDTH_MAX, max(CELL_WIDTH_MIN, STRIP_WIDTH // len(self.columns)))
 
     @property
-    def heads(self) -> list[tuple[int, str]]:
-        """For charts.strip_head."""
-        return [(view.number, view.column.title) for view in self.columns]
+    def heads(self) -> list[tuple[str, str]]:
+        """For charts.strip_head: numbers, and beside them as much of the titles as there is room for."""
+        room = self.cell_width // HEAD_CHARACTER_WIDTH
+        return [(_head(view, room), view.column.title) for view in self.columns]
 
     def strip(self, line: Line) -> list[StripCell]:
         """The cells of a line for charts.strip."""
@@ -91,6 +97,16 @@ class HeatMap:
             StripCell(words.STEPS[cell.level], figure(cell), f"{view.number} {view.column.title}: {in_words(cell)}")
             for view, cell in zip(self.columns, line.cells, strict=True)
         ]
+
+    def steps(self, line: Line) -> list[str]:
+        """The cells of a line for charts.dense_strip."""
+        return [words.STEPS[cell.level] for cell in line.cells]
+
+    def figures(self, line: Line) -> str:
+        """What the page's script says of each cell: step, score and answers, as `3.82.14 few..2 none`."""
+        return " ".join(
+            f"{words.STEPS[cell.level]}.{figure(cell)}.{cell.answers}" if cell.answers else words.STEPS[cell.level] for cell in line.cells
+        )
 
     def told(self, cell: Cell) -> str:
         """A cell of the table view: score and answers, answers alone, or a dash."""
@@ -108,16 +124,25 @@ def heat_map(overview: Overview, look: Look) -> HeatMap:
     return HeatMap(columns.kind, columns.path, views, lines)
 
 
+def _head(view: ColumnView, room: int) -> str:
+    number = str(view.number)
+    left = room - len(number) - 1
+    if left < HEAD_TITLE_MIN:
+        return number
+    title = view.column.title
+    return f"{number} {title if len(title) <= left else title[: left - 1].rstrip() + '…'}"
+
+
 def figure(cell: Cell) -> str:
-    """The score of a cell out of 100, which stands in it where there is enough evidence."""
-    return str(round(cell.score * 100)) if cell.score is not None and cell.level in _SOUND else ""
+    """The score of a cell out of 100, which stands in it where there is enough evidence. Rounded down: 59.8 is not yet the 60 of the next level."""
+    return str(int(cell.score * 100 + ROUNDING)) if cell.score is not None and cell.level in _SOUND else ""
 
 
 def in_words(cell: Cell) -> str:
     """A cell in words: `82 of 100, proficient, 14 answers`."""
-    answers = f"{cell.answers} answer{'' if cell.answers == 1 else 's'}"
+    answers = counted(cell.answers, "answer")
     if cell.level in _SOUND and cell.score is not None:
-        return f"{cell.score * 100:.0f} of 100, {words.LEVELS[cell.level]}, {answers}"
+        return f"{figure(cell)} of 100, {words.LEVELS[cell.level]}, {answers}"
     return words.LEVELS[cell.level] if not cell.answers else f"{words.LEVELS[cell.level]} ({cell.answers})"
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 
-from cloud_api.analytics.plans import day_text
-from cloud_api.analytics.rows import CurveRow, DayRow, TimeRow
+from cloud_api.analytics.days import day_text
+from cloud_api.analytics.rows import CurveRow, DataAge, DayRow, TimeRow
+from cloud_api.pages.classes.words import day, day_name
+from domain.counted import counted
 from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, MINUTE_MS, PlanStanding
 from domain.learning.analytics.student import DayFigures
 from domain.learning.attempts import DAY_MS
 
 # Curves on the page; the CSV has all.
 CURVES_MAX = 60
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _IDLE = DayFigures(0, 0, 0, 0)
 
 
@@ -40,7 +40,7 @@ class Days:
     @property
     def label(self) -> str:
         """The minutes as a sentence."""
-        return f"{self.total_minutes} minutes on {self.active} of {len(self.minutes)} days"
+        return f"{counted(self.total_minutes, 'minute')} on {self.active} of {len(self.minutes)} days"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class TimeLine:
     name: str
     days: Days
     standing: PlanStanding
+    age: DataAge
 
     @property
     def done_share(self) -> float | None:
@@ -60,30 +61,23 @@ class TimeLine:
 
 def time_lines(rows: Sequence[TimeRow], now_ms: int) -> list[TimeLine]:
     """A line for each student, by name."""
-    return [TimeLine(row.student_id, row.display_name, days_of(row.days, now_ms), row.standing) for row in rows]
+    return [TimeLine(row.student_id, row.display_name, days_of(row.days, now_ms), row.standing, row.data_age) for row in rows]
 
 
 def days_of(rows: Sequence[DayRow], now_ms: int) -> Days:
     """The days up to today, with those on which nothing was answered."""
     known = {row.day: row.figures for row in rows}
     today = now_ms // DAY_MS
-    days = [day_text(day) for day in range(today - IDLE_WINDOW_DAYS + 1, today + 1)]
-    figures = [known.get(day, _IDLE) for day in days]
+    days = [day_text(n) for n in range(today - IDLE_WINDOW_DAYS + 1, today + 1)]
+    figures = [known.get(text, _IDLE) for text in days]
     minutes = [f.active_ms / MINUTE_MS for f in figures]
-    names = [f"{day_name(day)}: {m:.0f} min, {f.answers} answers" for day, m, f in zip(days, minutes, figures, strict=True)]
-    counted = [f for f in figures if f.answers]
-    return Days(minutes, names, _carried(figures), sum(f.answers for f in counted), sum(f.right for f in counted))
-
-
-def day_name(day: str) -> str:
-    """`5 Jan` of YYYY-MM-DD."""
-    at = date.fromisoformat(day)
-    return f"{at.day} {_MONTHS[at.month - 1]}"
+    names = [f"{day_name(text)}: {m:.0f} min, {counted(f.answers, 'answer')}" for text, m, f in zip(days, minutes, figures, strict=True)]
+    return Days(minutes, names, _carried(figures), sum(f.answers for f in figures), sum(f.right for f in figures))
 
 
 def first_day(now_ms: int) -> str:
     """The first of the days of `days_of`."""
-    return day_name((date(1970, 1, 1) + timedelta(days=now_ms // DAY_MS - IDLE_WINDOW_DAYS + 1)).isoformat())
+    return day(now_ms // DAY_MS - IDLE_WINDOW_DAYS + 1)
 
 
 def curve_label(row: CurveRow) -> str:
@@ -91,8 +85,8 @@ def curve_label(row: CurveRow) -> str:
     points = row.figures.points
     first, last = points[0], points[-1]
     if len(points) == 1:
-        return f"{first.error:.0%} of {first.students} students wrong at the first answer"
-    return f"wrong at answer 1: {first.error:.0%} of {first.students} students; at answer {last.opportunity}: {last.error:.0%} of {last.students}"
+        return f"{first.error:.0%} of {counted(first.students, 'student')} wrong at the first answer"
+    return f"wrong at answer 1: {first.error:.0%} of {counted(first.students, 'student')}; at answer {last.opportunity}: {last.error:.0%} of {last.students}"
 
 
 def gave_up(row: CurveRow) -> tuple[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cloud_api.analytics.rows import StudentInNeed
 from domain.learning.analytics.needs_help import Reason, Rule
 
 # Sentences shown of one rule; the CSV has all.
@@ -18,6 +20,11 @@ class RuleFound:
     rule: Rule
     sentences: Sequence[str]
     more: int
+
+
+def rule_counts(needy: Iterable[StudentInNeed]) -> list[tuple[Rule, int]]:
+    """For how many students each rule applies, most first."""
+    return Counter(rule for one in needy for rule in {reason.rule for reason in one.reasons}).most_common()
 
 
 def by_rule(reasons: Iterable[Reason]) -> list[RuleFound]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cloud_api.analytics.rows import RecentAttempt, StudentDetail
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.heat_map import in_words
-from cloud_api.pages.classes.practice import Days, day_name, days_of
+from cloud_api.pages.classes.practice import Days, days_of
 from domain.learning.analytics.heat_map import Cell
 from domain.learning.levels import Level
 
@@ -17,6 +17,7 @@ CONCEPTS_MAX = 40
 # Of the latest answers.
 ATTEMPTS_MAX = 20
 _ORDER = (Level.ATTEMPTED, Level.FAMILIAR, Level.PROFICIENT, Level.MASTERED, Level.NOT_ENOUGH_EVIDENCE)
+_SETTLED = ("done", "skipped")
 CONFIDENCE = {1: "guessed", 2: "unsure", 3: "fairly sure", 4: "sure"}
 
 
@@ -35,12 +36,13 @@ class ConceptLine:
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """An item of the plan: the day in words where a new one begins, else empty."""
+    """An item of the plan: the day in words where a new one begins, else empty; `settled` is done or skipped, empty while it is to do."""
 
     day: str
     title: str
     minutes: int
     reason: str
+    settled: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class StudentView:
     levels: str
 
     @property
+    def proficient_now(self) -> int:
+        """Concepts at proficient or better as of now: time has passed since the answers that `days.proficient` counts after."""
+        return sum(cell.level in (Level.PROFICIENT, Level.MASTERED) for cell in self.detail.row.cells.values())
+
+    @property
     def attempts(self) -> Sequence[RecentAttempt]:
         """The latest, newest first."""
         return self.detail.attempts[:ATTEMPTS_MAX]
@@ -69,7 +76,8 @@ class StudentView:
 
 def student_view(detail: StudentDetail, now_ms: int) -> StudentView:
     """What the page of a student shows."""
-    cells = sorted(detail.row.cells.items(), key=lambda item: (_ORDER.index(item[1].level), item[1].score or 0.0, item[0]))
+    # Equal ones stay in the order of teaching.
+    cells = sorted(detail.row.cells.items(), key=lambda item: (_ORDER.index(item[1].level), item[1].score or 0.0))
     lines = [ConceptLine(detail.titles.get(concept, ""), cell, in_words(cell)) for concept, cell in cells]
     kind, sentence = _sentence(detail)
     levels = words.counts(cell.level for cell in detail.row.cells.values())
@@ -79,7 +87,13 @@ def student_view(detail: StudentDetail, now_ms: int) -> StudentView:
 def _plan(detail: StudentDetail) -> list[PlanLine]:
     days = ["", *(item.day for item in detail.coming)]
     return [
-        PlanLine("" if item.day == before else day_name(item.day), detail.titles.get(item.concept_id, ""), item.minutes, item.reason or "")
+        PlanLine(
+            "" if item.day == before else words.day_name(item.day),
+            detail.titles.get(item.concept_id, "A concept that is not taught any more"),
+            item.minutes,
+            item.reason or "",
+            item.status if item.status in _SETTLED else "",
+        )
         for before, item in zip(days, detail.coming, strict=False)
     ]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import date
 
+from cloud_api.analytics.days import day_text
 from cloud_api.analytics.rows import DataAge
-from cloud_api.pages.words import ago
+from cloud_api.pages.words import ago, count
 from domain.learning.analytics.needs_help import RULE_SENTENCES, Rule
 from domain.learning.attempts import DAY_MS
 from domain.learning.levels import EVIDENCE_ANSWERS_MIN, Level
@@ -50,6 +52,7 @@ RULES: Mapping[Rule, str] = {
 RULES_IN_FULL = RULE_SENTENCES
 # From so many days without contact on a student's figures may be far from the truth.
 OLD_DAYS = 7
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def counts(levels: Iterable[Level]) -> str:
@@ -60,15 +63,34 @@ def counts(levels: Iterable[Level]) -> str:
 
 def is_old(age: DataAge, now_ms: int) -> bool:
     """Whether a student's figures are to be read with care."""
-    return age.last_sync_ms is None or now_ms - age.last_sync_ms >= OLD_DAYS * DAY_MS
+    if age.last_sync_ms is None:
+        return not age.uncounted
+    return now_ms - age.last_sync_ms >= OLD_DAYS * DAY_MS
 
 
 def age(found: DataAge, now_ms: int) -> str:
     """How old a student's figures are."""
+    uncounted = count(found.uncounted, "answer") + " not counted yet" if found.uncounted else ""
     if found.last_sync_ms is None:
-        return "no data yet" if found.last_answer_at_ms is None else "age unknown"
-    uncounted = f", {found.uncounted} not counted yet" if found.uncounted else ""
-    return f"{ago(found.last_sync_ms, now_ms)}{uncounted}"
+        return uncounted or ("no data yet" if found.last_answer_at_ms is None else "age unknown")
+    return f"{ago(found.last_sync_ms, now_ms)}{', ' if uncounted else ''}{uncounted}"
+
+
+def data_from(found: DataAge, now_ms: int) -> str:
+    """The same with what it is the age of."""
+    said = age(found, now_ms)
+    return f"data from {said}" if found.last_sync_ms is not None else said
+
+
+def day(number: int) -> str:
+    """A day counted from 1970-01-01, as `5 Jan`."""
+    return day_name(day_text(number))
+
+
+def day_name(text: str) -> str:
+    """`5 Jan` of YYYY-MM-DD."""
+    at = date.fromisoformat(text)
+    return f"{at.day} {_MONTHS[at.month - 1]}"
 
 
 def minutes(ms: int) -> str:

@@ -43,13 +43,13 @@ def view_of(totals: Totals, hours: Sequence[Hour], now_ms: int) -> FleetView:
     """The view at a moment."""
     hours = [*hours[:-1], replace(hours[-1], backlog=totals.pending)]
     operations = [hour.operations for hour in hours]
-    came = f"{words.number(sum(operations))} changes"
+    came = words.count(sum(operations), "change")
     last = f"{words.number(totals.pending)} now"
     return FleetView(
         standing(totals),
         _figures(totals, now_ms),
         operations,
-        [f"{_when(hour, now_ms)}: {words.number(hour.operations)} changes" for hour in hours],
+        [f"{_when(hour, now_ms)}: {words.count(hour.operations, 'change')}" for hour in hours],
         f"Changes that came to school in each of the last {HOURS} hours: {came} in all, {words.number(max(operations))} in the busiest hour.",
         came,
         [hour.backlog or 0 for hour in hours],
@@ -63,7 +63,7 @@ def _figures(totals: Totals, now_ms: int) -> list[Figure]:
     quiet = totals.states[State.SILENT] + totals.states[State.NEVER]
     oldest = totals.oldest_pending_at_ms
     return [
-        Figure(words.number(totals.devices), "devices", f"last contact {words.ago(totals.last_seen_ms, now_ms)}"),
+        Figure(words.number(totals.devices), "device" if totals.devices == 1 else "devices", f"last contact {words.ago(totals.last_seen_ms, now_ms)}"),
         Figure(words.number(quiet), "silent"),
         Figure(
             words.number(totals.pending),

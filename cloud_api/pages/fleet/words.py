@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cloud_api.fleet.overview import DeviceRow, State, Totals
@@ -19,8 +19,20 @@ STATES: Mapping[State, str] = {
     State.FETCHING: "fetching everything",
     State.WAITING: "sending",
     State.CURRENT: "up to date",
+    State.REPLACED: "enrolled again",
     State.REVOKED: "revoked",
 }
+# Columns of the table, as they are headed ("#": of numbers), each with the order in which a click on it puts the devices.
+COLUMNS: Sequence[tuple[str, str]] = (
+    ("Device", "name"),
+    ("State", "attention"),
+    ("Last contact", "contact"),
+    ("#Waiting", "backlog"),
+    ("#Refused", "refused"),
+    ("#Conflicts", "conflicts"),
+    ("Clock", "clock"),
+    ("Version", "version"),
+)
 SORTS: Mapping[str, str] = {
     "attention": "what needs a look",
     "name": "name",
@@ -73,19 +85,31 @@ def state_of(device: DeviceRow, now_ms: int) -> tuple[str, str]:
     match device.state:
         case State.REVOKED:
             return _revoked(device), "plain"
+        case State.REPLACED:
+            return "enrolled again", "plain"
         case State.NEVER:
             return "not heard of yet", "waiting"
         case State.SILENT:
             silent_ms = now_ms - (device.last_seen_ms or 0)
             return f"silent for {span(silent_ms)}", "bad" if silent_ms > LONG_SILENT_MS else "waiting"
         case State.TROUBLE:
-            return "needs a look", "bad"
+            return _trouble(device, now_ms), "bad"
         case State.FETCHING:
             return "fetching everything", "working"
         case State.WAITING:
             return "sending", "working"
         case State.CURRENT:
             return "up to date", "good"
+
+
+def _trouble(device: DeviceRow, now_ms: int) -> str:
+    """The first thing that somebody should look at, in as few words as a table has room for."""
+    if device.dead_letters:
+        return "changes refused"
+    if device.clock_is_wrong:
+        return "wrong clock"
+    oldest = device.oldest_pending_at_ms
+    return f"stuck for {span(now_ms - oldest)}" if oldest is not None else "needs a look"
 
 
 def _revoked(device: DeviceRow) -> str:
@@ -100,14 +124,23 @@ def troubles(device: DeviceRow, now_ms: int) -> list[str]:
         found.append(f"{number(device.dead_letters)} of its changes were refused, for the reasons below.")
     if device.clock_is_wrong:
         found.append(f"Its clock is {clock(device.clock_offset_ms)}. Times of answers are corrected; set the clock all the same.")
-    if device.oldest_pending_at_ms is not None and now_ms - device.oldest_pending_at_ms > DAY_MS and device.pending:
-        found.append(f"Its oldest change has waited for {span(now_ms - device.oldest_pending_at_ms)}.")
+    if device.state is State.SILENT:
+        found.append(
+            f"Nothing was heard of it for {span(now_ms - (device.last_seen_ms or 0))}, and what waits on it by now, nobody can tell. Nothing is lost:"
+            " switch it on where it reaches the school."
+        )
+    elif device.oldest_pending_at_ms is not None and now_ms - device.oldest_pending_at_ms > DAY_MS and device.pending:
+        found.append(
+            f"Its oldest change has waited for {span(now_ms - device.oldest_pending_at_ms)}, although it reaches the school: “carrel doctor” on it says why."
+        )
     return found
 
 
 def waiting(device: DeviceRow) -> str:
-    """How much waits on a device, by its own last word."""
-    return "unknown" if device.pending is None else number(device.pending)
+    """How much waits on a device, by its own last word; of a silent one that was then."""
+    if device.pending is None:
+        return "unknown"
+    return f"{number(device.pending)} then" if device.state is State.SILENT else number(device.pending)
 
 
 def clock(offset_ms: int | None) -> str:

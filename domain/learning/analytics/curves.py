@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from domain.learning.analytics.measures import SHARE_N_MIN
 from domain.learning.analytics.student import OPPORTUNITIES_MAX
@@ -38,14 +40,15 @@ class LearningCurve:
 def learning_curve(concept_id: str, curves: Iterable[str]) -> LearningCurve:
     """From one text of 1 and 0 a student (`ConceptFigures.curve`). Points of fewer than five students are left out."""
     known = [c for c in curves if c]
+    if len(known) < SHARE_N_MIN:
+        return LearningCurve(concept_id, (), False)
+    ends, wrong_ends = Counter(map(len, known)), Counter(len(c) for c in known if c[-1] == "0")
+    ends[OPPORTUNITIES_MAX] = wrong_ends[OPPORTUNITIES_MAX] = 0  # more is not kept: nobody is known to have stopped there
     points = []
-    for n in range(OPPORTUNITIES_MAX):
-        here = [c for c in known if len(c) > n]
-        if len(here) < SHARE_N_MIN:
+    for n, column in enumerate(zip_longest(*known, fillvalue=""), 1):
+        if (here := len(known) - column.count("")) < SHARE_N_MIN:
             break
-        last = [c for c in here if len(c) == n + 1 and n + 1 < OPPORTUNITIES_MAX]
-        wrong = sum(c[n] == "0" for c in here)
-        points.append(CurvePoint(n + 1, len(here), round(wrong / len(here), 4), len(last), sum(c[n] == "0" for c in last)))
+        points.append(CurvePoint(n, here, round(column.count("0") / here, 4), ends[n], wrong_ends[n]))
     return LearningCurve(concept_id, tuple(points), _flat(points))
 
 

@@ -39,7 +39,7 @@ def groups(
     concepts_of: Mapping[str, Collection[str]],
     prerequisites: Mapping[str, Collection[str]],
 ) -> list[Group]:
-    """The groups of a class, largest first. A student may be in several.
+    """The groups of a class, largest first, else in the order of `concepts_of`, as is `waiting`. A student may be in several.
 
     `students` has a student's cells by concept, `concepts_of` a topic's concepts (those of its parts included), `prerequisites` what a topic needs.
     """
@@ -54,11 +54,11 @@ def groups(
                     members.setdefault(prerequisite, {})[student] = member
                     waiting.setdefault(prerequisite, set()).add(topic)
     found = [
-        Group(topic, len(concepts_of[topic]), tuple(sorted(waiting[topic])), tuple(of_topic.values()))
-        for topic, of_topic in members.items()
-        if len(of_topic) >= GROUP_STUDENTS_MIN
+        Group(topic, len(concepts_of[topic]), tuple(t for t in concepts_of if t in waiting[topic]), tuple(members[topic].values()))
+        for topic in concepts_of
+        if len(members.get(topic, ())) >= GROUP_STUDENTS_MIN
     ]
-    return sorted(found, key=lambda group: (-len(group.members), group.topic_id))
+    return sorted(found, key=lambda group: -len(group.members))
 
 
 def _works_on(cells: Mapping[str, Cell], concepts: Collection[str]) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from domain.learning.analytics.scores import scores
+from domain.learning.analytics.scores import Expected, scores
 from domain.learning.features import StudentState
 from domain.learning.levels import EVIDENCE_ANSWERS_MIN, FAMILIAR_FROM, MASTERED_FROM, PROFICIENT_FROM, Level, level
 from domain.learning.mastery import SCORE_DECIMALS
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """`score` is the chance of a right answer now, None where nothing was answered; shown grey at `not_enough_evidence`.
 
     `answers` is the evidence. The score is stated under the threshold too, for those who ask; a page shows it grey.
@@ -27,12 +26,13 @@ class Cell:
 NOT_STARTED = Cell(Level.NOT_STARTED, None, 0, None)
 
 
-def concept_cells(state: StudentState, at_ms: int) -> dict[str, Cell]:
-    """A cell for each concept that the student has met, as of `at_ms`."""
-    concepts = state.concepts
-    return {
-        c: Cell(level(concepts[c], value), value, concepts[c].answers, concepts[c].last_at_ms) for c, value in scores(state, at_ms).items()
-    }
+def concept_cells(state: StudentState, at_ms: int, known_rates: Expected | None = None) -> dict[str, Cell]:
+    """A cell for each concept that the student has met, as of `at_ms`. `known_rates`: see `scores`."""
+    cells = {}
+    for concept, value in scores(state, at_ms, known_rates).items():
+        known = state.concepts[concept]
+        cells[concept] = Cell(level(known, value), value, known.answers, known.last_at_ms)
+    return cells
 
 
 def topic_cell(cells: Sequence[Cell]) -> Cell:

@@ -7,13 +7,16 @@ Facility and discrimination are of first answers alone: later ones are about lea
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+from itertools import compress
+from math import sqrt
 from operator import itemgetter
 
-from domain.learning.analytics.measures import correlation, median, share
-from domain.learning.analytics.student import QuestionFigures
+from domain.learning.analytics.answered import FirstAnswers
+from domain.learning.analytics.measures import VARIANCE_MIN, median, share
 
 # Students below which nothing is said about a question's quality.
 DISCRIMINATION_N_MIN = 20
@@ -53,8 +56,41 @@ class Option:
     share_bottom: float | None
 
 
-# One student's first answer, and that student's standing without it (None: too few others).
-_First = tuple[QuestionFigures, float | None]
+# A student's standing without a question, by whether that was answered wrong (0) or right (1).
+_Standings = tuple[float, float]
+
+
+class Firsts:
+    """The first answers of a class, looked up by question. Of a thousand questions a page shows a few: what only these need is worked out when it is read."""
+
+    def __init__(self, students: Sequence[FirstAnswers]) -> None:
+        self._students = students
+
+    def active_ms(self, question_id: str) -> list[int]:
+        """The times that are known."""
+        return [ms for student, place, _ in self._of(question_id) if (ms := student.active_ms[place]) is not None]
+
+    def answers(self, question_id: str) -> int:
+        """All answers to a question, later ones included."""
+        return sum(student.answers[place] for student, place, _ in self._of(question_id))
+
+    def given(self, question_id: str) -> list[tuple[float | None, str, bool]]:
+        """(standing without this question, what was given, whether it was right) of each student."""
+        return [
+            (known[right] if known else None, student.given[place], right)
+            for student, place, known in self._of(question_id)
+            for right in (student.right[place] == "1",)
+        ]
+
+    def _of(self, question_id: str) -> Iterator[tuple[FirstAnswers, int, _Standings | None]]:
+        return ((student, places[question_id], known) for student, places, known in self._known if question_id in places)
+
+    @cached_property
+    def _known(self) -> list[tuple[FirstAnswers, dict[str, int], _Standings | None]]:
+        return [
+            (student, {question: place for place, question in enumerate(student.questions)}, standings(student))
+            for student in self._students
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,60 +99,100 @@ class ItemFigures:
 
     question_id: str
     students: int
-    answers: int
     facility: float | None
     discrimination: float | None
     flags: tuple[Flag, ...]
-    median_active_ms: int | None
-    firsts: Sequence[_First] = field(repr=False, compare=False)
+    firsts: Firsts = field(repr=False, compare=False)
+
+    @property
+    def answers(self) -> int:
+        """All answers, later ones included."""
+        return self.firsts.answers(self.question_id)
+
+    @property
+    def median_active_ms(self) -> int | None:
+        """The median time of first answers, of those that were timed."""
+        return median(self.firsts.active_ms(self.question_id))
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """The answers that were given first, most frequent first. Worked out when read: of a thousand questions a page shows a few."""
-        return _options(self.firsts)
+        """The answers that were given first, most frequent first."""
+        return _options(self.firsts.given(self.question_id))
 
 
-def item_figures(by_student: Iterable[Mapping[str, QuestionFigures]], only: frozenset[str] | None = None) -> list[ItemFigures]:
-    """The figures of every question that somebody answered, or of those in `only`, by id. One mapping a student, by question."""
-    firsts: defaultdict[str, list[_First]] = defaultdict(list)
-    for questions in by_student:
-        others, right = len(questions) - 1, sum(q.first_right for q in questions.values())
-        # Without this answer: by whether it was wrong (0) or right (1).
-        standings = (right / others, (right - 1) / others) if others >= OTHERS_MIN else (None, None)
-        for question_id, figures in questions.items():
-            if only is None or question_id in only:
-                firsts[question_id].append((figures, standings[figures.first_right]))
-    return [_item(question_id, firsts[question_id]) for question_id in sorted(firsts)]
+@dataclass(slots=True)
+class _Placed:
+    """Sums over the students who answered a question and have a standing (x); y is 1 for a right answer."""
+
+    n: int = 0
+    right: int = 0
+    x: float = 0.0
+    xx: float = 0.0
+    x_right: float = 0.0
 
 
-def median_times(by_student: Iterable[Mapping[str, QuestionFigures]]) -> dict[str, int]:
-    """The median time of first answers in milliseconds, of questions that at least five students answered in a known time."""
-    times: dict[str, list[int]] = {}
-    for questions in by_student:
-        for question_id, figures in questions.items():
-            if figures.first_active_ms is not None:
-                times.setdefault(question_id, []).append(figures.first_active_ms)
+def item_figures(students: Sequence[FirstAnswers], only: Collection[str] | None = None) -> list[ItemFigures]:
+    """The figures of every question that somebody answered, or of those in `only`, by id."""
+    answered: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for student in students:
+        answered.update(student.questions)
+        right.update(compress(student.questions, map(int, student.right)))
+    placed, firsts = _placed(students), Firsts(students)
+    wanted = answered if only is None else answered.keys() & only
+    return [_item(question, answered[question], right[question], placed[question], firsts) for question in sorted(wanted)]
+
+
+def standings(student: FirstAnswers) -> _Standings | None:
+    """A student's standing without a question; None with too few others."""
+    others, right = len(student.questions) - 1, student.right.count("1")
+    return (right / others, (right - 1) / others) if others >= OTHERS_MIN else None
+
+
+def median_times(students: Iterable[FirstAnswers], questions: Collection[str]) -> dict[str, int]:
+    """The median time of first answers in milliseconds: of those questions that at least five students answered in a known time."""
+    times: dict[str, list[int]] = {question: [] for question in questions}
+    for student in students:
+        taken = dict(zip(student.questions, student.active_ms, strict=True))
+        for question in times.keys() & taken.keys():
+            if (ms := taken[question]) is not None:
+                times[question].append(ms)
     return {question: found for question, known in times.items() if len(known) >= 5 and (found := median(known)) is not None}
 
 
-def _item(question_id: str, firsts: list[_First]) -> ItemFigures:
-    n, right, answers, times = len(firsts), 0, 0, []
-    for figures, _ in firsts:
-        right += figures.first_right
-        answers += figures.answers
-        if figures.first_active_ms is not None:
-            times.append(figures.first_active_ms)
-    facility, discrimination = share(right, n), _discrimination(firsts)
-    flags = _flags(n, facility, discrimination)
-    return ItemFigures(question_id, n, answers, facility, discrimination, flags, median(times), firsts)
+def _placed(students: Iterable[FirstAnswers]) -> defaultdict[str, _Placed]:
+    """The sums of every question. In one loop without a call, as it runs once for each student and question."""
+    sums: defaultdict[str, _Placed] = defaultdict(_Placed)
+    for student in students:
+        if (standing := standings(student)) is None:
+            continue
+        if_wrong, if_right = standing
+        for question, right in zip(student.questions, student.right, strict=True):
+            of_question = sums[question]
+            x = if_wrong
+            if right == "1":
+                x = if_right
+                of_question.right += 1
+                of_question.x_right += x
+            of_question.n += 1
+            of_question.x += x
+            of_question.xx += x * x
+    return sums
 
 
-def _discrimination(firsts: list[_First]) -> float | None:
-    placed = [(standing, float(figures.first_right)) for figures, standing in firsts if standing is not None]
-    if len(placed) < DISCRIMINATION_N_MIN:
+def _item(question_id: str, n: int, right: int, placed: _Placed, firsts: Firsts) -> ItemFigures:
+    facility, discrimination = share(right, n), _discrimination(placed)
+    return ItemFigures(question_id, n, facility, discrimination, _flags(n, facility, discrimination), firsts)
+
+
+def _discrimination(s: _Placed) -> float | None:
+    """Pearson's correlation from the sums; None with too few students, or when one of both does not vary."""
+    if s.n < DISCRIMINATION_N_MIN:
         return None
-    value = correlation([standing for standing, _ in placed], [right for _, right in placed])
-    return None if value is None else round(value, 4)
+    xx, yy = s.xx - s.x * s.x / s.n, s.right - s.right * s.right / s.n
+    if xx <= VARIANCE_MIN or yy <= VARIANCE_MIN:
+        return None
+    return round((s.x_right - s.x * s.right / s.n) / sqrt(xx * yy), 4)
 
 
 def _flags(n: int, facility: float | None, discrimination: float | None) -> tuple[Flag, ...]:
@@ -128,12 +204,11 @@ def _flags(n: int, facility: float | None, discrimination: float | None) -> tupl
     return tuple(flags)
 
 
-def _options(firsts: Sequence[_First]) -> tuple[Option, ...]:
-    counted = Counter((figures.first_given, figures.first_right) for figures, _ in firsts if figures.first_given)
+def _options(firsts: Sequence[tuple[float | None, str, bool]]) -> tuple[Option, ...]:
+    counted = Counter((given, right) for _, given, right in firsts if given)
     if not counted:
         return ()
-    answered = [(standing, figures.first_given, figures.first_right) for figures, standing in firsts if standing is not None]
-    placed = sorted(answered, key=itemgetter(0))
+    placed = sorted([(standing, given, right) for standing, given, right in firsts if standing is not None], key=itemgetter(0))
     third = len(placed) // 3 if len(placed) >= DISCRIMINATION_N_MIN else 0
     bottom, top = (Counter((given, right) for _, given, right in part) for part in (placed[:third], placed[len(placed) - third :]))
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:OPTIONS_MAX]

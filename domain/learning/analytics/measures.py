@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 # Under so many students no share is shown: it would say something about single ones.
 SHARE_N_MIN = 5
+# Sums of squares below which nothing varies but by rounding.
+VARIANCE_MIN = 1e-12
 # Two-sided 95 % of the normal distribution.
 _Z = 1.959964
 
@@ -39,7 +41,7 @@ def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     for x, y in zip(xs, ys, strict=True):
         dx, dy = x - mean_x, y - mean_y
         xy, xx, yy = xy + dx * dy, xx + dx * dx, yy + dy * dy
-    return xy / sqrt(xx * yy) if xx > 1e-12 and yy > 1e-12 else None
+    return xy / sqrt(xx * yy) if xx > VARIANCE_MIN and yy > VARIANCE_MIN else None
 
 
 def median(values: Sequence[int]) -> int | None:

@@ -60,13 +60,13 @@ def reasons(
     medians: Mapping[str, int],
     at_ms: int,
 ) -> list[Reason]:
-    """The reasons to help a student, as of `at_ms`, those about concepts first.
+    """The reasons to help a student, as of `at_ms`, those about concepts first, in the order of `titles`.
 
     `titles` names the concepts that count (others are passed over), `learnt_share` is the newest plan's forecast where it is one of an exam, `medians` the usual time of
     each question in milliseconds.
     """
     found = []
-    for concept in sorted(figures.concepts.keys() & titles.keys(), key=lambda c: (titles[c], c)):
+    for concept in (c for c in titles if c in figures.concepts):
         last_ms = figures.state.concepts[concept].last_at_ms
         if last_ms is not None and at_ms - last_ms <= RECENT_MS:
             found += [Reason(rule, text, concept) for rule, text in _of_concept(figures.concepts[concept], titles[concept], at_ms)]

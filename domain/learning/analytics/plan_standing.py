@@ -31,13 +31,14 @@ class PlannedItem(NamedTuple):
     kind: str
     concept_id: str
     plan_made_at_ms: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStanding:
     """Minutes of the last WINDOW_DAYS days, today not counted: due, done, and skipped by choice; `spent_minutes` is time on task, on whatever.
 
-    `overdue_items` are neither done nor skipped. `idle_planned_days` counts planned days without any answer, up to yesterday, since the last answer.
+    `overdue_items` are neither done nor skipped, the oldest of them of day `behind_since`. `idle_planned_days` counts planned days without any answer, up to yesterday, since the last answer.
     """
 
     due_minutes: int
@@ -46,6 +47,7 @@ class PlanStanding:
     spent_minutes: int
     overdue_items: int
     idle_planned_days: int
+    behind_since: int | None = None
 
     @property
     def behind_minutes(self) -> int:
@@ -59,8 +61,9 @@ class PlanStanding:
 def plan_standing(items: Iterable[PlannedItem], figures: StudentFigures, today: int) -> PlanStanding:
     """From the items of the last IDLE_WINDOW_DAYS days and the student's answers, which do items without anybody ticking them off."""
     days = figures.days
-    past = [_as_answered(item, figures) for item in items if today - IDLE_WINDOW_DAYS <= item.day < today]
+    past = [as_answered(item, figures) for item in items if today - IDLE_WINDOW_DAYS <= item.day < today]
     due = [item for item in past if item.day >= today - WINDOW_DAYS]
+    left = [item.day for item in due if item.status not in ("done", "skipped")]
     active = [day for day, of_day in days.items() if of_day.answers and day <= today]
     idle_from = max(active, default=-1)
 
@@ -72,8 +75,9 @@ def plan_standing(items: Iterable[PlannedItem], figures: StudentFigures, today: 
         minutes("done"),
         minutes("skipped"),
         spent_ms(days, today - WINDOW_DAYS, today - 1) // MINUTE_MS,
-        sum(item.status not in ("done", "skipped") for item in due),
+        len(left),
         len({item.day for item in past if item.day > idle_from}),
+        min(left, default=None),
     )
 
 
@@ -82,7 +86,7 @@ def spent_ms(days: Mapping[int, DayFigures], first: int, last: int) -> int:
     return sum(of_day.active_ms for day, of_day in days.items() if first <= day <= last)
 
 
-def _as_answered(item: PlannedItem, figures: StudentFigures) -> PlannedItem:
+def as_answered(item: PlannedItem, figures: StudentFigures) -> PlannedItem:
     """The item, done where answers did it (domain/learning/plan_progress.py)."""
     known = figures.concepts.get(item.concept_id)
     if known is None or item.status in ("done", "skipped"):
@@ -90,4 +94,4 @@ def _as_answered(item: PlannedItem, figures: StudentFigures) -> PlannedItem:
     state = StudyState(known.run_right, float(known.learnt), figures.state.concepts[item.concept_id].last_at_ms)
     since = Since(item.plan_made_at_ms, item.day * DAY_MS)
     kind = Kind.NEW if item.kind == Kind.NEW else Kind.REVIEW
-    return item._replace(status="done") if done_by_answers(kind, state, since) else item
+    return item._replace(status="done") if done_by_answers(kind, state, since, item.reason) else item

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from domain.learning.analytics.measures import Interval, wilson
-from domain.learning.analytics.student import QuestionFigures
+from domain.learning.analytics.answered import SEPARATOR, WrongGiven
+from domain.learning.analytics.measures import Interval, share, wilson
 
 # A wrong answer is common when so many students of those who answered gave it, and such a share of them.
 STUDENTS_MIN, SHARE_MIN = 3, 0.20
@@ -14,31 +15,40 @@ STUDENTS_MIN, SHARE_MIN = 3, 0.20
 
 @dataclass(frozen=True, slots=True)
 class CommonWrongAnswer:
-    """A wrong answer that `students` of `answered` gave, at any try; `sure` of them with confidence. `interval` holds the share with 95 %."""
+    """A wrong answer that `students` of `answered` gave, at any try; `sure` of them with confidence."""
 
     question_id: str
     given: str
     students: int
     answered: int
     sure: int
-    share: float
-    interval: Interval
+
+    @property
+    def share(self) -> float | None:
+        """None under five students who answered."""
+        return share(self.students, self.answered)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the share lies with 95 %; None where it is not told."""
+        return None if self.share is None else wilson(self.students, self.answered)
 
 
-def common_wrong_answers(by_student: Iterable[Mapping[str, QuestionFigures]]) -> list[CommonWrongAnswer]:
-    """The common wrong answers of a class: those given with confidence first, since sure and wrong is the best sign of a misconception."""
-    answered: dict[str, int] = {}
-    given: dict[tuple[str, str], list[int]] = {}
-    for questions in by_student:
-        for question_id, figures in questions.items():
-            answered[question_id] = answered.get(question_id, 0) + 1
-            for wrong in figures.wrong:
-                counts = given.setdefault((question_id, wrong.given), [0, 0])
-                counts[0] += 1
-                counts[1] += wrong.sure > 0
-    common = [
-        CommonWrongAnswer(question, text, students, n, sure, round(students / n, 4), wilson(students, n))
-        for (question, text), (students, sure) in given.items()
-        if students >= STUDENTS_MIN and students / (n := answered[question]) >= SHARE_MIN
-    ]
-    return sorted(common, key=lambda c: (-(c.students + c.sure), -c.share, c.question_id, c.given))
+def common_wrong_answers(students: Iterable[WrongGiven], only: Collection[str] | None = None) -> list[CommonWrongAnswer]:
+    """The common wrong answers of a class, or those to the questions in `only`: those given with confidence first, since sure and wrong is the best sign
+    of a misconception.
+    """
+    answered: Counter[str] = Counter()
+    given: Counter[str] = Counter()
+    sure: Counter[str] = Counter()
+    for student in students:
+        answered.update(student.questions)
+        given.update(student.keys())
+        sure.update(student.sure_keys())
+    common = []
+    for key, n in given.items():
+        if n >= STUDENTS_MIN:
+            question, _, text = key.partition(SEPARATOR)
+            if n / answered[question] >= SHARE_MIN and (only is None or question in only):
+                common.append(CommonWrongAnswer(question, text, n, answered[question], sure[key]))
+    return sorted(common, key=lambda c: (-(c.students + c.sure), c.answered, c.question_id, c.given))

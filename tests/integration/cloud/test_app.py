@@ -272,3 +272,25 @@ def test_the_module_for_wsgi_servers_is_configured_by_the_environment(cloud_data
         assert client.get("/readyz").status_code == 400
     finally:
         wsgi.database.close()
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/pages/fleets", "/pages", "/pages/fleet/", "/fleet", "/pages/fleet/devices/x/revoke", "/%00", "/pages/%F0%9F%92%A5<script>"]
+)
+def test_a_browser_that_mistypes_an_address_gets_a_page_that_leads_home(cloud_app: FlaskClient, path: str) -> None:
+    answer = cloud_app.get(path, headers=BROWSER)
+    shown = answer.get_data(as_text=True)
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "There is no such page here." in shown and '<a href="/">' in shown
+    assert "<script>" not in shown and "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    _is_problem(
+        cloud_app.get(path), 405 if path.endswith("/revoke") else 404, "method_not_allowed" if path.endswith("/revoke") else "not_found"
+    )
+
+
+def test_programs_are_told_by_a_problem_whatever_they_accept(cloud_app: FlaskClient) -> None:
+    _is_problem(cloud_app.get("/v1/nothing", headers=BROWSER), 404, "not_found")
+    _is_problem(cloud_app.get("/pages/fleets", headers={"Accept": "*/*"}), 404, "not_found")

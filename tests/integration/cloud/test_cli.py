@@ -21,9 +21,12 @@ from click.testing import CliRunner, Result
 from cloud_api.cli import main
 from cloud_api.database import CloudDatabase
 from cloud_api.enrolment import redeem
+from daemon.cli import main as carrel
 from domain import content_pack
 from domain.clock import SystemClock
+from domain.errors import EXIT_INTERRUPTED
 from domain.ids import IdSource, dashed
+from migrations.cli import main as carrel_migrate
 from tests.support.cloud import COURSE
 
 START_TIMEOUT_S = 60
@@ -118,6 +121,49 @@ def test_an_error_ends_with_its_exit_code_and_without_a_traceback(run: Run, argu
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (main, "cloud_api.schools.list_schools"),
+        (carrel, "daemon.commands.site.Settings.load"),
+        (carrel_migrate, "migrations.commands.databases.Databases.chosen"),
+    ],
+)
+def test_ctrl_c_ends_every_command_as_shells_say_it(
+    cloud_database: str, monkeypatch: pytest.MonkeyPatch, command: click.Group, where: str
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    arguments = {main: ["school", "list"], carrel: ["config", "show"]}.get(command, ["current"])
+    result = CliRunner().invoke(command, arguments, env={"DATABASE_URL": cloud_database})
+    assert (result.exit_code, result.stdout) == (EXIT_INTERRUPTED, "")
+    assert "Interrupted" in result.stderr
+
+
+@pytest.mark.parametrize("command", [main, carrel, carrel_migrate])
+def test_every_program_says_its_version(command: click.Group) -> None:
+    result = CliRunner().invoke(command, ["--version"])
+    assert re.fullmatch(r"carrel[a-z-]*, version [0-9.]+\n", result.stdout), result.output
+
+
+def test_what_was_written_down_is_shown_newest_first_of_one_school_one_person_and_one_action(run: Run) -> None:
+    for school in ("Hill School", "Other School"):
+        run("school", "create", school)
+    create = ("user", "create", "--school", "Hill School", "--display-name", "Somebody", "--username")
+    ada, ben = (run(*create, name).stdout.strip() for name in ("ada", "ben"))
+    run("enrol-code", "create", "--school", "Hill School", "--student", "ada")
+    listed = ("audit", "list", "--school", "Hill School")
+    assert [e["action"] for e in _json(run(*listed, "--json"))] == ["enrolment_code.created", "user.created", "user.created"]
+    assert [e["subject"] for e in _json(run(*listed, "--action", "user.created", "--json"))] == [ben, ada]
+    assert [e["subject"] for e in _json(run(*listed, "--about", dashed(ada), "--json"))] == [ada]
+    assert len(run(*listed, "--limit", "1").stdout.splitlines()) == 1
+    assert ada in run(*listed).stdout and "operator" in run(*listed).stdout and "Somebody" not in run(*listed).stdout
+    assert run("audit", "list", "--school", "Other School").stdout == "no entries\n"
+    run(*listed, "--about", "ada", exits=1)
+
+
 def test_a_name_that_is_taken_is_refused(run: Run) -> None:
     run("school", "create", "Hill School")
     run("school", "create", "Hill School", exits=1)
@@ -133,7 +179,7 @@ def test_a_database_without_the_schema_says_what_to_run(fresh_database: str) -> 
 
 def test_without_a_database_the_command_says_how_to_name_one() -> None:
     result = CliRunner().invoke(main, ["status"], env={"DATABASE_URL": ""})
-    assert (result.exit_code, "DATABASE_URL" in result.stderr) == (1, True)
+    assert (result.exit_code, "DATABASE_URL" in result.stderr) == (2, True)
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -6,17 +6,19 @@ import threading
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 
-from cloud_api import devices
+from cloud_api import devices, enrolment
 from cloud_api.access.tokens import bearer, token_hash
 from cloud_api.auth import device_for, scopes_of
+from cloud_api.cli import main
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant, code_hash, new_code, redeem
+from cloud_api.enrolment import Grant, OpenCode, code_hash, new_code, redeem
 from cloud_api.people import MEMBERS, end_memberships
 from cloud_api.publication import Publication, read_rows
 from domain.errors import Forbidden, InvalidInput, NotFound, NotSignedIn, Unavailable
-from domain.ids import Id
+from domain.ids import Id, dashed
 from tests.support.cloud import SchoolBuilder
 
 RACERS = 200
@@ -220,3 +222,55 @@ class _Counting:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
+
+
+def open_codes(school: SchoolBuilder) -> list[OpenCode]:
+    with school.database.transaction(snapshot=True) as cursor:
+        return enrolment.open_codes(cursor, school.id, school.clock.now_ms(), 10)
+
+
+@pytest.mark.parametrize("given", ["the code", "the code with a key", "its id", "its id with dashes"])
+def test_a_code_that_was_ended_enrols_nobody_and_is_listed_no_more(
+    cloud_app: FlaskClient, school: SchoolBuilder, student: Id, given: str
+) -> None:
+    code, other = school.code(Grant("student", student), uses=30), school.code(Grant("student", student))
+    ((id_, hint),) = [(c.id, c.hint) for c in open_codes(school) if c.uses_left == 30]
+    assert code.startswith(hint) and len(hint) == 2
+    which = {"the code": code.lower(), "the code with a key": f"{code}#abcd", "its id": id_, "its id with dashes": dashed(id_)}[given]
+    with school.database.transaction() as cursor:
+        enrolment.end_code(cursor, school.ids, school.id, which, school.clock.now_ms(), "user:x")
+    assert cloud_app.post("/v1/devices/enrol", json={"code": code}).status_code == 403
+    assert [c.uses_left for c in open_codes(school)] == [1]
+    assert cloud_app.post("/v1/devices/enrol", json={"code": other}).status_code == 201
+    with school.database.transaction(read_only=True) as cursor:
+        cursor.execute("SELECT actor, subject FROM audit_log WHERE action = 'enrolment_code.ended'")
+        assert cursor.fetchall() == [("user:x", id_)]
+    with pytest.raises(NotFound), school.database.transaction() as cursor:
+        enrolment.end_code(cursor, school.ids, school.id, which, school.clock.now_ms())
+
+
+def test_nobody_ends_a_code_of_another_school(school: SchoolBuilder, student: Id) -> None:
+    code, another = school.code(Grant("student", student)), SchoolBuilder.build(school.database)
+    for which in (code, open_codes(school)[0].id):
+        with pytest.raises(NotFound), school.database.transaction() as cursor:
+            enrolment.end_code(cursor, another.ids, another.id, which, another.clock.now_ms())
+    assert len(open_codes(school)) == 1
+
+
+def test_commands_list_codes_and_end_them(cloud_database: str, school: SchoolBuilder, student: Id, tmp_path: Any) -> None:
+    environ = {"DATABASE_URL": school.database.url, "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(main, ["enrol-code", *words, "--school", school.id], env=environ)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    code = run("create", "--student", "ada", "--uses", "3").strip()
+    (line,) = run("list").splitlines()
+    assert f"{code[:2]}…" in line and "1 student" in line and "3 uses left" in line and "made by operator" in line
+    assert code not in line and code.replace("-", "") not in line
+    assert run("end", code) == "ended\n"
+    assert run("list") == "no code can be used\n"
+    again = CliRunner().invoke(main, ["enrol-code", "end", "--school", school.id, code], env=environ)
+    assert again.exit_code != 0
+    assert "There is no such code" in again.output

@@ -239,3 +239,24 @@ def test_a_watch_says_anew_what_has_changed_and_ends_with_ctrl_c(cloud_school: S
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(WATCH_ENDS_MAX_S) == 0
+
+
+def test_an_administrator_ends_a_code_on_the_page_that_lists_it(flask_cloud: Any, cloud_school: SchoolBuilder) -> None:
+    room = Staffroom.of(flask_cloud, cloud_school)
+    admin, headers = room.browser("root")
+    stranger, their_headers = Staffroom.of(flask_cloud, SchoolBuilder.build(cloud_school.database)).browser("root")
+    made = admin.post("/pages/fleet/codes", data={"students": "ada", "uses": "5", "hours": "2"}, headers=headers).get_data(as_text=True)
+    code = re.search(r'class="code"[^>]*>([^<]+)<', made)[1]  # type: ignore[index]
+    id_ = cloud_school.value("SELECT id FROM enrolment_codes")
+    listed = admin.get("/pages/fleet/codes").get_data(as_text=True)
+    assert f"{code[:2]}…" in listed and "1 student" in listed and "by Root" in listed
+    assert code not in listed
+    end = f"/pages/fleet/codes/{id_}/end"
+    assert admin.post(end).status_code == 403, "without the token of a page"
+    assert stranger.post(end, headers=their_headers).status_code == 303
+    assert cloud_school.value("SELECT uses_left FROM enrolment_codes") == 5
+    for _ in range(2):
+        assert admin.post(end, headers=headers).status_code == 303
+    assert cloud_school.value("SELECT uses_left FROM enrolment_codes") == 0
+    assert cloud_school.value("SELECT actor LIKE 'user:%%' FROM audit_log WHERE action = 'enrolment_code.ended'")
+    assert end not in admin.get("/pages/fleet/codes").get_data(as_text=True)

@@ -162,6 +162,7 @@ def test_the_command_says_what_went(cloud_school: SchoolBuilder, cloud_database:
         "wrong_tries": 0,
         "audit_entries": 0,
         "students_erased": 0,
+        "answers": 0,
         "more": False,
     }
     again = invoke(main, ["tidy", "--database-url", cloud_database], catch_exceptions=False).stdout

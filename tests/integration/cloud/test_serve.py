@@ -90,3 +90,14 @@ def test_clients_that_never_finish_do_not_keep_the_threads(port: int) -> None:
     finally:
         for sock in stuck:
             sock.close()
+
+
+def test_an_address_that_is_taken_is_said_at_once_in_a_sentence(cloud_database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "cloud_api.cli", "serve", "--port", str(port)]
+        environ = os.environ | {"DATABASE_URL": cloud_database}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    assert done.returncode == 1
+    assert f"The server cannot listen on 127.0.0.1:{port}: Address already in use." in done.stderr
+    assert "Traceback" not in done.stderr

@@ -50,6 +50,18 @@ def test_the_same_id_with_other_content_is_refused(device: DeviceUnderTest) -> N
     assert count(device) == (1, 1)
 
 
+def test_a_time_in_the_future_becomes_that_of_the_recording_and_may_be_sent_again(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    body = attempt(id=ATTEMPT_ID, answered_at_ms=START_MS + 1_000 * 24 * HOUR_MS)
+    assert ada.post("/attempts", json=body).get_json()["answered_at_ms"] == START_MS
+    device.clock.advance(60_000)
+    again = ada.post("/attempts", json=body)
+    assert (again.status_code, again.get_json()["answered_at_ms"]) == (200, START_MS)
+    earlier = ada.post("/attempts", json={**body, "answered_at_ms": START_MS - HOUR_MS})
+    assert (earlier.status_code, earlier.get_json()["code"]) == (409, "immutable")
+    assert count(device) == (1, 1)
+
+
 def test_a_refusal_for_an_id_says_which_attempt_of_a_batch_it_was(device: DeviceUnderTest) -> None:
     ada = device.signed_in()
     ada.post("/attempts", json=attempt(id=ATTEMPT_ID))

@@ -121,3 +121,14 @@ def test_the_library_of_templates_is_loaded_by_the_first_look_at_the_page(tmp_pa
         assert pages._templates.cache_info().currsize == 0
         device.client.get("/")
         assert pages._templates.cache_info().currsize == 1
+
+
+def test_a_browser_that_mistypes_an_address_gets_a_page_that_leads_home(device: DeviceUnderTest) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    for path in ("/pages/studnet", "/pages", "/plan", "/%00"):
+        answer = device.client.get(path, headers=browser)
+        assert (answer.status_code, answer.mimetype) == (404, "text/html"), path
+        assert "There is no such page here." in answer.get_data(as_text=True)
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert device.client.get(path).get_json()["code"] == "not_found"
+    assert device.client.get("/v1/nothing", headers=browser).get_json()["code"] == "not_found"

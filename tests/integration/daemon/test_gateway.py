@@ -104,6 +104,8 @@ PROBLEM = "Content-Type: application/problem+json"
         (sending(http("503 Service Unavailable", b'{"code":"unavailable","detail":"busy"}', PROBLEM, "Retry-After: 7")), "server_error"),
         (sending(http("401 Unauthorized", b'{"code":"not_signed_in"}', PROBLEM)), "unauthorised"),
         (sending(http("429 Too Many Requests", b'{"code":"rate_limited"}', PROBLEM, "Retry-After: 7")), "rate_limited"),
+        (sending(http("429 Too Many Requests", b"<html>nginx</html>", "Content-Type: text/html", "Retry-After: 7")), "rate_limited"),
+        (sending(http("413 Request Entity Too Large", b"<html>nginx</html>", "Content-Type: text/html")), "too_large"),
     ],
 )
 def test_a_cloud_that_gives_no_usable_answer_leaves_the_queue_and_its_reason_in_the_status(

@@ -54,6 +54,21 @@ def test_where_somebody_else_has_the_other_address_it_does_not_start(app: Flask)
             asked("127.0.0.1", taken.getsockname()[1])
 
 
+def test_an_address_that_systemd_holds_is_served_also_where_this_machine_has_it_not_yet(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_exists", lambda _address: False)
+    with closing(socket.create_server(("127.0.0.1", 0))) as first:
+        port = first.getsockname()[1]
+        with closing(socket.create_server(("::1", port), family=socket.AF_INET6)) as second:
+            running = Listeners(app, ApiSettings(port=port), [second.dup(), first.dup()])
+            running.start()
+            try:
+                assert [asked(address, running.port) for address in ("127.0.0.1", "::1")] == [200, 200]
+            finally:
+                running.stop(5.0)
+
+
 def test_without_the_other_address_there_is_one(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listeners, "_exists", lambda _address: False)
     running = Listeners(app, ApiSettings(port=0))

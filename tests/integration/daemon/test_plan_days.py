@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from daemon.learning.plan_making import IDLE_DAYS_MAX, replan_due
+from daemon.learning import plan_making
+from daemon.learning.plan_making import ABSENCE_DAYS_MAX, IDLE_DAYS_MAX, replan_due
 from daemon.learning.situation import situation
 from domain.errors import StorageFull
 from domain.ids import Id, dashed, derived_id
+from domain.learning.planner import make_plan
 from tests.support.device import ADA, BEN, CONCEPTS, DAY_MS, DEVICE_ID, HOUR_MS, DeviceUnderTest, attempt, concept_id, question_id, topic_id
 
 TODAY, TOMORROW, FRIDAY = "2026-03-04", "2026-03-05", "2026-03-06"
@@ -59,6 +62,55 @@ def test_the_first_look_of_a_day_makes_the_plan_anew_and_says_what_changed(devic
     assert second["changes_count"] == len(second["changes"])
     assert shown(device) == second
     assert device.rows("SELECT count(*) FROM study_plans") == [(2,)]
+
+
+def test_what_was_planned_for_a_day_is_kept_on_it_by_the_plans_made_after(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def seen(nodes: Any, states: Any, request: Any) -> Any:
+        asked.append(request)
+        return make_plan(nodes, states, request)
+
+    monkeypatch.setattr(plan_making, "make_plan", seen)
+    device.signed_in().patch("/me/profile", json={"available_minutes": [12] * 7})
+    first = planned(device)
+    device.clock.advance(DAY_MS)
+    shown(device)
+    before, after = ({day.isoformat(): set(concepts) for day, concepts in request.planned_before.items()} for request in asked)
+    assert before == {}
+    days = {item["day"] for item in first["items"]} - {TODAY}
+    assert after == {day: {concept_id(name) for name in on(first, day)} for day in days}
+
+
+def test_a_change_of_the_profile_is_the_reason_for_what_changed(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    ada.patch("/me/profile", json={"available_minutes": [12] * 7, "exam_on": "2026-03-20"})
+    planned(device)
+    ada.patch("/me/profile", json={"available_minutes": [6] * 7})
+    assert {c["why"] for c in planned(device)["changes"]} == {"you have 42 minutes a week now, not 84"}
+    ada.patch("/me/profile", json={"exam_on": None})
+    planned(device, exclude=[dashed(concept_id("scoring"))])
+    again = planned(device)
+    assert next(c["why"] for c in again["changes"] if NAME[c["concept_id"]] == "scoring") == "no longer left out"
+
+
+def test_after_an_absence_there_is_a_fresh_start_and_no_list_of_what_was_not_done(device: DeviceUnderTest) -> None:
+    planned(device)
+    device.clock.advance(ABSENCE_DAYS_MAX * DAY_MS)
+    assert any(change["why"].startswith("not done on") for change in shown(device)["changes"])
+    device.clock.advance((ABSENCE_DAYS_MAX + 1) * DAY_MS)
+    back = shown(device)
+    assert (back["changes"], back["changes_count"]) == ([], 0)
+    assert back["items"][0]["day"] == back["starts_on"]
+
+
+def test_a_lesson_said_to_take_long_is_planned_so(device: DeviceUnderTest) -> None:
+    device.execute("UPDATE topics SET estimated_minutes = 40, feed_no = 9 WHERE id = ?", topic_id("Cold work"))
+    minutes: Counter[str] = Counter()
+    for item in planned(device)["items"]:
+        minutes[NAME[item["concept_id"]]] += item["minutes"] * (item["kind"] == "new")
+    assert minutes["scoring"] >= 20
+    assert minutes["gathering"] < 20
 
 
 def test_asking_for_the_next_question_is_a_look_at_the_plan_too(device: DeviceUnderTest) -> None:

@@ -17,11 +17,14 @@ from click.testing import CliRunner
 from cloud_api import backup as backup_module
 from cloud_api.backup import back_up
 from cloud_api.cli import main
+from cloud_api.doctor.postgres import erasing
 from cloud_api.embedded import DatabaseServer
+from cloud_api.embedded.cluster import OWNER
 from cloud_api.enrolment import Grant
 from cloud_api.restore import restore
 from daemon import outbox
 from domain.errors import OperatorError
+from domain.findings import Severity
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -187,6 +190,18 @@ def test_in_a_folder_none_stays_that_is_too_old(fleet: Fleet, url: str, tmp_path
     assert old.exists()
 
 
+def test_the_first_of_several_backups_makes_their_folder_and_one_alone_is_a_file(url: str, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    folder, file = tmp_path / "new" / "backups", tmp_path / "school.dump"
+    for number in (1, 2):
+        done = run(main, ["backup", "--database-url", url, str(folder), "--keep", "14"])
+        assert (done.exit_code, len(list(folder.iterdir()))) == (0, number), done.output
+    assert folder.stat().st_mode & 0o077 == 0
+    assert run(main, ["backup", "--database-url", url, str(file)]).exit_code == 0
+    refused = run(main, ["backup", "--database-url", url, str(file), "--keep", "3"])
+    assert (refused.exit_code != 0, "cannot be a folder of backups" in refused.output) == (True, True)
+
+
 def test_a_file_that_exists_is_replaced_only_by_force(fleet: Fleet, url: str, tmp_path: Path) -> None:
     target = tmp_path / "school.dump"
     back_up(url, target, fleet.school.clock)
@@ -262,3 +277,24 @@ def test_the_commands_say_what_they_did(fleet: Fleet, url: str, tmp_path: Path) 
     assert said.exit_code == 0
     assert "devices send what is missing" in said.stdout
     assert "_replaced_" in said.stdout
+
+
+def test_where_a_right_cannot_be_carried_over_the_restore_and_the_doctor_say_what_to_run(
+    fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path
+) -> None:
+    made = back_up(url, tmp_path, fleet.school.clock)
+    restored = restore(url, made.path, fleet.school.clock, fleet.school.ids)
+    assert restored.rights_to_give == (f'GRANT EXECUTE ON FUNCTION pg_switch_wal() TO "{OWNER}";',)
+    (found,) = erasing(fleet.school.database)
+    assert found.severity is Severity.WARNING
+    assert restored.rights_to_give[0] in found.remedy
+    assert restored.database in found.remedy
+    with closing(psycopg2.connect(postgres.superuser_url_for(restored.database))) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(restored.rights_to_give[0])
+    (found,) = erasing(fleet.school.database)
+    assert found.severity is Severity.OK
+    again = restore(url, made.path, fleet.school.clock, fleet.school.ids, superuser_url=postgres.superuser_url_for(restored.database))
+    assert again.rights_to_give == ()
+    (found,) = erasing(fleet.school.database)
+    assert found.severity is Severity.OK

@@ -98,7 +98,7 @@ def test_answers_go_to_school_and_back_by_stick(
     written = carrel("export", file)
     assert written.output.startswith("3 answers and 1 other change in 1 KiB; carry "), written.output
     taken = carrel_cloud("import", file)
-    assert taken.output.startswith("4 changes of test device: 4 new, 0 were here already.\n"), taken.output
+    assert taken.output.startswith("4 changes of test device: 4 new, 0 here already.\n"), taken.output
     assert str(ack) in taken.output
     back = carrel("import", ack)
     assert back.output.startswith("4 changes of this device's are at school now."), back.output

@@ -10,6 +10,7 @@ from cloud_api.enrolment import Grant
 from cloud_api.learning import mastery as cloud_mastery
 from daemon.learning import mastery as device_mastery
 from domain.ids import Id
+from domain.registry import TIME_MAX_MS
 from tests.support.fleet import Fleet, SyncedDevice
 
 HOUR_MS = 3_600_000
@@ -138,4 +139,44 @@ def _mastery_at_school(fleet: Fleet, student: str) -> list[tuple[Any, ...]]:
         cloud_mastery.refresh(cursor, fleet.school.id, [student], fleet.school.clock.now_ms())
     return fleet.server(
         "SELECT concept_id, evidence, attempts, correct_attempts, last_attempt_at_ms FROM concept_mastery ORDER BY concept_id"
+    )
+
+
+@pytest.mark.parametrize(("ahead_ms", "answered_ms"), [(0, TIME_MAX_MS), (HOUR_MS, TIME_MAX_MS), (0, "an hour ahead")])
+def test_DERIVED_EQUAL_an_answer_from_the_future_was_given_when_it_was_written_for_every_holder(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, ahead_ms: int, answered_ms: int | str
+) -> None:
+    laptop.clock.ahead_ms = ahead_ms
+    told_ms = answered_ms if isinstance(answered_ms, int) else laptop.clock.now_ms() + HOUR_MS
+    laptop.records.record_attempts(Id(ada), fleet.attempts(3))
+    tamper(laptop, told_ms)
+    laptop.records.record_attempts(Id(ada), fleet.attempts(2))
+    assert (laptop.sync().rejected, tablet.sync().outcome, laptop.sync().outcome) == (0, "done", "done")
+    assert far_off(fleet) == []
+    assert max(at_ms for _, at_ms, _ in at_school(fleet)) <= fleet.school.clock.now_ms()
+    assert sorted(doubtful or 0 for _, _, doubtful in at_school(fleet)) == [0, 0, 1, 1, 1]
+    assert fleet.server("SELECT count(*) FROM question_attempts WHERE answered_at_ms = %s", told_ms) == [(3,)], (
+        "what it said stays readable"
+    )
+    assert laptop.rows(FOLDED) == tablet.rows(FOLDED) == at_school(fleet)
+    assert _mastery(laptop, ada, fleet) == _mastery(tablet, ada, fleet) == _mastery_at_school(fleet, ada)
+
+
+def test_an_answer_from_the_future_keeps_its_correction_when_the_log_is_sent_again(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    laptop.records.record_attempts(Id(ada), fleet.attempts(3))
+    tamper(laptop, TIME_MAX_MS)
+    laptop.gateway.lose_answers = 1
+    assert laptop.sync().outcome == "bad_answer"
+    stored = at_school(fleet)
+    laptop.sync()
+    fleet.server("UPDATE server_state SET epoch = gen_random_uuid()")
+    laptop.sync()
+    assert at_school(fleet) == stored == laptop.rows(FOLDED)
+
+
+def tamper(device: SyncedDevice, answered_ms: int) -> None:
+    """Every queued answer says that it was given at this time; the daemon itself records none in the future."""
+    device.change("UPDATE question_attempts SET answered_at_ms = ?", answered_ms)
+    device.change(
+        "UPDATE sync_operations SET payload = json_set(payload, '$.answered_at_ms', ?) WHERE table_name = 'question_attempts'", answered_ms
     )

@@ -147,21 +147,30 @@ def test_the_command_wipes_and_discards_only_when_it_is_told_to(school: SchoolBu
         assert school.value("SELECT revocation FROM devices") == order
 
 
-def test_codes_are_tried_ever_more_slowly_from_one_address_and_right_ones_do_not_count(
+def test_wrong_codes_wait_ever_longer_and_keep_no_right_one_from_being_taken(
     client: FlaskClient, school: SchoolBuilder, clock: ManualClock
 ) -> None:
+    """All laptops of a school stand behind one address, and so does the pupil who types nonsense."""
     ada, free = school.add_user("ada"), tries.by_enroller("").free
-    code = school.code(Grant("student", ada.id), uses=free + 1, expires_h=48)
+    code = school.code(Grant("student", ada.id), uses=2, expires_h=48)
+    used = school.code(Grant("student", ada.id))
 
-    def redeem(text: str) -> int:
-        return client.post("/v1/devices/enrol", json={"code": text, "device_name": "laptop"}).status_code
+    def redeem(text: str, address: str = "10.0.0.1") -> Any:
+        sent = {"code": text, "device_name": "laptop"}
+        return client.post("/v1/devices/enrol", json=sent, environ_base={"REMOTE_ADDR": address})
 
-    assert {redeem(code) for _ in range(free // 10)} == {201}
-    assert {redeem("XXXX-XXXX-XXXX") for _ in range(free)} == {403}
-    assert redeem(code) == 429
-    assert client.post("/v1/devices/enrol", json={"code": code}, environ_base={"REMOTE_ADDR": "10.0.0.9"}).status_code == 201
+    assert redeem(used).status_code == 201
+    assert {redeem("XXXX-XXXX-XXXX").status_code for _ in range(free)} == {403}
+    refused = [redeem(text) for text in ("XXXX-XXXX-XXXX", used)]
+    assert [(answer.status_code, answer.get_json()["code"]) for answer in refused] == [(429, "rate_limited")] * 2
+    assert len({answer.get_json()["detail"] for answer in refused}) == 1, "a used code is told from no other"
+    assert redeem("XXXX-XXXX-XXXX", "10.0.0.9").status_code == 403
+    assert redeem(code).status_code == 201
+    assert redeem("XXXX-XXXX-XXXX").status_code == 429, "one right code does not free the way for wrong ones"
     clock.advance(tries.WAIT_MAX_MS)
-    assert redeem(code) == 201
+    assert redeem("XXXX-XXXX-XXXX").status_code == 403
+    assert int(redeem("XXXX-XXXX-XXXX").headers["Retry-After"]) > tries.FIRST_WAIT_MS // 1000
+    assert redeem(code).status_code == 201
 
 
 def test_a_device_that_was_revoked_while_it_asked_gets_no_new_token(school: SchoolBuilder, device: EnrolledDevice) -> None:

@@ -27,7 +27,14 @@ OF_HER_DEVICE = ("/pages/fleet/devices/<device_id>",)
 OF_HER_CLASS = tuple(f"/pages/classes/<class_id>{page}" for page in ("", "/help", "/practice", "/questions", "/students/<student_id>"))
 # The fleet's figures alone, which the page fetches again and again: whoever is not signed in is told so in their place.
 FETCHED = "/pages/fleet/summary"
-FORMS = ("/pages/sign-in", "/pages/sign-out", "/pages/password", "/pages/fleet/codes", "/pages/fleet/devices/<device_id>/revoke")
+FORMS = (
+    "/pages/sign-in",
+    "/pages/sign-out",
+    "/pages/password",
+    "/pages/fleet/codes",
+    "/pages/fleet/codes/<code_id>/end",
+    "/pages/fleet/devices/<device_id>/revoke",
+)
 SEEN_BY = (
     dict.fromkeys(OPEN, CALLERS)
     | {"/pages/sign-in": [caller for caller in CALLERS if caller not in STAFF]}  # who has signed in is sent on

@@ -138,11 +138,7 @@ def test_no_byte_is_left_on_the_server_or_on_a_device_however_late(site: Site, t
         device.sync()
     for device in (there, away):
         study(device, fleet, student)  # and this stays queued
-        beside = device.folder / "device.sqlite3"
-        for suffix in LEFT_BESIDE:
-            path = device.folder / suffix.format(database=beside.name)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(CANARY)
+        lay_beside(device)
         assert {"device.sqlite3.journal"} < found_in(device.folder)
     with school.database.transaction() as cursor:
         cursor.execute("ANALYZE")
@@ -178,6 +174,76 @@ def test_no_byte_is_left_on_the_server_or_on_a_device_however_late(site: Site, t
     assert site.at_school() == set(), "what came late was not even written and deleted"
 
 
+def test_no_byte_of_an_answer_is_left_that_was_let_go_of(site: Site, tmp_path: Path) -> None:
+    fleet, school = site.fleet, site.fleet.school
+    fleet.add_class("Class 7")
+    with school.database.transaction() as cursor:
+        student = create_user(cursor, school.ids, school.id, "mila", "Mila", "student", ["Class 7"], school.clock.now_ms()).id
+    there, away = enrolled(fleet, student), enrolled(fleet, student)
+    for device in (there, away, there, away):
+        device.sync()
+        answer_only(device, fleet, student)
+        device.sync()
+        lay_beside(device)
+    keep_up_school(school.database, school.id)
+    with school.database.transaction() as cursor:
+        cursor.execute("ANALYZE")
+        cursor.execute("SELECT count(*) FROM dead_letters")
+        assert cursor.fetchone() == (4,)
+    age(school, there, away)
+    with closing(psycopg2.connect(site.url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("CHECKPOINT")
+    assert len(site.at_school()) > 3
+    environ = {
+        "DATABASE_URL": site.url,
+        "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl"),
+        "CARREL_CLOUD_RETENTION_ANSWERS_DAYS": "365",
+    }
+    result = CliRunner().invoke(main, ["tidy", "--json"], env=environ, catch_exceptions=False)
+    assert json.loads(result.stdout)["answers"] == 2 * 2 * len(fleet.questions) + 4
+    assert site.at_school() == set()
+    for device in (there, away):
+        device.sync()
+        assert found_in(device.folder) == set()
+        device.database.close()
+        assert found_in(device.folder) == set()
+    assert site.at_school() == set()
+    assert school.value("SELECT count(*) FROM question_attempts") == 2 * 2 * len(fleet.questions)
+
+
+def answer_only(device: SyncedDevice, fleet: Fleet, student: Id) -> None:
+    """Answers, and one that the school refuses."""
+    device.records.record_attempts(student, [NewAttempt(q, True, "free", answer=f"{CANARY} {n}") for n, q in enumerate(fleet.questions)])
+    device.change(
+        "INSERT INTO questions (id, topic_id, concept_ids, kind, stem, answers) SELECT ?, topic_id, concept_ids, kind, stem, answers FROM questions LIMIT 1",
+        unknown := fleet.school.ids.new(),
+    )
+    device.records.record_attempts(student, [NewAttempt(unknown, True, "free", answer=CANARY)])
+
+
+def lay_beside(device: SyncedDevice) -> None:
+    """Files as they may lie beside a database by then."""
+    beside = device.folder / "device.sqlite3"
+    for suffix in LEFT_BESIDE:
+        path = device.folder / suffix.format(database=beside.name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(CANARY)
+
+
+def age(school: SchoolBuilder, *devices: SyncedDevice) -> None:
+    """More than a year goes by for all that is at school now."""
+    ms = 400 * 24 * 3600 * 1000
+    with school.database.transaction() as cursor:
+        cursor.execute("DELETE FROM feed_days")
+        cursor.execute(
+            "INSERT INTO feed_days SELECT id, %s, %s, head FROM schools", (school.clock.now_ms() - ms, school.clock.now_ms() - ms)
+        )
+        cursor.execute("UPDATE dead_letters SET received_at_ms = received_at_ms - %s", (ms,))
+    for device in devices:
+        device.change("UPDATE sync_operations SET settled_at_ms = settled_at_ms - ?", ms)
+
+
 def test_a_backup_that_was_begun_before_the_erasure_is_not_finished_after_it(tmp_path: Path) -> None:
     with open_device(tmp_path) as device:
         device.execute("UPDATE users SET display_name = ? WHERE id = ?", CANARY, ADA)
@@ -207,3 +273,30 @@ def test_a_device_that_is_wiped_keeps_no_byte_either(tmp_path: Path) -> None:
         path.write_text(CANARY)
     strip(database, tmp_path, discarding_unsent=True)
     assert found_in(tmp_path) == set()
+
+
+def test_after_a_restore_an_erasure_leaves_no_byte_either(site: Site, tmp_path: Path) -> None:
+    fleet, school = site.fleet, site.fleet.school
+    fleet.add_class("Class 7")
+    with school.database.transaction() as cursor:
+        student = create_user(cursor, school.ids, school.id, CANARY, f"{CANARY} Ørsted", "student", ["Class 7"], school.clock.now_ms()).id
+    device = enrolled(fleet, student)
+    device.sync()
+    study(device, fleet, student)
+    device.sync()
+    environ = {"CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
+
+    def command(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "--embedded", "--data-dir", str(site.data_dir)], env=environ, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    made = json.loads(command("backup", str(tmp_path / "backups"), "--json"))["path"]
+    restored = json.loads(command("restore", made, "--json"))
+    assert restored["rights_to_give"] == []
+    with closing(psycopg2.connect(site.url.rpartition("/")[0] + "/postgres")) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(f"DROP DATABASE {restored['replaced']}")
+    assert site.at_school() != set()
+    command("erase", "--student", student, "--yes")
+    assert site.at_school() == set()

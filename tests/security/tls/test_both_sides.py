@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import secrets
 import select
 import socket
 import ssl
@@ -27,6 +28,7 @@ from daemon.gateway import HttpGateway
 from daemon.tls import with_key
 from domain.errors import CloudUnreachable, InvalidConfig, OperatorError
 from domain.server_key import grouped, key_name, read_name
+from domain.wire import EnrolRequest
 from tests.support.certificates import Made, make
 from tests.support.cloud import SchoolBuilder
 
@@ -161,6 +163,18 @@ def test_not_a_byte_is_sent_to_a_server_that_is_not_the_one(tmp_path: Path, auth
     with pretending(elsewhere) as (url, also_heard):
         assert reason(url, authority.path) == "untrusted"
     assert b"".join([*heard, *also_heard]) == b""
+
+
+def test_a_server_that_hangs_up_in_the_middle_of_a_body_is_still_known(tmp_path: Path) -> None:
+    """As proxies do with a body that is too large: the device must not say that somebody else is there."""
+    server = make(tmp_path / "server.pem")
+    with (
+        pretending(server) as (url, _),
+        closing(HttpGateway(f"{url}#{server.key_name}")) as gateway,
+        pytest.raises(CloudUnreachable) as caught,
+    ):
+        gateway.enrol(EnrolRequest(secrets.token_hex(4_000_000)))
+    assert caught.value.reason == "bad_answer"
 
 
 @pytest.mark.parametrize(("from_days", "to_days", "state"), [(2, 30, "clock_wrong"), (-30, -2, "certificate_expired")])

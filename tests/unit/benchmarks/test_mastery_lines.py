@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.attempt_log import read_log
+from benchmarks.attempt_log import answer, read_log
 from benchmarks.line_protocol import listen
 from benchmarks.mastery_lines import Listener
-from benchmarks.mastery_stream import MasteryStream
+from benchmarks.mastery_stream import CHANCE_MAX, LATE_BY_MAX, MasteryStream
 from domain.learning.attempts import FoldedAttempt, QuestionRef
 from domain.learning.features import StudentState
 from domain.learning.mastery import Rates, fold, predict
@@ -107,6 +107,32 @@ def test_any_order_and_any_clock_give_chances(steps: list[tuple[str, int, bool, 
     assert len(found) == len(steps) and all(0 < p < 1 for p in found)
 
 
+def test_a_log_in_no_order_is_taken_in_and_no_more_of_it_is_kept_than_late_answers_need() -> None:
+    stream = MasteryStream(refits=False, counts=False)
+    answers_to(*(asked("observe", order=-n, correct=n % 2) for n in range(500)), stream=stream)
+    (history,) = stream._students.values()
+    assert history.state.answers == 500
+    assert len(history) < 2 * LATE_BY_MAX
+
+
+def test_times_in_milliseconds_are_taken_as_such() -> None:
+    seconds, milliseconds = (
+        answers_to(asked("observe", timestamp=1.6e9 * unit, correct=1), asked(timestamp=(1.6e9 + 864_000) * unit)) for unit in (1, 1000)
+    )
+    assert seconds == milliseconds != answers_to(asked("observe", correct=1), asked())
+
+
+def test_an_answer_may_be_said_in_words() -> None:
+    assert [answer(value) for value in ("true", " False", True, "1", 0.5, "maybe", None)] == [True, False, True, True, True, None, None]
+
+
+def test_nobody_is_beyond_a_slip_or_a_lucky_guess() -> None:
+    for correct in (0, 1):
+        (chance,) = answers_to(*(asked("observe", order=n, correct=correct) for n in range(1_500)), asked(order=2_000))
+        assert 1 - CHANCE_MAX <= chance <= CHANCE_MAX
+        assert abs(correct - chance) < 0.02
+
+
 def written_log(path: Path, students: int = 12) -> Path:
     dice = random.Random(3)
     with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
@@ -127,6 +153,20 @@ def test_a_log_is_read_in_the_students_order_and_lines_that_cannot_be_read_are_l
     assert [a.question_id for a in log["s3"]] == [f"q{n % 8}" for n in range(40)]
     assert log["s3"][1].concept_ids == ("k1", "k2")
     assert [(a.answered_at_ms, a.concept_ids, a.correct) for a in log["s"]] == [(7000, (), True)]
+
+
+def test_a_log_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = written_log(tmp_path / "log.csv.gz", students=300)
+    broken = tmp_path / "broken.csv.gz"
+    broken.write_bytes(whole.read_bytes()[:-20_000])
+    assert 100 < len(read_log(broken)) < len(read_log(whole))
+    assert "read no further" in capsys.readouterr().err
+
+
+def test_a_log_may_begin_with_a_byte_order_mark_and_lack_columns(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("\ufeffstudent,question,correct\n1,7,TRUE\n1,8,0\n", encoding="utf-8")
+    assert [(a.question_id, a.concept_ids, a.correct) for a in read_log(path)["1"]] == [("7", (), True), ("8", (), False)]
 
 
 def test_the_program_prepares_itself_with_other_students_and_answers_each_line_at_once(tmp_path: Path) -> None:

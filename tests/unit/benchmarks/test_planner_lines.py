@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.line_protocol import listen
 from benchmarks.planner_lines import Listener
+from benchmarks.planner_stream import PlannerStream
+from domain.learning.plan import ConceptNode
 
 IDS = ["a", "b", "c", "d"]
 CHAIN = [{"id": c, "weight": 0.25, "prerequisites": IDS[n - 1 : n] if n else []} for n, c in enumerate(IDS)]
@@ -41,6 +43,30 @@ def test_a_plan_follows_prerequisites_and_keeps_its_minutes() -> None:
         (items,) = plans(start(), day(0, minutes))
         assert sum(i["minutes"] for i in items) <= minutes
         assert [i["concept"] for i in items] == IDS[: len(items)]
+
+
+def test_a_day_shorter_than_a_concept_begins_it_and_days_go_on_with_it() -> None:
+    first, second = plans(start(), day(0, 5), day(1, 5, ("a", 0, 1), ("a", 0, 1)))
+    assert first == [{"concept": "a", "minutes": 5}]
+    assert second[0]["concept"] == "a"
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    days = [day(n, 20, *learnt(IDS[n], n)) for n in range(3)]
+    assert plans(start(), *days, days[-1], days[-1])[-3:] == [plans(start(), *days)[-1]] * 3
+
+
+def test_concepts_worth_the_same_come_in_the_order_of_their_list() -> None:
+    (items,) = plans(start([{"id": c, "weight": 0.25} for c in "dbca"]), day(0, 12))
+    assert [i["concept"] for i in items] == ["d", "b"]
+
+
+def test_the_days_of_the_week_that_are_used_are_learnt() -> None:
+    stream = PlannerStream([ConceptNode(c, 1) for c in IDS], 60)
+    for number in (0, 2, 4, 7):
+        stream.plan(number, 20, ())
+    week = stream._request(7, 1.0).minutes_by_weekday
+    assert [week[(3 + number) % 7] for number in range(7)] == [20, 0, 20, 0, 20, 0, 0]  # 1970-01-01 was a Thursday
 
 
 def test_what_was_not_learnt_goes_on_and_what_was_is_reviewed() -> None:

@@ -72,12 +72,12 @@ def test_every_default_keeps_its_own_rule() -> None:
         assert rule.check is None or rule.check(value) is None, found.path
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1"])
-def test_a_loopback_address_may_be_listened_on(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_loopback_addresses_may_be_listened_on(host: str) -> None:
     assert load_config(None, {"CARREL_DEVICE_API_HOST": host}).api.host == host
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "localhost", "", "127.0.0.1.example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "127.0.0.2", "localhost", "", "127.0.0.1.example.org"])
 def test_any_other_address_is_refused(host: str) -> None:
     with pytest.raises(InvalidConfig, match="loopback"):
         load_config(None, {"CARREL_DEVICE_API_HOST": host})

@@ -51,6 +51,8 @@ def test_a_comparison_says_what_it_came_to() -> None:
     assert verify_sentence(answer) == "This device and the school agree: 12 tables and scopes compared."
     assert "agree again: 12 tables and scopes compared, 3 rows put right" in verify_sentence(answer | {"result": "repaired", "repaired": 3})
     assert "2 rows are here and not at school; they are kept." in verify_sentence(answer | {"result": "mismatch", "kept": 2})
+    one = verify_sentence(answer | {"result": "mismatch", "places": 1, "repaired": 1, "kept": 1})
+    assert "1 table and scope compared, 1 row put right. 1 row is here and not at school; it is kept." in one
     assert verify_sentence(answer | {"result": "inconclusive", "message": "No way."}) == "Nothing can be said: No way."
     assert "background" in verify_sentence(answer | {"finished": False, "result": None})
 

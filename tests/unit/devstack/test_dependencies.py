@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import InvalidRequirement
 
-from devstack.dependencies import CONSTRAINTS, SETUP, Package, pinned, problems, required
+from devstack.dependencies import CONSTRAINTS, LOCK, SETUP, Package, out_of_step, pinned, problems, required
 
 MIT = frozenset({"MIT"})
 PINS = {"flask": "3.1.3", "werkzeug": "3.1.9", "ruff": "0.17.6"}
@@ -57,3 +57,24 @@ def test_the_shipped_files_can_be_read_whole() -> None:
     lines = [line for line in Path(CONSTRAINTS).read_text().splitlines() if not line.startswith("#")]
     assert len(pinned("\n".join(lines))) == len(lines) > 50
     assert {"flask>=3.1,<4", 'ruff ; extra == "dev"'} < set(required(Path(SETUP).read_text()))
+
+
+HASH = f"--hash=sha256:{'0a' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        (f"flask==3.1.2 \\\n    {HASH} \\\n    {HASH}\n", ["flask is 3.1.3 in constraints.txt and 3.1.2 in constraints.lock"]),
+        ("", ["flask is 3.1.3 in constraints.txt and missing in constraints.lock"]),
+        (f"flask==3.1.3 {HASH}\nsix==1.17.0 {HASH}", ["six is not pinned in constraints.txt and 1.17.0 in constraints.lock"]),
+        ("flask==3.1.3", ["flask==3.1.3 has no hash in constraints.lock"]),
+        (f"# by hand\nFlask==3.1.3 \\\n    {HASH} \\\n    {HASH}\n", []),
+    ],
+)
+def test_a_lock_that_does_not_hold_the_pinned_versions_each_with_a_hash_is_told(lock: str, said: list[str]) -> None:
+    assert [sentence.partition(": ")[0] for sentence in out_of_step({"flask": "3.1.3"}, lock)] == said
+
+
+def test_the_shipped_lock_has_what_is_pinned() -> None:
+    assert list(out_of_step(pinned(CONSTRAINTS.read_text()), LOCK.read_text())) == []

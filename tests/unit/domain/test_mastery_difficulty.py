@@ -22,6 +22,7 @@ def test_answers_are_counted_by_question_and_by_exact_set_of_concepts() -> None:
     rates = DifficultyTable.of(ANSWERS).rates()
     assert rates.by_concepts == {("c1",): Counts(30, 40), ("c1", "c2"): Counts(20, 80)}
     assert rates.by_question == {"q0": Counts(30, 40), "q1": Counts(20, 80)}
+    assert rates.by_concept == {"c1": Counts(50, 120), "c2": Counts(20, 80)}
     assert rates.overall == 50 / 120
     assert DifficultyTable.of(ANSWERS[:99]).rates().overall == OVERALL_RATE
 
@@ -49,6 +50,7 @@ def test_a_snapshot_survives_its_bytes_and_predicts_the_same() -> None:
     made = snapshot(table, {"q7": 0.25, "ü": 0.9})
     read = read_snapshot(made.encoded)
     assert read == made
+    assert read.rates.by_concept == table.by_concept
     assert read.rates == Rates(50 / 120, table.by_concepts, table.by_question, {"q7": 0.25, "ü": 0.9})
     question = QuestionRef("q1", ("c2", "c1"))
     assert predict(StudentState(read.rates), question, None) == predict(StudentState(table.rates({"q7": 0.25})), question, None)

@@ -68,3 +68,16 @@ def test_a_log_that_numbers_its_attempts_is_folded_in_that_order_whatever_its_cl
     for history in (by_number, by_clock):
         history.extend(reversed(answers))
     assert by_number.state.concepts["c1"].short_right < by_clock.state.concepts["c1"].short_right
+
+
+def test_a_settled_history_goes_on_from_its_state_and_still_puts_what_is_a_little_late_in_its_place() -> None:
+    answers = [attempt(n, START_MS + n * 1000, n % 3 > 0) for n in range(40)]
+    history = StudentHistory(Rates.empty())
+    history.extend(answers[:30])
+    history.settle(8)
+    assert len(history) == 8
+    late = answers.pop(37)
+    for answer in answers[30:]:
+        history.add(answer)
+    assert history.add(late) == 3
+    assert history.state == fold([*answers, late], Rates.empty())

@@ -13,7 +13,7 @@ from domain.learning.features import WEIGHTS, StudentState, Weights, question_fe
 from domain.learning.mastery import QuestionRef, observe
 from domain.learning.odds import sigmoid
 from domain.learning.rates import Rates
-from domain.learning.refit import Contest, WeightFit, labelled_rows, log_loss, refit
+from domain.learning.refit import Blend, WeightFit, labelled_rows, log_loss, refit
 from tests.unit.domain.test_mastery import START_MS
 
 STUDENTS, ANSWERS = 12, 100
@@ -109,15 +109,18 @@ def test_rates_can_be_made_of_what_was_answered_before_a_time_alone() -> None:
     assert {(f[skill], f[question]) for f in first_day} == {(f[skill], f[question]) for f in nothing_counted}
 
 
-def test_the_challenger_leads_while_it_foretells_better_lately() -> None:
-    contest = Contest()
-    assert not contest.challenger_leads
+def test_the_blend_follows_whoever_foretold_better_lately() -> None:
+    blend, other = Blend(), WEIGHTS._replace(constant=1.0)
+    assert blend.share == 0.5
     for _ in range(100):
-        contest.judge(0.6, 0.5)
-    assert contest.challenger_leads
+        blend.judge(0.6, 0.5)
+    assert blend.share > 0.99
+    assert blend.of(WEIGHTS, other).constant == pytest.approx(1.0, abs=0.01)
     for _ in range(200):
-        contest.judge(0.5, 0.6)
-    assert not contest.challenger_leads
+        blend.judge(0.5, 0.6)
+    assert blend.share < 0.01
+    assert blend.of(WEIGHTS, other).constant == pytest.approx(WEIGHTS.constant, abs=0.01)
+    assert blend.of(WEIGHTS, other)[1:] == WEIGHTS[1:]
 
 
 def test_log_loss_is_finite_for_certain_mistakes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.learning.plan import Kind
+from domain.learning.plan import GOES_ON, Kind
 from domain.learning.plan_progress import Since, done_by_answers
 from domain.learning.recall import StudyState
 
@@ -34,3 +34,11 @@ def test_a_plan_made_on_the_day_itself_counts_answers_from_then_on() -> None:
     late = Since(DAY + 100, DAY)
     assert not done_by_answers(Kind.REVIEW, StudyState(4, 5.0, DAY + 50), late)
     assert done_by_answers(Kind.REVIEW, StudyState(4, 5.0, DAY + 100), late)
+
+
+def test_a_part_of_a_new_concept_is_done_by_any_answer_on_its_day() -> None:
+    begun, reason = StudyState(0, 0.0, DAY + 50), "new: 3.0 % of the exam" + GOES_ON
+    assert done_by_answers(Kind.NEW, begun, SINCE, reason)
+    assert not done_by_answers(Kind.NEW, begun, SINCE, "new: 3.0 % of the exam")
+    assert not done_by_answers(Kind.NEW, begun, Since(DAY + 51, DAY), reason)
+    assert not done_by_answers(Kind.NEW, None, SINCE, reason)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from math import sqrt
@@ -99,12 +101,14 @@ def test_no_day_is_over_its_minutes_and_no_day_off_exam_day_or_later_is_used(pro
 
 @ANY_SPEED
 @given(problems())
-def test_no_concept_comes_before_one_that_it_needs_and_none_twice(problem: Problem) -> None:
+def test_no_concept_comes_before_one_that_it_needs_and_none_is_learnt_twice(problem: Problem) -> None:
     nodes, states, asked = problem
     plan = make_plan(nodes, states, asked)
     needs = {node.id: node.prerequisites for node in nodes}
     ignored = {(edge.concept_id, edge.prerequisite_id) for edge in plan.ignored}
     known = {c for c, state in states.items() if state.learnt}
+    whole = {step.concept_id: step.minutes for node in nodes for step in best_steps([replace(node, prerequisites=())], states, request())}
+    spent: Counter[str] = Counter()
     for item in plan.items:
         assert item.concept_id not in asked.excluded
         if item.kind is Kind.REVIEW:
@@ -112,7 +116,9 @@ def test_no_concept_comes_before_one_that_it_needs_and_none_twice(problem: Probl
             continue
         assert item.concept_id not in known
         assert all(c in known or (item.concept_id, c) in ignored for c in needs[item.concept_id])
-        known.add(item.concept_id)
+        spent[item.concept_id] += item.minutes
+        if spent[item.concept_id] >= whole[item.concept_id]:
+            known.add(item.concept_id)
 
 
 @ANY_SPEED
@@ -133,7 +139,8 @@ def test_reviews_come_first_no_three_new_concepts_follow_each_other_and_sittings
 def test_the_order_of_the_inputs_does_not_change_the_plan(problem: Problem, shuffler: random.Random) -> None:
     nodes, states, asked = problem
     shuffled = [
-        ConceptNode(n.id, n.weight, tuple(shuffler.sample(n.prerequisites, len(n.prerequisites))), n.minutes_to_learn) for n in nodes
+        ConceptNode(n.id, n.weight, tuple(shuffler.sample(n.prerequisites, len(n.prerequisites))), n.minutes_to_learn, n.position)
+        for n in nodes
     ]
     shuffler.shuffle(shuffled)
     other_states = dict(shuffler.sample(sorted(states.items()), len(states)))
@@ -205,9 +212,37 @@ def test_a_goal_that_cannot_be_reached_before_the_exam_is_worth_nothing() -> Non
 
 def test_a_third_new_concept_is_planned_only_if_there_is_time_to_part_it_from_the_two_before() -> None:
     nodes = [ConceptNode(c, 1, (), 8) for c in "abc"]
-    plans = [make_plan(nodes, {}, request((minutes,) * 7, horizon=1)).items for minutes in (25, 26)]
+    plans = [make_plan(nodes, {}, request((minutes,) * 7, horizon=1)).items for minutes in (21, 26)]
     assert "c" not in [item.concept_id for item in plans[0]]
     assert [(item.concept_id, item.kind) for item in plans[1]] == [("a", "new"), ("b", "new"), ("a", "review"), ("c", "new")]
+
+
+def test_what_a_day_is_too_short_for_is_begun_and_goes_on_the_day_after() -> None:
+    nodes = [ConceptNode("a", 2, (), 8), ConceptNode("b", 1, ("a",), 8)]
+    items = make_plan(nodes, {}, request((5,) * 7, exam_in=5)).items
+    new = [i for i in items if i.kind is Kind.NEW]
+    assert [(i.concept_id, i.reason.split(":")[0]) for i in new] == [("a", "new"), ("a", "continue"), ("b", "new"), ("b", "continue")]
+    assert [i.day - MONDAY for i in new] == [timedelta(days=n) for n in range(4)]
+    assert new[0].minutes == new[2].minutes == 5
+    assert [i.reason.endswith("; goes on another day") for i in new] == [True, False, True, False]
+
+
+def test_nothing_is_begun_for_less_than_two_answers_unless_the_whole_day_is_no_longer() -> None:
+    nodes = [ConceptNode("a", 2), ConceptNode("b", 1)]
+    assert [i.minutes for i in make_plan(nodes, {}, request((9,) * 7, horizon=1)).items if i.concept_id == "b"] == []
+    assert [i.minutes for i in make_plan(nodes, {}, request((10,) * 7, horizon=1)).items if i.concept_id == "b"] == [4]
+    assert [i.minutes for i in make_plan(nodes, {}, request((3,) * 7, horizon=1)).items] == [3]
+
+
+def test_minutes_that_nothing_else_needs_go_to_the_new_concepts() -> None:
+    nodes = [ConceptNode("a", 2), ConceptNode("b", 1)]
+    assert [i.minutes for i in make_plan(nodes, {}, request((17,) * 7, horizon=1)).items] == [8, 8]
+    assert [i.minutes for i in make_plan(nodes, {}, request((300,) * 7, horizon=1)).items] == [18, 18]
+
+
+def test_the_day_before_an_exam_that_is_too_close_for_anything_gives_what_there_is_a_chance() -> None:
+    (item,) = make_plan([ConceptNode("a", 1), ConceptNode("b", 2)], {}, request((5,) * 7, exam_in=1)).items
+    assert (item.concept_id, item.minutes, item.reason) == ("b", 5, "new: 66.7 % of the exam")
 
 
 def test_without_recaps_new_concepts_follow_each_other() -> None:
@@ -252,6 +287,19 @@ def test_opening_what_is_excluded_or_already_learnt_is_worth_nothing(out_of_play
 
 def test_ties_are_broken_by_id() -> None:
     assert order_of(make_plan([ConceptNode(c, 1) for c in "dbca"], {}, request())) == ["a", "b", "c", "d"]
+
+
+def test_ties_are_broken_by_the_order_of_teaching_before_ids() -> None:
+    assert order_of(make_plan([ConceptNode(c, 1, position=n) for n, c in enumerate("dbca")], {}, request())) == list("dbca")
+
+
+def test_without_prerequisites_what_is_worth_alike_comes_as_it_is_taught_if_there_is_time_for_all() -> None:
+    nodes = [ConceptNode(c, weight, position=n) for n, (c, weight) in enumerate([("a", 0.9), ("b", 1.3), ("c", 9), ("d", 1.2)])]
+    assert order_of(make_plan(nodes, {}, request((45,) * 7))) == ["c", "b", "d", "a"]
+    like = [ConceptNode(c, weight, position=n) for n, (c, weight) in enumerate([("a", 5), ("b", 7), ("c", 6)])]
+    assert order_of(make_plan(like, {}, request((45,) * 7))) == ["a", "b", "c"]
+    assert order_of(make_plan(like, {}, request((7,) * 7, exam_in=3)))[0] == "b"
+    assert order_of(make_plan([*like, ConceptNode("x", 0, ("a",))], {}, request((45,) * 7)))[0] == "b"
 
 
 def test_a_syllabus_without_weights_is_planned_with_equal_ones() -> None:

@@ -6,7 +6,7 @@ import random
 
 from domain.learning.attempts import DAY_MS, FoldedAttempt, in_order
 from domain.learning.memory import MEMORIES, StudyFold, student_memory
-from domain.learning.pace import LEARN_MINUTES_MAX, LEARN_MINUTES_MIN, minutes_to_learn
+from domain.learning.pace import PACE_MAX, PACE_MIN, at_pace, pace, usual_minutes
 from domain.learning.plan import ConceptNode, Kind
 from domain.learning.planner import best_steps, make_plan
 from domain.learning.recall import recall, stability_after_right, study_states
@@ -65,10 +65,17 @@ def test_who_forgets_slowly_is_planned_new_concepts_where_others_review() -> Non
     assert kinds == {0.25: Kind.REVIEW, 16.0: Kind.NEW}
 
 
-def test_new_concepts_take_as_long_as_their_three_answers_really_do() -> None:
-    assert minutes_to_learn(0, 0) == 6
-    assert minutes_to_learn(180, 60) > 6 > minutes_to_learn(60, 60)
-    assert (minutes_to_learn(10_000, 10), minutes_to_learn(1, 10_000)) == (LEARN_MINUTES_MAX, LEARN_MINUTES_MIN)
+def test_new_concepts_take_as_long_as_the_answers_of_this_student_really_do() -> None:
+    assert pace(0, 0) == 1
+    assert pace(180, 60) > 1 > pace(60, 60)
+    assert (pace(10_000, 10), pace(1, 10_000)) == (PACE_MAX, PACE_MIN)
+    nodes = [ConceptNode("a", 1), ConceptNode("b", 1, (), 20)]
+    assert [n.minutes_to_learn for n in at_pace(nodes, PACE_MAX)] == [9, 30]
+    assert [n.minutes_to_learn for n in at_pace(nodes, PACE_MIN)] == [4, 13]
+
+
+def test_what_the_course_says_about_minutes_counts_within_the_bounds_of_a_sitting() -> None:
+    assert [usual_minutes(stated) for stated in (None, 1, 12.4, 65)] == [6, 4, 12, 30]
 
 
 def test_a_plan_for_tomorrows_exam_is_made_of_today_alone() -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from psycopg2.extensions import cursor as PostgresCursor
+from psycopg2.extras import Json
 
-from cloud_api.analytics import class_figures
+from cloud_api.analytics import csv_tables, reading
+from cloud_api.analytics.days import day_text
+from cloud_api.analytics.question_lists import ItemOrder, ItemsWanted, Span
 from domain.errors import NotFound
 from domain.learning.levels import Level
 from tests.support.classroom import DAY_MS, NOW_MS, Classroom, Given
@@ -61,7 +64,7 @@ def test_the_age_of_the_data_is_that_of_the_last_contact_of_a_students_devices(r
 
 
 def test_answers_that_are_too_many_to_be_counted_at_once_are_told_as_uncounted(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_figures, "ANSWERS_WHILE_WAITED_FOR", 5)
+    monkeypatch.setattr(reading, "ANSWERS_WHILE_WAITED_FOR", 5)
     room.answer([Given("ada", "halves-0", 1 - n / 100, True) for n in range(6)] + [Given("ben", "halves-0", 1, True)])
     ada, ben, _ = asked(room, "overview").students
     assert (ada.data_age.uncounted, ada.cells) == (6, {})
@@ -112,7 +115,7 @@ def test_items_and_wrong_answers_of_a_class_of_thirty(cloud_school: SchoolBuilde
     answers += [Given(s, "sums-0", 1, not able[s], "7") for s in names]  # the key is wrong
     answers += [Given(s, "halves-0", 0.5, True, "42") for s in names]  # second answers are about learning
     room.answer(answers)
-    items = {row.figures.question_id: row for row in asked(room, "items")}
+    items = {row.figures.question_id: row for row in asked(room, "items").rows}
     first = items[room.ids["halves-0"]]
     assert first.stem == "About halves-0?"
     assert (first.figures.students, first.figures.answers, first.figures.facility) == (30, 60, 0.5)
@@ -120,10 +123,10 @@ def test_items_and_wrong_answers_of_a_class_of_thirty(cloud_school: SchoolBuilde
     assert items[room.ids["sums-0"]].figures.discrimination < -0.9
     assert [flag.value for flag in items[room.ids["sums-0"]].figures.flags] == ["check_the_key"]
     assert next(iter(items)) == room.ids["sums-0"]  # flagged ones first
-    assert {r.figures.question_id for r in asked(room, "items", None, room.ids["sums"])} == {room.ids["sums-0"]}
-    assert len(asked(room, "items", room.ids["fractions"])) == 6
+    assert {r.figures.question_id for r in asked(room, "items", ItemsWanted(concept_id=room.ids["sums"])).rows} == {room.ids["sums-0"]}
+    assert asked(room, "items", ItemsWanted(room.ids["fractions"])).total == 6
 
-    wrong = {row.figures.question_id: row.figures for row in asked(room, "wrong_answers")}
+    wrong = {row.figures.question_id: row.figures for row in asked(room, "wrong_answers").rows}
     common = wrong[room.ids["halves-0"]]
     assert (common.given, common.students, common.answered, common.sure, common.share) == ("half of it", 15, 30, 15, 0.5)
     assert common.interval.low == pytest.approx(0.3315, abs=0.001)
@@ -204,7 +207,7 @@ def test_statements_do_not_grow_in_number_with_students_or_answers(cloud_school:
         asked(room, table)
         return len(statements)
 
-    for n, table in enumerate(("overview", "needs_help", "items", "wrong_answers", "time", "curves", "groups", "off_plan")):
+    for n, table in enumerate(("overview", "needs_help", "items", "wrong_answers", "time", "curves", "groups", "off_plan", "out_of_reach")):
         room.answer([Given(s, "halves-0", 9 - n, True) for s in names])
         asked(room, table)
         at_rest = cost(table)
@@ -235,3 +238,134 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(OverflowPool, "_connect", counted)
     return made
+
+
+def test_concepts_come_as_they_are_taught_in_every_table(room: Classroom) -> None:
+    room.publish_topics([f"topic {n}" for n in range(3)])
+    room.publish_concepts("topic 1", ["part 10", "part 9", "Part 2"])
+    room.put_question("both", "topic 0", ["products", "topic 0-c"])
+    answered = ["topic 2-0", "both", "sums-0", "thirds-0", "halves-0"]
+    room.answer([Given(s, q, 2 - n / 100, False) for s in ("ada", "ben") for n in range(4) for q in answered])
+    taught = ["halves", "thirds", "products", "sums", "topic 0-c", "topic 2-c"]
+    overview = asked(room, "overview")
+    titles = {concept.id: concept.title for concept in overview.concepts}
+    assert list(titles.values()) == taught, "and the class has not begun topic 1"
+    assert [[titles[c] for c in student.cells] for student in overview.students[:2]] == [taught, taught]
+    assert [titles[r.concept_id] for r in asked(room, "needs_help")[0].reasons] == taught
+    assert [line[5] for line in csv_tables.mastery(overview).lines[:6]] == taught
+    room.answer([Given("ada", "topic 1-0", 1, True)])
+    assert [c.title for c in asked(room, "overview").concepts][5:9] == ["Part 2", "part 9", "part 10", "topic 1-c"]
+
+
+def test_a_concept_of_two_topics_stands_in_both_and_is_counted_once(room: Classroom) -> None:
+    room.publish_topics(["again"])
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE concepts SET topic_ids = topic_ids || %s WHERE id = %s", (Json([room.ids["again"]]), room.ids["halves"]))
+    room.answer([Given("ada", "halves-0", 1 - n / 100, True) for n in range(3)])
+    overview = asked(room, "overview")
+    assert [c.title for c in overview.concepts] == ["halves", "thirds", "again-c"]
+    assert {t.title: len(t.concept_ids) for t in overview.topics} == {"fractions": 2, "again": 2}
+    assert overview.students[0].topic_cells[room.ids["again"]] == overview.students[0].topic_cells[room.ids["fractions"]]
+
+
+def test_what_is_not_taught_any_more_is_in_no_table_and_holds_nothing_up(room: Classroom) -> None:
+    room.answer(
+        [
+            Given(s, q, 2 - n / 100, False, "41", confidence=4)
+            for s in ("ada", "ben", "cem")
+            for n in range(4)
+            for q in ("halves-0", "sums-0")
+        ]
+    )
+    room.plan("ada", [(-1, 30, "planned")])
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE concepts SET retired_at_ms = 1 WHERE id = %s", (room.ids["halves"],))
+        cursor.execute("UPDATE questions SET retired_at_ms = 1 WHERE id = %s", (room.ids["halves-0"],))
+    assert "halves" not in [c.title for c in asked(room, "overview").concepts]
+    assert {r.concept_id for need in asked(room, "needs_help") for r in need.reasons if r.concept_id} == {room.ids["sums"]}
+    assert [row.stem for row in asked(room, "items").rows] == ["About halves-0?", "About sums-0?"], "what was answered stays told"
+    detail = asked(room, "student", room.ids["ada"], "user:1")
+    assert [item.concept_id for item in detail.coming] == [room.ids["halves"]]
+    assert room.ids["halves"] not in detail.titles
+
+
+def test_those_off_plan_are_told_since_when_and_how_old_that_is(room: Classroom) -> None:
+    room.plan("ada", [(12, 30, "done"), (9, 30, "planned"), (3, 30, "skipped"), (1, 30, "planned")])
+    room.answer([Given("ada", "sums-0", 11, True)])
+    (ada,) = asked(room, "off_plan")
+    assert day_text(ada.standing.behind_since) == day_text(NOW_MS // DAY_MS - 9)
+    assert ada.data_age.last_answer_at_ms == NOW_MS - 11 * DAY_MS
+
+
+def test_coming_items_are_done_where_answers_did_them(room: Classroom) -> None:
+    room.plan("ada", [(0, 10, "planned"), (-1, 20, "skipped"), (-2, 30, "planned")])
+    items = lambda: [(i.minutes, i.status) for i in asked(room, "student", room.ids["ada"], "user:1").coming]  # noqa: E731
+    assert items() == [(10, "planned"), (20, "skipped"), (30, "planned")]
+    room.answer([Given("ada", f"halves-{n}", 0.1 - n / 100, True) for n in range(3)])
+    assert items() == [(10, "done"), (20, "skipped"), (30, "done")], "a new concept is learnt once"
+
+
+def test_topics_that_plans_for_an_exam_leave_out_are_told_with_how_many_plans(room: Classroom) -> None:
+    for student, left_out in (("ada", ["halves", "sums"]), ("ben", ["sums", "products"]), ("cem", ["halves"])):
+        room.plan(student, [], learnt_share=0.5)
+        with room.school.database.transaction(school=room.school.id) as cursor:
+            forecast = Json({"learnt_share": 0.5, "left_out": [room.ids[c] for c in left_out] + [7]})
+            cursor.execute("UPDATE study_plans SET forecast = %s WHERE student_id = %s", (forecast, room.ids[student]))
+    assert asked(room, "out_of_reach") == []
+    for student in ("ada", "ben"):
+        room.exam(student, 20)
+    found = [(row.title, row.names, row.figures.plans) for row in asked(room, "out_of_reach")]
+    assert found == [("equations", ["Ada", "Ben"], 2), ("fractions", ["Ada"], 2)]
+
+
+def test_coverage_is_told_of_the_weights_that_the_course_states(room: Classroom) -> None:
+    room.answer([Given("ada", f"halves-{n % 3}", 20 - n, True) for n in range(12)])
+    coverage = lambda: asked(room, "student", room.ids["ada"], "user:1").coverage  # noqa: E731
+    assert coverage() is None
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE topics SET weightage = CASE title WHEN 'fractions' THEN 30 ELSE 70 END")
+    assert coverage() == 0.15
+
+
+def test_no_share_is_told_of_four_students(cloud_school: SchoolBuilder) -> None:
+    names = [f"student{n}" for n in range(5)]
+    room = Classroom.of(cloud_school, names)
+    room.answer([Given(s, "halves-0", 1, False, "41", confidence=4) for s in names[:4]])
+    (wrong,), (item,) = asked(room, "wrong_answers").rows, asked(room, "items").rows
+    assert (wrong.figures.students, wrong.figures.share, wrong.figures.interval) == (4, None, None)
+    assert (item.figures.facility, item.figures.options[0].share, item.figures.options[0].students) == (None, None, 4)
+    assert csv_tables.wrong_answers([wrong]).lines[0][-3:] == (None, None, None)
+    room.answer([Given(names[4], "halves-0", 0.9, True)])
+    (wrong,), (item,) = asked(room, "wrong_answers").rows, asked(room, "items").rows
+    assert (wrong.figures.share, item.figures.facility) == (0.8, 0.2)
+
+
+def test_questions_come_in_the_order_and_the_part_that_is_asked_for(cloud_school: SchoolBuilder) -> None:
+    names = [f"student{n:02}" for n in range(24)]
+    room = Classroom.of(cloud_school, names)
+    right_of = {"halves-0": 24, "halves-1": 12, "halves-2": 3, "thirds-0": 20, "thirds-1": 15, "thirds-2": 14, "sums-0": 10}
+    room.answer([Given(s, q, 2, n < right) for q, right in right_of.items() for n, s in enumerate(names)])
+    room.answer([Given(s, "sums-1", 1, True) for s in names[:6]])
+
+    def stems(**wanted: Any) -> list[str]:
+        span = Span(wanted.pop("offset", 0), wanted.pop("limit", None))
+        return [row.stem.removeprefix("About ").rstrip("?") for row in asked(room, "items", ItemsWanted(**wanted), span).rows]
+
+    hardest = stems(order=ItemOrder.HARDEST)
+    assert hardest[:3] == ["halves-2", "sums-0", "halves-1"]
+    assert stems(order=ItemOrder.HARDEST, offset=1, limit=2) == hardest[1:3]
+    assert set(stems(order=ItemOrder.EASIEST)[:2]) == {"halves-0", "sums-1"}
+    assert stems(order=ItemOrder.MOST)[-1] == "sums-1"
+    assert stems(order=ItemOrder.WEAKEST)[-1] in ("sums-1", "halves-0"), "of which nothing is told"
+    flagged = asked(room, "items", ItemsWanted(flagged=True))
+    assert {row.stem for row in flagged.rows} == {"About halves-0?", "About halves-2?"}
+    assert (flagged.total, flagged.flagged, flagged.answered) == (2, 2, 8)
+
+
+def test_figures_in_the_form_of_another_version_are_counted_anew(room: Classroom) -> None:
+    room.answer([Given("ada", "halves-0", 1, True)])
+    before, rows = asked(room, "overview").students[0].cells, room.rows()
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE student_figures SET engine = '0/compact', questions = '{\"old\": [1]}', mastery = '[]'")
+    assert asked(room, "overview").students[0].cells == before
+    assert room.rows() == rows

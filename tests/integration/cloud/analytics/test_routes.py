@@ -16,7 +16,7 @@ from cloud_api.config import CloudConfig
 from tests.security.cloud.staff import Staffroom
 from tests.support.classroom import Classroom, Given
 
-TABLES = ["mastery", "needs-help", "items", "wrong-answers", "time", "curves", "groups", "off-plan"]
+TABLES = ["mastery", "needs-help", "items", "wrong-answers", "time", "curves", "groups", "off-plan", "out-of-reach"]
 
 
 @pytest.fixture

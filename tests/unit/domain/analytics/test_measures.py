@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
 
+from domain.learning.analytics.answered import Answered, FirstAnswers, WrongGiven, in_columns
 from domain.learning.analytics.curves import learning_curve
 from domain.learning.analytics.items import Flag, item_figures, median_times
 from domain.learning.analytics.measures import correlation, median, share, wilson
@@ -13,6 +16,18 @@ from domain.learning.analytics.wrong_answers import common_wrong_answers
 
 def asked(right: bool, given: str = "", wrong: tuple[WrongAnswer, ...] = (), active_ms: int | None = None) -> QuestionFigures:
     return QuestionFigures(right, given, active_ms, 1, int(right), wrong, 0)
+
+
+def columns(students: Iterable[Mapping[str, QuestionFigures]]) -> list[Answered]:
+    return [in_columns(questions) for questions in students]
+
+
+def firsts(students: Iterable[Mapping[str, QuestionFigures]]) -> list[FirstAnswers]:
+    return [answered.first for answered in columns(students)]
+
+
+def wrongs(students: Iterable[Mapping[str, QuestionFigures]]) -> list[WrongGiven]:
+    return [answered.wrong for answered in columns(students)]
 
 
 def test_wilsons_interval() -> None:
@@ -41,17 +56,17 @@ def test_median() -> None:
 def test_discrimination_leaves_the_question_itself_out_and_needs_twenty_students() -> None:
     # Six questions, of which students of rank k get the first k % 7 right: standing on the others decides, not the question itself.
     students = [{f"q{n}": asked(n < k % 7) for n in range(6)} for k in range(21)]
-    item = {i.question_id: i for i in item_figures(students)}["q0"]
+    item = {i.question_id: i for i in item_figures(firsts(students))}["q0"]
     assert item.facility == pytest.approx(18 / 21, abs=1e-4)
     standings = [sum(n < k % 7 for n in range(1, 6)) / 5 for k in range(21)]
     assert item.discrimination == round(correlation(standings, [float(k % 7 > 0) for k in range(21)]) or 0, 4)
-    assert {i.discrimination for i in item_figures(students[:19])} == {None}
-    assert {i.flags for i in item_figures(students[:19])} == {()}
+    assert {i.discrimination for i in item_figures(firsts(students[:19]))} == {None}
+    assert {i.flags for i in item_figures(firsts(students[:19]))} == {()}
 
 
 def test_a_student_with_few_other_answers_has_no_standing() -> None:
     students = [{f"q{n}": asked(n < k % 4) for n in range(4)} for k in range(30)]
-    assert {i.discrimination for i in item_figures(students)} == {None}
+    assert {i.discrimination for i in item_figures(firsts(students))} == {None}
 
 
 def test_questions_are_flagged_by_facility_and_discrimination() -> None:
@@ -63,7 +78,7 @@ def test_questions_are_flagged_by_facility_and_discrimination() -> None:
             "key": asked(k % 7 < 3, "x" if k % 7 < 3 else "y"),
         }
 
-    items = {i.question_id: i for i in item_figures([student(k) for k in range(21)])}
+    items = {i.question_id: i for i in item_figures(firsts(student(k) for k in range(21)))}
     assert Flag.HARD in items["hard"].flags
     assert Flag.EASY in items["easy"].flags
     assert Flag.CHECK_KEY in items["key"].flags
@@ -73,12 +88,12 @@ def test_questions_are_flagged_by_facility_and_discrimination() -> None:
     assert options["x"].share_bottom is not None
     assert options["x"].share_top is not None
     assert options["x"].share_bottom > options["x"].share_top
-    assert [i.question_id for i in item_figures([student(0)], frozenset({"key", "unknown"}))] == ["key"]
+    assert [i.question_id for i in item_figures(firsts([student(0)]), frozenset({"key", "unknown"}))] == ["key"]
 
 
 def test_times_need_five_students() -> None:
     students = [{"q": asked(True, active_ms=1_000 * k), "r": asked(True, active_ms=5 if k < 4 else None)} for k in range(5)]
-    assert median_times(students) == {"q": 2_000}
+    assert median_times(firsts(students), {"q", "r", "s"}) == {"q": 2_000}
 
 
 def test_a_wrong_answer_is_common_from_three_students_and_a_fifth_of_them() -> None:
@@ -86,9 +101,9 @@ def test_a_wrong_answer_is_common_from_three_students_and_a_fifth_of_them() -> N
         return {"q": asked(False, wrong=tuple(WrongAnswer(g, 2, sure) for g in given))}
 
     few = [student("a", "b"), student("a", "b"), student("a", sure=1), *([student("c")] * 2), *([student()] * 10)]
-    (common,) = common_wrong_answers(few)
+    (common,) = common_wrong_answers(wrongs(few))
     assert (common.given, common.students, common.answered, common.sure, common.share) == ("a", 3, 15, 1, 0.2)
-    assert common_wrong_answers([*few, student()]) == []
+    assert common_wrong_answers(wrongs([*few, student()])) == []
 
 
 def test_a_curve_tells_who_stops_and_whether_practice_helps() -> None:

@@ -70,7 +70,9 @@ def test_a_guess_is_rapid_for_its_question() -> None:
 def test_the_standing_looks_at_two_weeks_and_does_not_count_today() -> None:
     items = [item(5, 99), item(6, 10, "done"), item(10, 20, "skipped"), item(19, 40, "moved"), item(20, 50)]
     found = plan_standing(items, folded([answer(6, active_ms=120_000), answer(7, active_ms=60_000)]), 20)
-    assert found == PlanStanding(due_minutes=70, done_minutes=10, skipped_minutes=20, spent_minutes=3, overdue_items=1, idle_planned_days=2)
+    assert found == PlanStanding(
+        due_minutes=70, done_minutes=10, skipped_minutes=20, spent_minutes=3, overdue_items=1, idle_planned_days=2, behind_since=19
+    )
     assert found.behind_minutes == 60
     assert found.off_plan
 

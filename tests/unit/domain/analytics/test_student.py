@@ -72,9 +72,10 @@ def test_the_mastery_in_the_figures_is_that_of_the_fold() -> None:
 
 
 def test_scores_of_all_concepts_at_once_are_those_of_one_at_a_time() -> None:
-    refitted = WEIGHTS._replace(pause=-0.11, short=0.23)
+    refitted = WEIGHTS._replace(pause=-0.11, short=0.23, again=0.3, lasting=0.31, form=0.4, parts=0.17, several=-0.2)
+    table = Rates(0.6, {("c1",): Counts(3, 10), ("c1", "c2"): Counts(2, 19)}, {"q2": Counts(1, 9)}, {})
     for seed in range(20):
-        figures = folded(random_answers(seed))
+        figures = folded(random_answers(seed), table)
         for weights in (WEIGHTS, refitted):
             figures.state.weights = weights
             for at_ms in (0, 400 * 7_200_000, 10_000 * DAY_MS):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from daemon.learning.course import DEPTH_MAX, Syllabus, concept_needs, concept_weights
+from domain.learning.syllabus import DEPTH_MAX, Syllabus, concept_needs, concept_weights, shared_out
 
 # exam ─┬─ algebra (60) ─┬─ linear: a, b
 #       │                └─ quadratic: c
@@ -59,3 +61,18 @@ def test_circles_and_bottomless_hierarchies_end() -> None:
     assert concept_needs(circle)["x"] == set()
     deep = Syllabus({str(n): str(n + 1) for n in range(100)} | {"100": None}, {}, {}, {})
     assert len(deep.ancestry("0")) == DEPTH_MAX
+
+
+def test_minutes_stated_of_a_topic_are_shared_out_like_weights() -> None:
+    minutes = {"algebra": 120.0, "geometry": None}
+    assert dict(shared_out(SYLLABUS, minutes)) == {"a": 30.0, "b": 30.0, "c": 60.0}
+
+
+def test_concepts_are_taught_in_the_order_of_positions_level_by_level() -> None:
+    positions = {"algebra": 2, "geometry": 1, "linear": 2, "quadratic": 1}
+    assert replace(SYLLABUS, position_of=positions).in_teaching_order() == ["d", "c", "a", "b"]
+
+
+def test_a_concept_of_two_topics_is_taught_with_the_first() -> None:
+    syllabus = Syllabus({"p": None, "q": None}, {}, {"p": ("y", "x"), "q": ("x", "z")}, {}, {}, {"p": 2, "q": 1})
+    assert syllabus.in_teaching_order() == ["x", "z", "y"]

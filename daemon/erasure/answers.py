@@ -1,0 +1,94 @@
+"""What the school has let go of, let go of here too: what was answered, of attempts that came to school long ago (docs/protocol.md, section 13).
+
+The school's word waits among the cursors of this device until it is carried out, as orders to erase a student do. What is still queued keeps its answer until
+it is settled, and is looked at again then. Every function takes the connection of a transaction that its caller holds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from domain.registry import TABLES
+from domain.wire import AnswersLetGo
+
+# Rows of one write, so that no write transaction gets long.
+ROWS_MAX = 5_000
+
+_TABLE = TABLES["question_attempts"]
+# The school's word, in its two parts, and what of it is carried out. A new life of the server sets all of them to 0, as it does with cursors.
+_TOLD = ("answers:through_no", "answers:before_ms")
+_DONE = ("answers:through_no:done", "answers:before_ms:done")
+_RAISE = "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = max(cursor, excluded.cursor)"
+_SET = "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = excluded.cursor"
+
+_BLANK_ROWS = (
+    f"UPDATE {_TABLE.name} SET {', '.join(f'{name} = NULL' for name in _TABLE.let_go)} WHERE id IN (SELECT a.id FROM {_TABLE.name} a"
+    " WHERE (a.feed_no BETWEEN 1 AND :through_no"
+    " OR a.id IN (SELECT r.row_id FROM sync_operations r WHERE r.state = 'rejected' AND r.settled_at_ms < :before_ms))"
+    f" AND ({' OR '.join(f'a.{name} IS NOT NULL' for name in _TABLE.let_go)})"
+    " AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = a.id) LIMIT :most)"
+)
+_HELD = " OR ".join(f"json_extract(o.payload, '$.{name}') IS NOT NULL" for name in _TABLE.let_go)
+_NULLS = ", ".join(f"'$.{name}', NULL" for name in _TABLE.let_go)
+# A payload that is damaged may hold anything.
+_BLANK_OPERATIONS = (
+    f"UPDATE sync_operations SET payload = iif(json_valid(payload), json_replace(payload, {_NULLS}), '{{}}') WHERE op_no IN"
+    f" (SELECT o.op_no FROM sync_operations o WHERE o.state <> 'pending' AND o.table_name = '{_TABLE.name}' AND (o.settled_at_ms < :before_ms"
+    f" OR EXISTS (SELECT 1 FROM {_TABLE.name} a WHERE a.id = o.row_id AND a.feed_no BETWEEN 1 AND :through_no))"
+    f" AND CASE WHEN json_valid(o.payload) THEN {_HELD} ELSE 1 END LIMIT :most)"
+)
+
+
+def note(conn: sqlite3.Connection, told: AnswersLetGo | None) -> None:
+    """Notes the school's word, in the write that applies the page which brought it. What an older page says counts for nothing."""
+    if told is not None:
+        conn.executemany(_RAISE, zip(_TOLD, (told.through_no, told.before_ms), strict=True))
+
+
+def told(conn: sqlite3.Connection) -> AnswersLetGo:
+    """The school's word; zeros while there is none."""
+    return _read(conn, _TOLD)
+
+
+def due(conn: sqlite3.Connection) -> AnswersLetGo | None:
+    """The school's word, if it is not carried out. Not before everything is here that is being pulled from 0: it has no numbers yet."""
+    wanted = told(conn)
+    if wanted == _read(conn, _DONE) or conn.execute("SELECT 1 FROM sync_progress WHERE rebaselining <> 'no'").fetchone():
+        return None
+    return wanted
+
+
+def let_go(conn: sqlite3.Connection, wanted: AnswersLetGo) -> int:
+    """Lets go of at most ROWS_MAX answers in rows and as many in operations; returns of how many. Costs one pass over attempts and log."""
+    reach = {"through_no": wanted.through_no, "before_ms": wanted.before_ms, "most": ROWS_MAX}
+    return sum(conn.execute(statement, reach).rowcount for statement in (_BLANK_ROWS, _BLANK_OPERATIONS))
+
+
+def conclude(conn: sqlite3.Connection, wanted: AnswersLetGo) -> None:
+    """Notes that the school's word is carried out."""
+    conn.executemany(_SET, zip(_DONE, (wanted.through_no, wanted.before_ms), strict=True))
+
+
+def note_settled(conn: sqlite3.Connection, first_feed_no: int) -> None:
+    """Operations were settled, whose rows have numbers from this one on: the school may have let go of their answers before."""
+    if first_feed_no <= told(conn).through_no:
+        _look_again(conn)
+
+
+def note_arrived(conn: sqlite3.Connection, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Rows came, by stick perhaps, as they were before the school let go of their answers."""
+    through_no = told(conn).through_no
+    old = [place for place, feed_no in enumerate(columns["feed_no"]) if feed_no <= through_no]
+    if any(columns[name][place] is not None for name in _TABLE.let_go for place in old):
+        _look_again(conn)
+
+
+def _look_again(conn: sqlite3.Connection) -> None:
+    conn.executemany("DELETE FROM cursors WHERE scope = ?", [(name,) for name in _DONE])
+
+
+def _read(conn: sqlite3.Connection, names: tuple[str, str]) -> AnswersLetGo:
+    found = dict(conn.execute("SELECT scope, cursor FROM cursors WHERE scope IN (?, ?)", names))
+    return AnswersLetGo(*(found.get(name, 0) for name in names))

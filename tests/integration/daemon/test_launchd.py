@@ -1,0 +1,226 @@
+"""`carrel service install` on a Mac, of which nothing is here but its programs' names: each is a stand-in that notes what it was asked, refuses what
+launchctl(1) and dscl(1) do not know, and takes its time as launchd does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.installation import environment, launchd
+from daemon.installation.environment import MARKER, Source
+from daemon.installation.installing import go_back, install
+from daemon.installation.layout import Layout
+from daemon.installation.removing import uninstall
+from domain.errors import OperatorError
+
+DAEMON, BACKUP = "school.carrel.daemon", "school.carrel.backup"
+PROGRAM = (
+    f"#!{sys.executable} -IS\n"
+    + """
+import json, os, sys
+from pathlib import Path
+
+NAME, WORDS, FILE = Path(sys.argv[0]).name, sys.argv[1:], Path("@MAC@")
+mac = json.loads(FILE.read_text())
+mac["asked"].append([NAME, *WORDS])
+
+
+def end(code, said=""):
+    FILE.write_text(json.dumps(mac))
+    print(said)
+    sys.exit(code)
+
+
+def launchctl(verb, *words):
+    if verb == "bootstrap":
+        domain, path = words
+        import plistlib
+
+        label = plistlib.loads(Path(path).read_bytes())["Label"]
+        if domain != "system" or Path(path).stem != label or label in mac["loaded"]:
+            end(5, "Bootstrap failed: 5: Input/output error")
+        mac["loaded"][label] = -1
+        end(0)
+    if verb not in ("enable", "print", "bootout", "kickstart") or len(words) != 1:
+        end(64, "Unrecognized subcommand")
+    label = words[0].removeprefix("system/")
+    if words[0] != f"system/{label}" or label not in ("school.carrel.daemon", "school.carrel.backup"):
+        end(64, "Unrecognized target specifier")
+    if verb == "enable":
+        end(0)
+    if label not in mac["loaded"]:
+        end(113 if verb == "print" else 3, "Could not find service")
+    if verb == "bootout":  # it is told to end, and is gone when it has
+        mac["loaded"][label] = 2
+    if verb == "print" and mac["loaded"][label] >= 0:
+        mac["loaded"][label] -= 1
+        if mac["loaded"][label] < 0:
+            del mac["loaded"][label]
+    end(0, f"system/{label} = {{\\n\\tstate = {'running' if label.endswith('daemon') else 'not running'}\\n}}")
+
+
+def dscl(node, verb, path, *words):
+    if node != "." or verb not in ("-list", "-create", "-delete"):
+        end(64)
+    if verb == "-list":
+        end(0, "_www      70\\nnobody    -2\\n_taken    400")
+    if verb == "-delete":
+        mac["accounts"].pop(path)
+    elif words:
+        mac["accounts"][path][words[0]] = words[1]
+    else:
+        mac["accounts"][path] = {}
+    end(0)
+
+
+def id(account):
+    end(0 if f"/Users/{account}" in mac["accounts"] else 1)
+
+
+def install(*words):
+    assert words[:7] == ("-d", "-o", "_carrel", "-g", "_carrel", "-m", "0700"), words
+    Path(words[7]).mkdir(parents=True, exist_ok=True)
+    end(0)
+
+
+def sudo(*words):
+    assert words[:3] == ("-n", "-u", "_carrel"), words
+    FILE.write_text(json.dumps(mac))
+    command = words[words.index("--") + 1 :]
+    os.execv(command[0], command)
+
+
+def carrel(*words):
+    assert {"CARREL_CONFIG", "CARREL_DEVICE_STATE_DIR"} <= os.environ.keys()
+    version = Path(sys.argv[0]).resolve().parents[1].name
+    runs = "school.carrel.daemon" in mac["loaded"] and version not in mac["broken"]
+    end({"status": 4 if runs else 7}.get(words[0], 0))
+
+
+globals()[NAME.replace("carrel-migrate", "carrel")](*WORDS)
+"""
+)
+
+
+class Mac:
+    """A folder for a machine. `state` is what its programs were asked, and what there is by now."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root / "root", is_mac=True)
+        self._file, self.programs = root / "mac.json", root / "programs"
+        self.programs.mkdir()
+        self._write({"asked": [], "loaded": {}, "accounts": {}, "broken": []})
+        for name in ("launchctl", "dscl", "id", "install", "sudo"):
+            self._program(self.programs / name)
+
+    def version(self, name: str) -> Path:
+        """A complete environment."""
+        folder = self.layout.versions / name
+        (folder / "bin").mkdir(parents=True)
+        for program in ("carrel", "carrel-migrate"):
+            self._program(folder / "bin" / program)
+        (folder / "bin" / "python").write_text("#!/bin/sh\necho 0001_initial\n")
+        (folder / "bin" / "python").chmod(0o755)
+        (folder / MARKER).touch()
+        return folder
+
+    def spoil(self, version: Path) -> None:
+        self._write(self.state | {"broken": [version.name]})
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self._file.read_text()))
+
+    def forget(self) -> None:
+        """What was asked so far."""
+        self._write(self.state | {"asked": []})
+
+    def _write(self, state: object) -> None:
+        self._file.write_text(json.dumps(state))
+
+    def _program(self, path: Path) -> None:
+        path.write_text(PROGRAM.replace("@MAC@", str(self._file)))
+        path.chmod(0o755)
+
+
+@pytest.fixture
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mac:
+    made = Mac(tmp_path)
+    path = f"{made.programs}:/usr/bin:/bin"
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(os, "defpath", path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(launchd, "POLL_S", 0.01)
+    return made
+
+
+def installed(mac: Mac) -> Path:
+    first = mac.version("0.1.0-abc")
+    environment.use(mac.layout, first)
+    install(mac.layout, mac.layout.device, None, lambda sentence: None)
+    return first
+
+
+def test_a_mac_gets_an_account_its_folders_and_both_lists_and_doing_it_again_changes_nothing(mac: Mac) -> None:
+    first = installed(mac)
+    assert set(mac.state["loaded"]) == {DAEMON, BACKUP}
+    account = mac.state["accounts"]["/Users/_carrel"]
+    assert account == {
+        "UniqueID": "399", "PrimaryGroupID": "399", "UserShell": "/usr/bin/false", "NFSHomeDirectory": "/var/empty", "IsHidden": "1",
+    }  # fmt: skip
+    assert sorted(path.name for path in mac.layout.units.iterdir()) == [f"{BACKUP}.plist", f"{DAEMON}.plist"]
+    assert f'state_dir = "/{mac.layout.device.state}"' in mac.layout.config.read_text()
+    mac.forget()
+    again = install(mac.layout, mac.layout.device, None, lambda sentence: None)
+    assert (again.running, again.version) == (True, environment.version_of(first))
+    asked = mac.state["asked"]
+    assert [one for one in asked if one[:2] in (["launchctl", "bootout"], ["launchctl", "bootstrap"], ["dscl", "."])] == []
+
+
+def test_an_upgrade_backs_up_unloads_waits_until_it_is_gone_and_loads_again(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(mac)
+    (mac.layout.state(mac.layout.device) / "carrel.sqlite3").touch()
+    second = mac.version("0.2.0-def")
+    monkeypatch.setattr(environment, "make_environment", lambda layout, source, extra: second)
+    mac.forget()
+    done = install(mac.layout, mac.layout.device, Source(Path("carrel-0.2.0-py3-none-any.whl")), lambda sentence: None)
+    assert (done.version, done.previous, done.running) == ("0.2.0", "0.1.0", True)
+    asked = [one[:2] for one in mac.state["asked"]]
+    assert asked.index(["carrel", "backup"]) < asked.index(["launchctl", "bootout"]) < asked.index(["launchctl", "bootstrap"])
+    assert go_back(mac.layout, mac.layout.device, lambda sentence: None).version == "0.1.0"
+
+
+def test_an_upgrade_that_does_not_answer_is_taken_back(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(mac)
+    second = mac.version("0.2.0-def")
+    mac.spoil(second)
+    monkeypatch.setattr(environment, "make_environment", lambda layout, source, extra: second)
+    monkeypatch.setattr(launchd, "START_MAX_S", 0.2)
+    with pytest.raises(OperatorError, match=r"Version 0\.1\.0 is in use again"):
+        install(mac.layout, mac.layout.device, Source(Path("carrel-0.2.0-py3-none-any.whl")), lambda sentence: None)
+    assert environment.present(mac.layout) == mac.layout.versions / "0.1.0-abc"
+    assert set(mac.state["loaded"]) == {DAEMON, BACKUP}
+
+
+def test_removing_keeps_the_data_and_purging_leaves_nothing(mac: Mac) -> None:
+    installed(mac)
+    uninstall(mac.layout, mac.layout.device, purge=False, even_unsent=False)
+    assert (mac.state["loaded"], list(mac.layout.units.iterdir())) == ({}, [])
+    assert mac.layout.state(mac.layout.device).exists()
+    uninstall(mac.layout, mac.layout.device, purge=True, even_unsent=True)
+    assert mac.state["accounts"] == {}
+    assert [path for path in mac.layout.root.rglob("*carrel*") if path.is_file()] == []
+
+
+def test_a_mac_is_no_server_and_needs_an_administrator(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OperatorError, match="A Mac can be a device"):
+        mac.layout.role("server")
+    monkeypatch.setattr(os, "geteuid", lambda: 501)
+    with pytest.raises(OperatorError, match="run it as root"):
+        install(mac.layout, mac.layout.device, None, lambda sentence: None)
