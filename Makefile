@@ -80,7 +80,7 @@ format: $(READY) ## rewrite the code in the project's format
 	@$(PY) -m ruff check --fix .
 
 migrate: $(READY) ## bring the databases of SQLITE_DATABASE_URL and DATABASE_URL to this version's schema (DB=device|cloud|all)
-	@$(PY) -m migrations.cli --db $(DB) upgrade head
+	@$(PY) -m migrations --db $(DB) upgrade head
 
 bench: $(READY) ## measure the budgets
 	@$(PY) -m benchmarks $(ARGS)
@@ -90,17 +90,17 @@ build: $(READY) ## the wheel, in dist/
 	@$(PY) -m build --wheel --no-isolation
 
 install: build ## this machine as a device, or ARGS="--role server": a service of systemd; asks for root
-	@$(if $(filter 0,$(shell id -u)),,sudo) $(abspath $(PY)) -m daemon.cli service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)
+	@$(if $(filter 0,$(shell id -u)),,sudo) $(abspath $(PY)) -m daemon service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)
 
 backup: $(READY) ## back up the device and the server of `make run`, into .state/backups
 	@mkdir -p $(STATE)/backups/device $(STATE)/backups/server
-	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli backup $(STATE)/backups/device
-	@$(PY) -m cloud_api.cli backup --embedded --data-dir $(STATE)/postgres $(STATE)/backups/server
+	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon backup $(STATE)/backups/device
+	@$(PY) -m cloud_api backup --embedded --data-dir $(STATE)/postgres $(STATE)/backups/server
 
 # The device first: it refuses while its daemon runs, and then nothing of either side has been replaced.
 restore: $(READY) ## put the newest of these backups back; `make run` must not run
-	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon.cli restore "$$(ls $(STATE)/backups/device/*.backup | tail -n 1)"
-	@$(PY) -m cloud_api.cli restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
+	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon restore "$$(ls $(STATE)/backups/device/*.backup | tail -n 1)"
+	@$(PY) -m cloud_api restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
 
 reset: $(READY) ## forget all data of `make run` on this machine
 	@$(PY) -m cloud_api.embedded remove $(STATE)/postgres

@@ -1,6 +1,6 @@
 """`python migrate.py …` is `carrel-migrate …`."""
 
-from migrations.cli import main
+from migrations.__main__ import main
 
 if __name__ == "__main__":
     main()

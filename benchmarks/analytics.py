@@ -63,7 +63,7 @@ def measure(stage: Stage) -> Result:
         figures = ClassFigures(database.narrowed(), clock, IdSource(clock.now_ms))
         with closing(psycopg2.connect(stage.beyond_row_security(url))) as connection:
             pairs = alternate(_floor(connection, school), lambda: seconds(lambda: _open(figures, school)), max(stage.effort.runs, 3))
-        pages = _pages(database, school, max(stage.effort.runs, 3))
+        pages = _pages(database, school, stage.effort.runs)
         others = {name: seconds(partial(ask, school.id, school.class_id)) * 1_000 for name, ask in _others(figures).items()}
         processor_ms = _processor_s(figures, school) * 1_000
     opened = ratio_of([pair.product_s * 1_000 for pair in pairs])

@@ -30,6 +30,7 @@ from cloud_api.routes.openapi import openapi_blueprint
 from cloud_api.routes.page_files import page_files_blueprint
 from cloud_api.routes.pages import pages_blueprint
 from cloud_api.routes.problems import install_error_handlers
+from cloud_api.routes.rule_pages import rule_pages_blueprint
 from cloud_api.routes.sessions import sessions_blueprint
 from cloud_api.routes.sync import sync_blueprint
 from cloud_api.schema import SchemaGuard
@@ -82,6 +83,7 @@ def create_app(config: CloudConfig, database: CloudDatabase, clock: Clock | None
         code_pages_blueprint(database, clock, ids, doorkeeper, config.tls),
         analytics_blueprint(figures, doorkeeper),
         class_pages_blueprint(figures, doorkeeper, clock),
+        rule_pages_blueprint(database, clock, ids, doorkeeper),
     ):
         blueprint.before_request(guard.demand)
         app.register_blueprint(blueprint)

@@ -390,6 +390,7 @@ class PlanRule(SyncedRow):
     concept_id = UUIDField(null=True)
     day = TextField(null=True)
     created_at_ms = BigIntegerField()
+    created_by = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "plan_rules"

@@ -29,17 +29,29 @@ class NewRule:
 
 @dataclass(frozen=True, slots=True)
 class PlanRule:
-    """One rule as a list shows it."""
+    """One rule as a list shows it: `student` is the user name, `created_by` who made it: a name, `operator` for the command line, empty if not known."""
 
     id: Id
     student: str
+    student_id: Id
+    student_name: str
     kind: str
     concept: str | None
+    concept_id: Id | None
     day: str | None
     created_at_ms: int
+    created_by: str
 
 
-def add_rules(cursor: Cursor, ids: IdSource, school_id: str, students: Sequence[str], rules: Sequence[NewRule], now_ms: int) -> int:
+def add_rules(
+    cursor: Cursor,
+    ids: IdSource,
+    school_id: str,
+    students: Sequence[str],
+    rules: Sequence[NewRule],
+    now_ms: int,
+    actor: str = audit.OPERATOR,
+) -> int:
     """Gives each of the students the rules that they have not got yet; returns how many rows that were. The last change of its transaction.
 
     Raises InvalidInput for a rule that names neither what it should, NotFound without students, Conflict when a student has too many.
@@ -53,7 +65,7 @@ def add_rules(cursor: Cursor, ids: IdSource, school_id: str, students: Sequence[
         (school_id, list(students)),
     )
     stored = set(cursor.fetchall())
-    publication = Publication(school_id)
+    publication, made = Publication(school_id), []
     for student in students:
         if sum(row[0] == student for row in stored) + len(rules) > RULES_MAX:
             raise Conflict(f"A student has at most {RULES_MAX} rules; remove some first.")
@@ -61,13 +73,17 @@ def add_rules(cursor: Cursor, ids: IdSource, school_id: str, students: Sequence[
             key = (student, rule.kind, rule.concept_id, rule.day.isoformat() if rule.day else None)
             if key not in stored:
                 fields = dict(zip(("student_id", "kind", "concept_id", "day"), key, strict=True))
-                publication.put("plan_rules", {"id": ids.new(), **fields, "created_at_ms": now_ms})
+                made.append(ids.new())
+                publication.put("plan_rules", {"id": made[-1], **fields, "created_at_ms": now_ms})
     detail = {"students": len(students), "kinds": sorted({rule.kind for rule in rules}), "added": len(publication)}
-    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "plan_rules.added", detail=detail)
-    return len(publication.write(cursor, now_ms))
+    audit.record(cursor, school_id, ids.new(), now_ms, actor, "plan_rules.added", detail=detail)
+    publication.write(cursor, now_ms)
+    # No device is told who made a rule: the column does not travel.
+    cursor.execute("UPDATE plan_rules SET created_by = %s WHERE school_id = %s AND id = ANY(%s::uuid[])", (actor, school_id, made))
+    return len(made)
 
 
-def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequence[str], now_ms: int) -> None:
+def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequence[str], now_ms: int, actor: str = audit.OPERATOR) -> None:
     """Takes rules away. The last change of its transaction. Raises NotFound when one of them is not there."""
     lock_for_editing(cursor, school_id)
     cursor.execute("SELECT id, student_id FROM plan_rules WHERE school_id = %s AND id = ANY(%s::uuid[])", (school_id, list(rule_ids)))
@@ -77,16 +93,35 @@ def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequen
     publication = Publication(school_id)
     for rule_id, student_id in found:
         publication.delete("plan_rules", rule_id, scope_of(ScopeKind.STUDENT, student_id))
-    audit.record(cursor, school_id, ids.new(), now_ms, audit.OPERATOR, "plan_rules.removed", detail={"removed": len(found)})
+    audit.record(cursor, school_id, ids.new(), now_ms, actor, "plan_rules.removed", detail={"removed": len(found)})
     publication.write(cursor, now_ms)
+
+
+def remove_alike(cursor: Cursor, ids: IdSource, school_id: str, rule_id: str, students: Sequence[str], now_ms: int, actor: str) -> int:
+    """Takes a rule of one of these students away, and those that say the same for the others of them; returns how many, 0 when it is not there.
+
+    The last change of its transaction.
+    """
+    lock_for_editing(cursor, school_id)
+    cursor.execute(
+        "SELECT r.id FROM plan_rules a JOIN plan_rules r ON r.school_id = a.school_id AND r.kind = a.kind"
+        " AND r.concept_id IS NOT DISTINCT FROM a.concept_id AND r.day IS NOT DISTINCT FROM a.day"
+        " WHERE a.school_id = %s AND a.id = %s AND a.student_id = ANY(%s::uuid[]) AND r.student_id = ANY(%s::uuid[])",
+        (school_id, rule_id, list(students), list(students)),
+    )
+    if alike := [row[0] for row in cursor.fetchall()]:
+        remove_rules(cursor, ids, school_id, alike, now_ms, actor)
+    return len(alike)
 
 
 def list_rules(cursor: Cursor, school_id: str, students: Sequence[str]) -> list[PlanRule]:
     """The rules of these students, by student and age."""
     cursor.execute(
-        "SELECT r.id, u.username, r.kind, c.title, r.day, r.created_at_ms FROM plan_rules r"
+        "SELECT r.id, u.username, u.id, u.display_name, r.kind, c.title, c.id, r.day, r.created_at_ms,"
+        " coalesce(m.display_name, split_part(r.created_by, ':', 1)) FROM plan_rules r"
         " JOIN users u ON u.school_id = r.school_id AND u.id = r.student_id"
         " LEFT JOIN concepts c ON c.school_id = r.school_id AND c.id = r.concept_id"
+        " LEFT JOIN users m ON m.school_id = r.school_id AND r.created_by = 'user:' || replace(m.id::text, '-', '')"
         " WHERE r.school_id = %s AND r.student_id = ANY(%s::uuid[]) ORDER BY u.username, r.created_at_ms, r.id",
         (school_id, list(students)),
     )
@@ -94,9 +129,10 @@ def list_rules(cursor: Cursor, school_id: str, students: Sequence[str]) -> list[
 
 
 def students_of(cursor: Cursor, school_id: str, class_id: str) -> list[str]:
-    """The students of a class."""
+    """The students of a class who have not left."""
     cursor.execute(
-        "SELECT user_id FROM class_members WHERE school_id = %s AND class_id = %s AND role = 'student' ORDER BY user_id",
+        "SELECT m.user_id FROM class_members m JOIN users u ON u.school_id = m.school_id AND u.id = m.user_id"
+        " WHERE m.school_id = %s AND m.class_id = %s AND m.role = 'student' AND u.retired_at_ms IS NULL ORDER BY m.user_id",
         (school_id, class_id),
     )
     return [row[0] for row in cursor.fetchall()]

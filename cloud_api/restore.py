@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,8 @@ def restore(
                 taken_back = withdrawals.latest(
                     [*withdrawn, *withdrawals.read(archive.with_name(withdrawals.FILE_NAME)), *_known_in(url, withdrawals.entries)]
                 )
-                again = _withdraw_again(_with_database(url, fresh), clock, ids, taken_back)
+                told = _asked(_with_database(url, fresh), withdrawals.told_by)
+                again = _withdraw_again(_with_database(url, fresh), clock, ids, taken_back, told)
                 known = {*erased, *register.read(archive.with_name(register.FILE_NAME)), *_known_in(url, register.entries)}
                 _erase_again(_with_database(url, fresh), clock, ids, sorted({(e.school_id, e.student_id): e for e in known}.values()))
                 _let_answers_go(_with_database(url, fresh), clock, ids, answers_days)
@@ -121,7 +122,7 @@ def restore(
     if replaced:  # erased or withdrawn while this was under way
         before = _with_database(url, replaced)
         _erase_again(url, clock, ids, sorted(set(_known_in(before, register.entries)) - known))
-        late = _withdraw_again(url, clock, ids, sorted(set(_known_in(before, withdrawals.entries)) - set(taken_back)))
+        late = _withdraw_again(url, clock, ids, sorted(set(_known_in(before, withdrawals.entries)) - set(taken_back)), told)
         again = Withdrawn(again.devices + late.devices, tuple(sorted({*again.usernames, *late.usernames})))
     return Restored(database, epoch, schools, replaced, again, tuple(to_give))
 
@@ -209,10 +210,22 @@ def _erase_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[Entry]
     rewrite(url, tables)
 
 
-def _withdraw_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[withdrawals.Entry]) -> Withdrawn:
+def _asked(url: str, question: Callable[[Cursor], T]) -> T:
+    """What the database at `url` answers."""
     database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
     try:
-        return withdrawals.withdraw_again(database, clock, ids, entries)
+        with database.transaction(read_only=True) as cursor:
+            return question(cursor)
+    finally:
+        database.close()
+
+
+def _withdraw_again(
+    url: str, clock: Clock, ids: IdSource, entries: Sequence[withdrawals.Entry], told: Mapping[str, withdrawals.Told]
+) -> Withdrawn:
+    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
+    try:
+        return withdrawals.withdraw_again(database, clock, ids, entries, told)
     finally:
         database.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import flask
 import msgspec
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from daemon import problems
 from daemon.access.callers import caller
@@ -22,7 +22,7 @@ from daemon.request_log import RequestLog
 from daemon.routes import NOUNS
 from daemon.routes.document import with_document
 from daemon.routes.pages import HTML, missing_page
-from domain.errors import BodyTooLarge, Forbidden, MalformedJson, Problem
+from domain.errors import BodyTooLarge, Forbidden, MalformedJson, Problem, TooSlow
 from domain.ids import parse_id
 from domain.request_rate import RequestRate
 
@@ -83,7 +83,7 @@ def _demand_own(call: Call) -> None:
 
 
 def _body(endpoint: Endpoint, bytes_max: int) -> bytes:
-    """The bytes of the body, or `{}` where it may be left out and is. Raises BodyTooLarge, MalformedJson."""
+    """The bytes of the body, or `{}` where it may be left out and is. Raises BodyTooLarge, MalformedJson, TooSlow."""
     if not has_body():
         if endpoint.body_optional:
             return b"{}"
@@ -92,6 +92,10 @@ def _body(endpoint: Endpoint, bytes_max: int) -> bytes:
         return flask.request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise BodyTooLarge(bytes_max) from None
+    except ClientDisconnected as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise TooSlow() from None
+        raise
 
 
 def _respond(answer: Answer, media: str) -> flask.Response:

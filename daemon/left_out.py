@@ -8,7 +8,7 @@
     msgspec       typing_extensions, where other packages have brought it
     peewee        psycopg2, where it finds it
 
-A library that is imported meanwhile gets a stand-in with the names that it binds. Afterwards the real module is there for whoever asks.
+A library that is imported meanwhile gets a stand-in with the names that it binds, and the real module where it wants more. Afterwards the real module is there for whoever asks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from types import ModuleType
 
 
@@ -66,4 +68,14 @@ def _contents() -> dict[str, dict[str, object]]:
 def _stand_in(name: str, contents: dict[str, object]) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(contents)
+    vars(module)["__getattr__"] = partial(_of_the_real_one, module)
     return module
+
+
+def _of_the_real_one(stand_in: ModuleType, name: str) -> object:
+    """What a stand-in lacks: another version of a library may ask for more, and then has the module, with the memory that it takes."""
+    if name.startswith("__"):  # the import system's own questions, such as for __path__
+        raise AttributeError(name)
+    if sys.modules.get(stand_in.__name__) is stand_in:
+        del sys.modules[stand_in.__name__]
+    return getattr(import_module(stand_in.__name__), name)

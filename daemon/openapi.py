@@ -23,6 +23,7 @@ from domain.errors import (
     NotSignedIn,
     RateLimited,
     StorageFull,
+    TooSlow,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -86,7 +87,7 @@ def refusals(endpoint: Endpoint) -> list[type[CarrelError]]:
     if endpoint.method != "GET":
         kinds += [UnsupportedMediaType, BodyTooLarge, NotEnrolled, StorageFull]
     if endpoint.body is not None:
-        kinds.append(MalformedJson)
+        kinds += [MalformedJson, TooSlow]
     if _PATH_PARAMETER.search(endpoint.path):
         kinds.append(NotFound)
     return kinds

@@ -86,7 +86,7 @@ class LocalRecords:
         An attempt sent again with equal content is not stored twice. Raises InvalidInput (unknown question, an id twice in one request) and
         ImmutableRow (the id exists with other content).
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         rows = [self._attempt_row(student_id, attempt, now_ms) for attempt in attempts]
 
         def work(conn: sqlite3.Connection) -> list[RecordedAttempt]:
@@ -120,7 +120,7 @@ class LocalRecords:
         plan_row = {
             "id": plan_id,
             "student_id": student_id,
-            "created_at_ms": self._now_ms(),
+            "created_at_ms": self.now_ms(),
             "notes": None,
             **plan,
             "device_id": self._device_id(),
@@ -162,8 +162,8 @@ class LocalRecords:
         self._database.write(work)
         self.on_operation()
 
-    def _now_ms(self) -> int:
-        """The time of what happens now. A clock outside the registry's times (a dead battery) must not make an answer unacceptable."""
+    def now_ms(self) -> int:
+        """The time of what happens now, as it is written. A clock outside the registry's times (a dead battery) must not make an answer unacceptable."""
         return min(max(self._clock.now_ms(), TIME_MIN_MS), TIME_MAX_MS)
 
     def _attempt_row(self, student_id: Id, attempt: NewAttempt, now_ms: int) -> dict[str, Any]:
@@ -240,12 +240,12 @@ def _known_attempts(conn: sqlite3.Connection, ids: Sequence[Id]) -> dict[str, di
     if not ids:
         return {}
     wanted = msgspec.json.encode(ids).decode()
-    names = (*_COMPARED, "feed_no")
-    rows = conn.execute(f"SELECT id, {', '.join(names)} FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
-    found = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
-    let_go_no = answers.told(conn).through_no if found else 0
+    rows = conn.execute(f"SELECT id, {', '.join(_COMPARED)} FROM question_attempts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+    found = {row[0]: dict(zip(_COMPARED, row[1:], strict=True)) for row in rows}
+    if not found or not answers.were_let_go(conn):
+        return found
     # Of an attempt whose answer was let go of nobody can say any more what it was.
-    return {id_: {n: v for n, v in row.items() if n not in _LET_GO or not 0 < row["feed_no"] <= let_go_no} for id_, row in found.items()}
+    return {id_: {n: v for n, v in row.items() if n not in _LET_GO or v is not None} for id_, row in found.items()}
 
 
 def _unknown_rows(

@@ -26,6 +26,8 @@ STATE_FOLDER = ".state"
 CONFIG = ROOT / "config.toml"
 # How often it is looked whether both processes are still there.
 WATCH_S = 0.2
+# Takes the token out of the answer to a sign-in, with what every shell has.
+_TOKEN_OF_ANSWER = r"""sed 's/.*"token":"\([^"]*\)".*/\1/'"""
 
 
 def run(environ: Mapping[str, str], display: Display) -> int:
@@ -103,7 +105,7 @@ def _postgres(stack: Stack) -> str:
 
 
 def curl_lines(stack: Stack) -> list[str]:
-    """Three commands for a shell, each of which works by itself: the second holds the token of a session opened here."""
+    """Three commands for a shell, each of which works by itself and whenever it is pasted: the second opens the session that it needs."""
     if not stack.school.usernames:
         raise OperatorError(f"{SCHOOL_NAME} has no students: `make reset` begins anew.")
     client, url, username = stack.client, stack.place.device.url, stack.school.usernames[0]
@@ -112,19 +114,17 @@ def curl_lines(stack: Stack) -> list[str]:
     if question is None:
         raise OperatorError(f"The course of {SCHOOL_NAME} has no questions: `make reset` begins anew.")
     attempt = {"question_id": question["id"], "answer": question["answers"][0], "correct": True, "active_ms": 12_000, "purpose": "free"}
-    return [
-        _curl(f"{url}/v1/sessions", {"username": username, "pin": DEMO_PIN}, client.app_token()),
-        _curl(f"{url}/v1/attempts", attempt, token),
-        _curl(f"{url}/v1/status"),
-    ]
+    session = _curl(f"{url}/v1/sessions", {"username": username, "pin": DEMO_PIN}, client.app_token())
+    return [session, _curl(f"{url}/v1/attempts", attempt, f"$({session} | {_TOKEN_OF_ANSWER})"), _curl(f"{url}/v1/status")]
 
 
 def _curl(url: str, body: Mapping[str, object] | None = None, token: str | None = None) -> str:
+    """A command for a shell; `token` may hold another, `$(…)`."""
     words = ["curl", "-sS"]
     if getproxies_environment():
-        words += ["--noproxy", "*"]
+        words += ["--noproxy", shlex.quote("*")]
     if token:
-        words += ["-H", f"Authorization: Bearer {token}"]
+        words += ["-H", f'"Authorization: Bearer {token}"']
     if body is not None:
-        words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    return shlex.join([*words, url])
+        words += ["-H", shlex.quote("Content-Type: application/json"), "-d", shlex.quote(json.dumps(body))]
+    return " ".join([*words, url])

@@ -10,8 +10,10 @@
     ├── Forbidden
     ├── NotFound
     │   └── MethodNotAllowed
+    ├── TooSlow                  the request did not arrive in time
     ├── Conflict
     │   ├── ImmutableRow         the id exists with other content
+    │   ├── PlanSuperseded       what is marked is of an older plan
     │   └── SyncRefused          the server does not accept this device's place in its log or feed (`fork`, `behind`, `ahead`, `too_old`)
     ├── BundleRefused            a bundle that is not taken, with nothing changed
     ├── Unavailable              try again later; carries the seconds to wait
@@ -105,6 +107,14 @@ class BodyTooLarge(InvalidInput):
         super().__init__((), f"The body is larger than the limit of {limit_bytes} bytes.")
 
 
+class TooSlow(CarrelError):
+    """The request did not arrive in time, for a machine that slept in the middle of it perhaps: send it again."""
+
+    code = "too_slow"
+    status = 408
+    retryable = True
+
+
 class NotSignedIn(CarrelError):
     """A valid token is needed: sign in first."""
 
@@ -146,13 +156,25 @@ class Conflict(CarrelError):
 
 
 class ImmutableRow(Conflict):
-    """An attempt with this id exists with other content; corrections are new attempts. `path` says which one of the request."""
+    """An attempt with this id exists with other content; corrections are new attempts.
+
+    `path` says which one of the request.
+    """
 
     code = "immutable"
 
     def __init__(self, path: str = "$") -> None:
         super().__init__("An attempt with this id exists with other content; corrections are new attempts.")
         self.problems = (Problem(path, self.code, self.message),)
+
+
+class PlanSuperseded(Conflict):
+    """This item is of an older plan: what is marked there counts for nothing any more."""
+
+    code = "plan_superseded"
+
+    def __init__(self, newest_id: str) -> None:
+        super().__init__(f"This item is of an older plan. The plan that counts is {newest_id}: GET /v1/plan gives it with its items.")
 
 
 class SyncRefused(Conflict):

@@ -16,6 +16,7 @@
     preview     the SQL that would run
     waiting     telling whoever waits
     cli         `carrel-migrate` (commands)
+    beginning   the first half second of every command
 
 Nothing is imported here, so that `migrations.current` stays cheap.
 """

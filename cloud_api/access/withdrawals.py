@@ -9,12 +9,12 @@ made complete from there: after each withdrawal, and by `carrel-cloud tidy` and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,13 @@ class Withdrawn:
 
     devices: int = 0
     usernames: tuple[str, ...] = ()
+
+
+class Told(NamedTuple):
+    """What time a restored school tells of, UTC ms: the first entry of its audit log, and the last thing that is written down in it; None for none."""
+
+    first_ms: int | None = None
+    last_ms: int | None = None
 
 
 def entries(cursor: Cursor) -> list[Entry]:
@@ -116,30 +123,41 @@ def keep_or_tell(path: Path, database: CloudDatabase) -> None:
         log.error("the register of withdrawals is not complete, until `carrel-cloud tidy` has made it so: %s", error.code)
 
 
-def withdraw_again(database: CloudDatabase, clock: Clock, ids: IdSource, known: Iterable[Entry]) -> Withdrawn:
-    """Withdraws in a restored database what it does not know to be withdrawn; what it does not have at all is passed over.
+def told_by(cursor: Cursor) -> dict[str, Told]:
+    """How old a restored database is, by school: asked before anything else is done to it, which would make it look younger."""
+    cursor.execute(_TOLD)
+    return {school: Told(*times) for school, *times in cursor.fetchall()}
 
-    Whoever's password was replaced has none: the one of before must not open anything, and the one of after is nowhere. To be called before anything
-    else is done to the database: how old it is is told by the last that is written down in it.
+
+def withdraw_again(database: CloudDatabase, clock: Clock, ids: IdSource, known: Iterable[Entry], told: Mapping[str, Told]) -> Withdrawn:
+    """Withdraws in a restored database what it does not know to be withdrawn; what it does not have at all is passed over. `told` is what `told_by` said.
+
+    Whoever's password was replaced has none: the one of before must not open anything, and the one of after is nowhere.
     """
     revoked, names = 0, list[str]()
-    with database.transaction(read_only=True) as cursor:
-        cursor.execute(_LAST)
-        last_ms = dict(cursor.fetchall())
     for entry in sorted(latest(known), key=lambda e: e.kind == "device"):
         if entry.kind == "device":
             revoked += database.retrying(partial(_revoke_again, ids=ids, entry=entry, now_ms=clock.now_ms()))
         elif entry.kind == "code":
             database.retrying(partial(_end_code_again, ids=ids, entry=entry, now_ms=clock.now_ms()))
-        elif entry.kind == "password" or (last_ms.get(entry.school_id) or 0) < entry.at_ms:
-            # An account that is open in a backup of a later time is that of somebody who has come back.
+        elif not _is_older(entry, told.get(entry.school_id, Told())):
             names.append(database.retrying(partial(_forget_password, entry=entry)) or "")
     return Withdrawn(revoked, tuple(sorted({name for name in names if name})))
 
 
-# When the last thing happened that is written down, by school; the restoring aside.
-_LAST = """
-SELECT s.id, greatest((SELECT max(a.at_ms) FROM audit_log a WHERE a.school_id = s.id AND a.action <> 'server.restored'),
+def _is_older(entry: Entry, told: Told) -> bool:
+    """Whether a backup of such an age is one of after the withdrawal, whatever else it says: an account that is open in it is that of somebody who has
+    come back. Passwords are told by its audit log, unless they are older than that.
+    """
+    if entry.kind == "password" and told.first_ms is not None:
+        return entry.at_ms < told.first_ms
+    return entry.at_ms <= (told.last_ms or 0)
+
+
+# When the first and the last thing happened that is written down, by school; restorings aside.
+_TOLD = """
+SELECT s.id, (SELECT min(a.at_ms) FROM audit_log a WHERE a.school_id = s.id AND a.action <> 'server.restored'),
+             greatest((SELECT max(a.at_ms) FROM audit_log a WHERE a.school_id = s.id AND a.action <> 'server.restored'),
                       (SELECT max(d.last_seen_ms) FROM devices d WHERE d.school_id = s.id))
   FROM schools s
 """
@@ -161,11 +179,10 @@ def _end_code_again(cursor: Cursor, ids: IdSource, entry: Entry, now_ms: int) ->
         end_code(cursor, ids, entry.school_id, entry.subject_id, now_ms)
 
 
-# This very setting of a password, or a later one, is in the backup; or it is so old that the audit log does not tell of it any more.
+# This very setting of a password, or a later one, is in the backup.
 _IS_KNOWN = """
 SELECT EXISTS (SELECT FROM audit_log WHERE school_id = %(school)s AND action = 'user.password_set' AND replace(subject, '-', '') = %(subject)s
                   AND at_ms >= %(at)s)
-    OR coalesce((SELECT min(at_ms) FROM audit_log WHERE school_id = %(school)s) > %(at)s, false)
 """
 _FORGET = """
 UPDATE users SET password_hash = NULL WHERE school_id = %(school)s AND id = %(subject)s AND password_hash IS NOT NULL RETURNING username

@@ -34,10 +34,11 @@ class _First(msgspec.Struct, array_like=True):
     right: str
     active_ms: list[int | None]
     answers: list[int]
-    given: list[str]
+    given: list[str | None]
 
 
 class _Wrong(msgspec.Struct, array_like=True):
+    kept: str
     places: list[int]
     given: list[str]
     sure: list[int]
@@ -59,7 +60,7 @@ class _Questions(msgspec.Struct):
         return cls(
             " ".join(first.questions),
             _First(first.right, list(first.active_ms), list(first.answers), list(first.given)),
-            _Wrong(list(wrong.places), list(wrong.given), list(wrong.sure), list(answered.times)),
+            _Wrong(wrong.kept, list(wrong.places), list(wrong.given), list(wrong.sure), list(answered.times)),
             list(answered.right),
             list(answered.concepts),
         )
@@ -149,7 +150,7 @@ def _first(document: _Questions | _Firsts) -> FirstAnswers:
 
 def _wrong(document: _Questions | _Wrongs) -> WrongGiven:
     wrong = document.wrong
-    return WrongGiven(document.ids.split(), wrong.places, wrong.given, wrong.sure)
+    return WrongGiven(document.ids.split(), wrong.kept, wrong.places, wrong.given, wrong.sure)
 
 
 def _text(value: object) -> str:

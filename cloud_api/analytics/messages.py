@@ -76,7 +76,7 @@ class NeedMessage(msgspec.Struct, frozen=True):
 
 
 class OptionMessage(msgspec.Struct, frozen=True):
-    """An answer given first: by how many, its share among all, among the top and the bottom third."""
+    """An answer given first: by how many, its share among all that were not let go of, among the top and the bottom third of these."""
 
     given: str
     right: bool
@@ -106,8 +106,8 @@ class ItemMessage(msgspec.Struct, frozen=True):
 
 
 class WrongAnswerMessage(msgspec.Struct, frozen=True):
-    """`students` of `answered` gave it, `sure` of them with confidence; the share lies between `low` and `high` with 95 %. No share is told of fewer
-    than five who answered.
+    """`students` of `answered` gave it, `sure` of them with confidence; the share lies between `low` and `high` with 95 %. Who is counted has an answer
+    that was not let go of. No share is told of fewer than five.
     """
 
     question_id: str

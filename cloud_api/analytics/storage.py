@@ -48,7 +48,8 @@ SELECT s.id, new.answers, s.counted, s.anew
 _ANSWERS = """
 DECLARE answers_to_count NO SCROLL CURSOR FOR
 SELECT a.student_id, a.feed_no, a.id, coalesce(a.corrected_at_ms, a.answered_at_ms), a.device_id, a.question_id, q.concept_ids, a.correct,
-       a.answer, a.active_ms, a.confidence
+       a.answer, a.active_ms, a.confidence,
+       a.feed_no <= (SELECT coalesce(max(g.through_no), 0) FROM answers_let_go g WHERE g.school_id = %(school)s)
   FROM unnest(%(students)s::uuid[], %(after)s::bigint[]) AS s(id, after)
   JOIN question_attempts a ON a.school_id = %(school)s AND a.student_id = s.id AND a.feed_no > s.after
   JOIN questions q ON q.school_id = a.school_id AND q.id = a.question_id
@@ -229,6 +230,7 @@ def _answer(
     given: str | None,
     active_ms: int | None,
     confidence: int | None,
+    let_go: bool,
 ) -> Answer:
     attempt = FoldedAttempt(attempt_id, at_ms, device_id, question_id, tuple(concept_ids), correct)
-    return Answer(attempt, given, active_ms, confidence)
+    return Answer(attempt, given, active_ms, confidence, let_go)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from cloud_api.backup import KEEP_DEFAULT, Made, back_up
 from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
 from domain.counted import counted
-from domain.errors import OperatorError
+from domain.errors import OperatorError, SchemaError
 from migrations.backup import MB
 from migrations.waiting import waiting_on_stderr
 
@@ -40,7 +41,8 @@ def backup(options: Options, target: Path, keep: int | None, keep_days: int | No
     if keep is not None or keep_days is not None:
         _make_folder(target)
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
-        with site.database() as database:
+        # Before an upgrade the schema is not this version's yet: that is the backup that matters most.
+        with suppress(SchemaError), site.database() as database:
             keep_withdrawals(site, database)
         made = back_up(
             site.url, target, site.clock, keep=keep or KEEP_DEFAULT, keep_days=keep_days, replace=force, verify=verify, activity=activity

@@ -99,7 +99,9 @@ def _meant(database: CloudDatabase, student: str, school: str | None) -> str:
         try:
             return plain_id(student, "student")
         except NotFound as error:
-            said = "That is not the id of a student. Give --school as well, for a user name; or the id, which `carrel-cloud user list` shows."
+            said = (
+                "That is not the id of a student. Give --school as well, for a user name; or the id, which `carrel-cloud user list` shows."
+            )
             raise NotFound(said) from error
     with database.transaction(read_only=True) as cursor:
         return find_user(cursor, find_school(cursor, school).id, student).id

@@ -12,10 +12,12 @@ from cloud_api.database import CloudDatabase
 from cloud_api.learning import mastery as storage
 from cloud_api.learning.refitting import Refitted, refit_school
 from cloud_api.learning.snapshots import Published, publish_snapshot
+from cloud_api.pages.classes.words import LEVELS
 from cloud_api.people import find_class
 from cloud_api.schools import School, find_school, list_schools
 from domain.counted import counted
 from domain.errors import CarrelError, OperatorError
+from domain.learning.levels import Level
 
 T = TypeVar("T", Published, Refitted)
 one_school = click.option("--school", metavar="NAME|ID", help="The school, by name or id.")

@@ -111,4 +111,5 @@ def _students(cursor: Cursor, school_id: str, class_name: str | None, student: s
 
 
 def _line(rule: PlanRule) -> str:
-    return f"{rule.id}  {rule.student:16} {rule.kind:8} {rule.day or '':10}  {rule.concept or ''}".rstrip()
+    made = f"  by {rule.created_by}" if rule.created_by else ""
+    return f"{rule.id}  {rule.student:16} {rule.kind:8} {rule.day or '':10}  {rule.concept or ''}".rstrip() + made

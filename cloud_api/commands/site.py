@@ -24,7 +24,7 @@ from cloud_api.database import CloudDatabase
 from cloud_api.publication import Progress
 from cloud_api.schema import demand_schema
 from domain.clock import Clock, SystemClock
-from domain.errors import NotFound, OperatorError, PostgresUnavailable, Unavailable
+from domain.errors import CarrelError, NotFound, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource, parse_id
 from loglines.crashes import tell_crashes
 
@@ -122,7 +122,7 @@ def keep_withdrawals(site: Site, database: CloudDatabase) -> None:
     """Has the register hold what was withdrawn. Where it cannot, that is said, and nothing else fails for it: what was withdrawn is withdrawn."""
     try:
         withdrawals.keep(withdrawals_path(site.config), database)
-    except OperatorError as error:
+    except CarrelError as error:
         click.echo(f"warning: {error.message} A backup of before would give back what was withdrawn.", err=True)
 
 

@@ -10,7 +10,7 @@ from cloud_api.commands.site import Options, database_options, json_option, keep
 from cloud_api.config import erasures_path
 from cloud_api.database import CloudDatabase
 from cloud_api.erasure import answers, register
-from cloud_api.erasure.rewriting import rewrite
+from cloud_api.erasure.rewriting import Rewritten, rewrite
 from cloud_api.retention import Tidied, tidy
 from cloud_api.schools import list_schools
 from domain.counted import counted
@@ -36,14 +36,23 @@ def tidy_server(options: Options, as_json: bool) -> None:
         done = tidy(database, site.clock, site.ids, site.config.retention)
         keep_withdrawals(site, database)
         with waiting_on_stderr(silent=as_json) as activity:
-            if answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):
+            if rewritten := answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):
                 _count_anew(database)
+                for line in _kept_by(rewritten):
+                    click.echo(line, err=True)
         if done.students_erased:
             with database.transaction(read_only=True) as cursor:
                 known = register.entries(cursor)
             register.complete(erasures_path(site.config), known)
             write_anew(site, database, as_json)
     show(done, as_json, [_sentence(done)])
+
+
+def _kept_by(rewritten: Rewritten) -> list[str]:
+    """Where answers that were let go of still are, by which nobody but a person may be rid of them."""
+    logs = ["PostgreSQL keeps older write-ahead logs: they hold old answers until it lets go of them (docs/security.md)."]
+    copies = [f"The database {name}, a copy of before, still holds old answers: drop it." for name in rewritten.copies]
+    return [*(logs if not rewritten.log_ended else []), *copies]
 
 
 def _count_anew(database: CloudDatabase) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from psycopg2.extras import execute_values
 
@@ -25,6 +26,8 @@ from cloud_api.sync.letters import without_answer
 from domain.clock import Clock
 from domain.ids import IdSource
 from domain.registry import TABLES
+
+T = TypeVar("T")
 
 DAY_MS = 24 * 3600 * 1000
 # Feed numbers, or dead letters, of one step; steps that one run makes for one school.
@@ -39,7 +42,15 @@ TABLES_WRITTEN = ("dead_letters", "question_attempts", "student_figures")
 _TABLE = TABLES["question_attempts"]
 _NULL = ", ".join(f"{name} = NULL" for name in _TABLE.let_go)
 _HELD = " OR ".join(f"a.{name} IS NOT NULL" for name in _TABLE.let_go)
-_DUE = f"a.feed_no > %(after)s AND a.feed_no <= %(through)s AND ({_HELD})"
+_IN_REACH = "a.school_id = %(school)s AND a.feed_no > %(after)s AND a.feed_no <= %(through)s"
+# LATERAL and LIMIT lead PostgreSQL to the feed's index also where it knows nothing of the table: in a database that was restored just now.
+_REACHED = f"""
+FROM users u CROSS JOIN LATERAL (
+     SELECT a.ctid AS place FROM question_attempts a WHERE {_IN_REACH} AND a.student_id = u.id ORDER BY a.feed_no LIMIT %(most)s) AS reached
+WHERE u.school_id = %(school)s
+"""
+# By their places in the table, of one moment: of thousands of ids PostgreSQL would rather read all of it.
+_BLANK = f"UPDATE question_attempts a SET {_NULL} WHERE a.ctid = ANY(ARRAY(SELECT reached.place {_REACHED})) AND {_IN_REACH} AND ({_HELD})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ class _Standing:
 def let_answers_go(database: CloudDatabase, clock: Clock, ids: IdSource, school_id: str, days: int) -> LetGo:
     """One run for one school: lets go of what came `days` ago and before. Again, it does nothing while nothing more is due."""
     now_ms = clock.now_ms()
-    goal = database.retrying(partial(_goal, school_id=school_id, before_ms=now_ms - days * DAY_MS, days=days), school=school_id)
+    goal = database.retrying(partial(_goal, school_id=school_id, now_ms=now_ms, days=days), school=school_id)
     if goal is None:
         return LetGo()
     letters, more = _let_letters_go(database, school_id, goal)
@@ -93,24 +104,23 @@ def let_answers_go(database: CloudDatabase, clock: Clock, ids: IdSource, school_
     return LetGo(attempts, letters, more)
 
 
-def write_anew(database: CloudDatabase, write: Callable[[Sequence[str]], object]) -> bool:
-    """Has `write` write the tables anew that answers were let go of in, if that was not done since, also by a run that was killed. Whether it was to be done.
-
-    Where it fails it stays to be done.
+def write_anew(database: CloudDatabase, write: Callable[[Sequence[str]], T]) -> T | None:
+    """Has `write` write the tables anew that answers were let go of in, if that was not done since, also by a run that was killed. What it says; None
+    where nothing was to be done. Where it fails it stays to be done.
     """
     with database.transaction(read_only=True) as cursor:
         cursor.execute("SELECT school_id, feed_no FROM answers_let_go WHERE NOT written")
         due = cursor.fetchall()
     if not due:
-        return False
-    write(TABLES_WRITTEN)
+        return None
+    written = write(TABLES_WRITTEN)
 
     def note(cursor: Cursor) -> None:
         for school_id, feed_no in due:
             cursor.execute("UPDATE answers_let_go SET written = true WHERE school_id = %s AND feed_no = %s", (school_id, feed_no))
 
     database.retrying(note)
-    return True
+    return written
 
 
 def _record(cursor: Cursor, ids: IdSource, school_id: str, now_ms: int, counted: tuple[int, int]) -> None:
@@ -125,15 +135,15 @@ def _standing(cursor: Cursor, school_id: str) -> _Standing:
     return _Standing(*row) if row else _Standing()
 
 
-def _goal(cursor: Cursor, school_id: str, before_ms: int, days: int) -> _Goal | None:
+def _goal(cursor: Cursor, school_id: str, now_ms: int, days: int) -> _Goal | None:
     """What is to be reached: what an earlier run has begun, or what has become due since; None when neither."""
-    standing = _standing(cursor, school_id)
+    standing, before_ms = _standing(cursor, school_id), now_ms - days * DAY_MS
     every_ms = min(max(days // EVERY_PART, 1), EVERY_DAYS_MAX) * DAY_MS
     begun = standing.through_no < standing.wanted_no
     if not begun and before_ms - standing.before_ms < every_ms:
         return None
     before_ms = max(before_ms, standing.before_ms)
-    wanted_no = max(standing.wanted_no, feed.number_of(cursor, school_id, before_ms))
+    wanted_no = max(standing.wanted_no, feed.number_of(cursor, school_id, before_ms, now_ms))
     goal = _Goal(wanted_no, standing.before_ms, before_ms)
     return goal if wanted_no > standing.through_no or _letters(cursor, school_id, goal.after_ms, before_ms, 1) else None
 
@@ -143,7 +153,7 @@ def _step(cursor: Cursor, school_id: str, goal: _Goal) -> tuple[int, bool]:
     lock_for_editing(cursor, school_id)
     after_no = _standing(cursor, school_id).through_no
     through_no = max(after_no, min(goal.wanted_no, after_no + STEP_ROWS_MAX))
-    attempts = _blank(cursor, {"school": school_id, "after": after_no, "through": through_no})
+    attempts = _blank(cursor, school_id, after_no, through_no)
     # Last, for taking a number keeps other writers of the school out: it is the one by which devices hear of it.
     cursor.execute(
         "INSERT INTO answers_let_go (school_id, through_no, wanted_no, before_ms, feed_no) VALUES (%s, %s, %s, %s, %s)"
@@ -154,31 +164,26 @@ def _step(cursor: Cursor, school_id: str, goal: _Goal) -> tuple[int, bool]:
     return attempts, through_no >= goal.wanted_no
 
 
-def _blank(cursor: Cursor, reach: dict[str, str | int]) -> int:
-    """One statement, by the index over students and feed numbers. Figures that hold the texts go; whoever counts them is waited for."""
-    cursor.execute(
-        "SELECT u.id FROM users u WHERE u.school_id = %(school)s AND u.role = 'student' AND EXISTS (SELECT FROM question_attempts a"
-        f" WHERE a.school_id = %(school)s AND a.student_id = u.id AND {_DUE}) ORDER BY u.id",
-        reach,
-    )
-    if not (students := [student for (student,) in cursor.fetchall()]):
-        return 0
-    for student in students:
-        storage.forget(cursor, str(reach["school"]), student)
-    cursor.execute(
-        f"UPDATE question_attempts a SET {_NULL} WHERE a.school_id = %(school)s AND a.student_id = ANY(%(students)s::uuid[]) AND {_DUE}",
-        {**reach, "students": students},
-    )
+def _blank(cursor: Cursor, school_id: str, after_no: int, through_no: int) -> int:
+    """Lets go of the answers with these numbers; of how many attempts. Figures of everybody concerned go, for shares are of what was not let go of;
+    whoever counts them is waited for. A roster may have made a teacher of a student since.
+    """
+    reach = {"school": school_id, "after": after_no, "through": through_no, "most": STEP_ROWS_MAX}
+    cursor.execute(f"SELECT DISTINCT u.id {_REACHED} ORDER BY u.id", reach)
+    for (student,) in cursor.fetchall():
+        storage.forget(cursor, school_id, student)
+    cursor.execute(_BLANK, reach)
     return int(cursor.rowcount)
 
 
 def _let_letters_go(database: CloudDatabase, school_id: str, goal: _Goal) -> tuple[int, bool]:
-    """(how many letters were changed, whether there are more than one run takes). What a run that was killed has done is passed over."""
-    changed, after_ms = 0, goal.after_ms
-    for _ in range(STEPS_MAX):
+    """(how many letters were changed, whether there are more than one run takes). What an earlier run has done is passed over, and does not count."""
+    changed, steps, after_ms = 0, 0, goal.after_ms
+    while steps < STEPS_MAX:
         step = partial(_letters_step, school_id=school_id, after_ms=after_ms, before_ms=goal.before_ms)
         count, reached_ms = database.retrying(step, school=school_id)
         changed += count
+        steps += count > 0
         if reached_ms is None:
             return changed, False
         after_ms = reached_ms
@@ -207,17 +212,19 @@ def _letters_step(cursor: Cursor, school_id: str, after_ms: int, before_ms: int)
     found = _letters(cursor, school_id, after_ms, before_ms, STEP_ROWS_MAX)
     blanked = [(school_id, letter[0], *without_answer(_TABLE, *letter[:5])) for letter in found]
     changed = [after for letter, after in zip(found, blanked, strict=True) if (letter[0], letter[4]) != after[2:]]
+    # Letters that differed in their answers alone, of copies of one device, are one from now on: the oldest.
+    kept = list({after[2]: after for after in reversed(changed)}.values())
     # Under the new id there may be a letter already: the same operation, sent again by a device that had let go of its answer before.
-    cursor.execute(
-        "DELETE FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (school_id, [c[2] for c in changed if c[1] != c[2]])
-    )
-    if changed:
+    known = [after[2] for after in kept if after[1] != after[2]]
+    gone = [*known, *({after[1] for after in changed} - {after[1] for after in kept})]
+    cursor.execute("DELETE FROM dead_letters WHERE school_id = %s AND id = ANY(%s::uuid[])", (school_id, gone))
+    if kept:
         execute_values(
             cursor,
             "UPDATE dead_letters d SET id = n.fresh, payload = n.payload FROM (VALUES %s) AS n (school_id, id, fresh, payload)"
             " WHERE d.school_id = n.school_id AND d.id = n.id",
-            changed,
+            kept,
             template="(%s::uuid, %s::uuid, %s::uuid, %s::json)",
-            page_size=len(changed),
+            page_size=len(kept),
         )
     return len(changed), found[-1][5] + 1 if len(found) >= STEP_ROWS_MAX else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -23,64 +24,84 @@ from domain.errors import NotFound
 from domain.ids import Id, dashed, parse_id
 
 
+@dataclass(frozen=True, slots=True)
+class _Classroom:
+    """What every page of a class needs: who may see it, and its frame."""
+
+    figures: ClassFigures
+    doorkeeper: Doorkeeper
+    clock: Clock
+
+    def admitted(self, class_id: str) -> tuple[SignedInUser, ClassSize]:
+        """Who asks, and the class. Raises NotSignedIn, Forbidden, NotFound."""
+        user, asked = self.doorkeeper.demand("teacher", "admin"), _id(class_id)
+        user.demand_class(asked)
+        if not (found := self.figures.classes(user.school_id, (asked,))):
+            raise NotFound("There is no such class.")
+        return user, found[0]
+
+    def page(self, template: str, user: SignedInUser, of: ClassSize, **values: Any) -> Response:
+        """A page of the class `of`."""
+        id_ = dashed(Id(of.class_id))
+        values |= {"own": f"/pages/classes/{id_}", "api": f"/v1/classes/{id_}", "now_ms": self.clock.now_ms()}
+        return large_html(f"classes/{template}", user, of=of, says=words, dashed=dashed, **values)
+
+
 def class_pages_blueprint(figures: ClassFigures, doorkeeper: Doorkeeper, clock: Clock) -> Blueprint:
     """The pages. Whoever is not signed in is sent to sign in; whoever may not see the class reads so."""
     blueprint = Blueprint("class_pages", __name__, url_prefix="/pages/classes")
     refusals_as_pages(blueprint)
+    room = _Classroom(figures, doorkeeper, clock)
+    _add_list(blueprint, room)
+    _add_mastery(blueprint, room)
+    _add_work(blueprint, room)
+    return blueprint
 
-    def admitted(class_id: str) -> tuple[SignedInUser, ClassSize]:
-        user, asked = doorkeeper.demand("teacher", "admin"), _id(class_id)
-        user.demand_class(asked)
-        if not (found := figures.classes(user.school_id, (asked,))):
-            raise NotFound("There is no such class.")
-        return user, found[0]
 
-    def page(template: str, user: SignedInUser, of: ClassSize, **values: Any) -> Response:
-        api = f"/v1/classes/{dashed(Id(of.class_id))}"
-        own = f"/pages/classes/{dashed(Id(of.class_id))}"
-        return large_html(f"classes/{template}", user, of=of, own=own, api=api, now_ms=clock.now_ms(), says=words, dashed=dashed, **values)
-
+def _add_list(blueprint: Blueprint, room: _Classroom) -> None:
     @blueprint.get("")
     def classes() -> Response:
-        user = doorkeeper.demand("teacher", "admin")
-        found = figures.classes(user.school_id, None if user.role == "admin" else user.class_ids)
+        user = room.doorkeeper.demand("teacher", "admin")
+        found = room.figures.classes(user.school_id, None if user.role == "admin" else user.class_ids)
         return html("classes/list.html", user, classes=found, dashed=dashed)
 
+
+def _add_mastery(blueprint: Blueprint, room: _Classroom) -> None:
     @blueprint.get("/<class_id>")
     def overview(class_id: str) -> Response:
-        user, of = admitted(class_id)
+        user, of = room.admitted(class_id)
         look = read_look(request.args)
-        shown = heat_map(figures.overview(user.school_id, of.class_id), look)
-        return page("overview.html", user, of, map=shown, look=look, orders=Order)
+        shown = heat_map(room.figures.overview(user.school_id, of.class_id), look)
+        return room.page("overview.html", user, of, map=shown, look=look, orders=Order)
 
     @blueprint.get("/<class_id>/help")
     def needs_help(class_id: str) -> Response:
-        user, of = admitted(class_id)
-        found = figures.help(user.school_id, of.class_id)
-        return page("help.html", user, of, found=found, by_rule=by_rule, by_rule_counts=rule_counts)
-
-    @blueprint.get("/<class_id>/questions")
-    def questions(class_id: str) -> Response:
-        user, of = admitted(class_id)
-        look = read_questions_look(request.args)
-        view = QuestionsView(look, *figures.questions(user.school_id, of.class_id, look.wanted, look.items, look.wrong))
-        return page("questions.html", user, of, view=view, look=look, orders=ORDERS)
-
-    @blueprint.get("/<class_id>/practice")
-    def practice(class_id: str) -> Response:
-        user, of = admitted(class_id)
-        time, curves = figures.practice(user.school_id, of.class_id)
-        lines = practised.time_lines(time, clock.now_ms())
-        return page("practice.html", user, of, lines=lines, curves=curves, practised=practised)
+        user, of = room.admitted(class_id)
+        found = room.figures.help(user.school_id, of.class_id)
+        return room.page("help.html", user, of, found=found, by_rule=by_rule, by_rule_counts=rule_counts)
 
     @blueprint.get("/<class_id>/students/<student_id>")
     def student(class_id: str, student_id: str) -> Response:
-        user, of = admitted(class_id)
-        detail = figures.student(user.school_id, of.class_id, _id(student_id), user.actor)
-        view, first_day = student_view(detail, clock.now_ms()), practised.first_day(clock.now_ms())
-        return page("student.html", user, of, view=view, first_day=first_day, by_rule=by_rule)
+        user, of = room.admitted(class_id)
+        detail = room.figures.student(user.school_id, of.class_id, _id(student_id), user.actor)
+        view, first_day = student_view(detail, room.clock.now_ms()), practised.first_day(room.clock.now_ms())
+        return room.page("student.html", user, of, view=view, first_day=first_day, by_rule=by_rule)
 
-    return blueprint
+
+def _add_work(blueprint: Blueprint, room: _Classroom) -> None:
+    @blueprint.get("/<class_id>/questions")
+    def questions(class_id: str) -> Response:
+        user, of = room.admitted(class_id)
+        look = read_questions_look(request.args)
+        view = QuestionsView(look, *room.figures.questions(user.school_id, of.class_id, look.wanted, look.items, look.wrong))
+        return room.page("questions.html", user, of, view=view, look=look, orders=ORDERS)
+
+    @blueprint.get("/<class_id>/practice")
+    def practice(class_id: str) -> Response:
+        user, of = room.admitted(class_id)
+        time, curves = room.figures.practice(user.school_id, of.class_id)
+        lines = practised.time_lines(time, room.clock.now_ms())
+        return room.page("practice.html", user, of, lines=lines, curves=curves, practised=practised)
 
 
 def _id(text: str) -> Id:

@@ -30,7 +30,8 @@ CODES = "/pages/fleet/codes"
 OPEN_CODES_MAX = 50
 STUDENTS_MAX = 200
 HOUR_MS = 3_600_000
-_BETWEEN_NAMES = re.compile(r"[\s,;]+")
+# Control characters as well: no name has them, and PostgreSQL takes no NUL.
+_BETWEEN_NAMES = re.compile(r"[\s,;\x00-\x1f\x7f]+")
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -69,7 +70,7 @@ def code_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
     def make_code() -> Response:
         user, wanted = doorkeeper.demand("admin"), _wanted()
         try:
-            return page(user, Wanted(), made=make(user, wanted))
+            return page(user, Wanted(), made=_make(database, ids, tls, user, wanted, clock.now_ms()))
         except InvalidInput as error:
             return page(user, wanted, problems=[problem.message for problem in error.problems], status=error.status)
 
@@ -83,19 +84,6 @@ def code_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
         """One that was used up, ended or has expired meanwhile is as it should be."""
         with suppress(NotFound):
             enrolment.end_code(cursor, ids, user.school_id, code_id, clock.now_ms(), user.actor)
-
-    def make(user: SignedInUser, wanted: Wanted) -> MadeCode:
-        now_ms, uses, hours = clock.now_ms(), _whole("uses", wanted.uses, USES_MAX), _whole("hours", wanted.hours, int(EXPIRES_H_MAX))
-
-        def work(cursor: Cursor) -> tuple[str, str]:
-            grants, holds = _grants(cursor, user.school_id, wanted)
-            return enrolment.create_code(cursor, ids, user.school_id, grants, uses, hours, now_ms, user.actor), holds
-
-        code, holds = database.retrying(work, school=user.school_id)
-        if (key := own_key_name(tls)) is not None:
-            code = f"{code}{MARK}{grouped(key)}"
-        line = f"carrel enrol {request.host_url.rstrip('/')} {code}"
-        return MadeCode(code, holds, uses, now_ms + hours * HOUR_MS, line, _qr(line))
 
     def page(
         user: SignedInUser, wanted: Wanted, made: MadeCode | None = None, problems: list[str] | None = None, status: int = 200
@@ -111,6 +99,21 @@ def code_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
         return html("fleet/codes.html", user, status, school_name=school_name, now_ms=now_ms, **shown)
 
     return blueprint
+
+
+def _make(database: CloudDatabase, ids: IdSource, tls: Tls, user: SignedInUser, wanted: Wanted, now_ms: int) -> MadeCode:
+    """Raises InvalidInput for what the form does not say rightly."""
+    uses, hours = _whole("uses", wanted.uses, USES_MAX), _whole("hours", wanted.hours, int(EXPIRES_H_MAX))
+
+    def work(cursor: Cursor) -> tuple[str, str]:
+        grants, holds = _grants(cursor, user.school_id, wanted)
+        return enrolment.create_code(cursor, ids, user.school_id, grants, uses, hours, now_ms, user.actor), holds
+
+    code, holds = database.retrying(work, school=user.school_id)
+    if (key := own_key_name(tls)) is not None:
+        code = f"{code}{MARK}{grouped(key)}"
+    line = f"carrel enrol {request.host_url.rstrip('/')} {code}"
+    return MadeCode(code, holds, uses, now_ms + hours * HOUR_MS, line, _qr(line))
 
 
 def _wanted() -> Wanted:

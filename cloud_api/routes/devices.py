@@ -41,21 +41,8 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
         try:
             return answer(database.retrying(run), status=201)
         except Forbidden:
-            _count_wrong_code(request.remote_addr or "")
+            _count_wrong_code(database, request.remote_addr or "", clock.now_ms())
             raise
-
-    def _count_wrong_code(address: str) -> None:
-        """A wrong code was tried. A right one is taken however many these were, so that nobody can keep the laptops of a school from enrolling by typing
-        nonsense from the one address that all of them share: what keeps guessers out is the length of a code (cloud_api/enrolment.py).
-
-        Raises RateLimited after many.
-        """
-        try:
-            database.retrying(lambda cursor: tries.begin(cursor, tries.by_enroller(address), clock.now_ms()))
-        except RateLimited as error:
-            raise RateLimited(
-                "This code cannot be used, nor could many before it: wait, or type the right one.", error.retry_after_s
-            ) from error
 
     @blueprint.post("/token")
     def renew() -> Response:
@@ -72,3 +59,17 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
         return answer(ObeyedAnswer(now_ms))
 
     return blueprint
+
+
+def _count_wrong_code(database: CloudDatabase, address: str, now_ms: int) -> None:
+    """A wrong code was tried. A right one is taken however many these were, so that nobody can keep the laptops of a school from enrolling by typing
+    nonsense from the one address that all of them share: what keeps guessers out is the length of a code (cloud_api/enrolment.py).
+
+    Raises RateLimited after many.
+    """
+    try:
+        database.retrying(lambda cursor: tries.begin(cursor, tries.by_enroller(address), now_ms))
+    except RateLimited as error:
+        raise RateLimited(
+            "This code cannot be used, nor could many before it: wait, or type the right one.", error.retry_after_s
+        ) from error

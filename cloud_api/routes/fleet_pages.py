@@ -45,7 +45,12 @@ def fleet_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, 
     """The fleet page and what belongs to it; for administrators alone."""
     blueprint = Blueprint("fleet_pages", __name__, url_prefix=FLEET)
     refusals_as_pages(blueprint)
+    _add_fleet(blueprint, database, clock, doorkeeper)
+    _add_device(blueprint, database, clock, ids, doorkeeper)
+    return blueprint
 
+
+def _add_fleet(blueprint: Blueprint, database: CloudDatabase, clock: Clock, doorkeeper: Doorkeeper) -> None:
     @blueprint.get("")
     def fleet() -> Response:
         user, now_ms = doorkeeper.demand("admin"), clock.now_ms()
@@ -58,19 +63,7 @@ def fleet_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, 
             )
         if offset and not found:  # there are fewer by now
             return Response(status=303, headers={"Location": asked.address(0)})
-        before = asked.address(max(0, offset - PAGE_DEVICES)) if offset else ""
-        after = asked.address(offset + PAGE_DEVICES) if offset + PAGE_DEVICES < matching else ""
-        values: dict[str, Any] = {
-            "devices": found,
-            "heads": [head for head, _ in words.COLUMNS],
-            "orders": [replace(asked, sort=sort).address(0) for _, sort in words.COLUMNS],
-            "ordered_by": next((head for head, sort in words.COLUMNS if sort == asked.sort), ""),
-            "matching": matching,
-            "asked": asked,
-            "offset": offset,
-            "before": before,
-            "after": after,
-        }
+        values = {"devices": found, "matching": matching, **_ways_on(asked, offset, matching)}
         return html("fleet/devices.html", user, view=view, school_name=school_name, now_ms=now_ms, says=words, **values)
 
     @blueprint.get("/summary")
@@ -82,6 +75,8 @@ def fleet_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, 
         with database.transaction(snapshot=True, school=user.school_id) as cursor:
             return html("fleet/summary.html", user, view=_look(cursor, user, clock.now_ms()))
 
+
+def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids: IdSource, doorkeeper: Doorkeeper) -> None:
     @blueprint.get("/devices/<device_id>")
     def device(device_id: str) -> Response:
         user, now_ms, id_ = doorkeeper.demand("admin"), clock.now_ms(), _id(device_id)
@@ -105,7 +100,18 @@ def fleet_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, 
         database.retrying(work, school=user.school_id)
         return Response(status=303, headers={"Location": f"{FLEET}/devices/{dashed(id_)}"})
 
-    return blueprint
+
+def _ways_on(asked: Asked, offset: int, matching: int) -> dict[str, Any]:
+    """What leads on from the devices shown: to those before and after them, and to other orders by the heads of the columns."""
+    return {
+        "asked": asked,
+        "offset": offset,
+        "before": asked.address(max(0, offset - PAGE_DEVICES)) if offset else "",
+        "after": asked.address(offset + PAGE_DEVICES) if offset + PAGE_DEVICES < matching else "",
+        "heads": [head for head, _ in words.COLUMNS],
+        "orders": [replace(asked, sort=sort).address(0) for _, sort in words.COLUMNS],
+        "ordered_by": next((head for head, sort in words.COLUMNS if sort == asked.sort), ""),
+    }
 
 
 def _look(cursor: Cursor, user: SignedInUser, now_ms: int) -> FleetView:

@@ -25,9 +25,17 @@ def note_day(cursor: Any, school_id: str, now_ms: int) -> None:
     )
 
 
-def number_of(cursor: Any, school_id: str, at_ms: int) -> int:
-    """The last number that is known to have been given by then; 0 where nothing is known of that time."""
-    cursor.execute("SELECT coalesce(max(head), 0) FROM feed_days WHERE school_id = %s AND noted_at_ms <= %s", (school_id, at_ms))
+def number_of(cursor: Any, school_id: str, at_ms: int, now_ms: int) -> int:
+    """The last number that is known to have been given by then; 0 where nothing is known of that time.
+
+    A note that says so of a number which others deny, made between then and now, is of a server whose clock stood in the past (it was started
+    without a battery, perhaps): it counts for nothing, and neither does one that says that it was made after now.
+    """
+    cursor.execute(
+        "SELECT coalesce(max(head), 0) FROM feed_days WHERE school_id = %(school)s AND noted_at_ms <= %(at)s AND head <= ALL"
+        " (SELECT later.head FROM feed_days later WHERE later.school_id = %(school)s AND later.noted_at_ms > %(at)s AND later.noted_at_ms <= %(now)s)",
+        {"school": school_id, "at": at_ms, "now": now_ms},
+    )
     return int(cursor.fetchone()[0])
 
 

@@ -89,7 +89,7 @@ class Apps:
         return app, token
 
     def remove(self, app_id: Id) -> None:
-        """Takes an app away with all its sessions. Raises NotFound."""
+        """Takes an app away with all its sessions, on a full disk too. Raises NotFound."""
 
         def work(conn: sqlite3.Connection) -> None:
             if not conn.execute("DELETE FROM apps WHERE id = ?", (app_id,)).rowcount:
@@ -97,7 +97,7 @@ class Apps:
             conn.execute("DELETE FROM student_sessions WHERE app_id = ?", (app_id,))
 
         with self._changing:
-            self._database.write(work)
+            self._database.write(work, finishing=True)
             self._load()
 
     def _demand_free(self, app: App) -> None:

@@ -78,6 +78,12 @@ class Guard:
         return response
 
 
+def own_origins() -> frozenset[str]:
+    """The origins of the daemon's own pages, by all the names that the address of this request has."""
+    port = flask.request.environ.get("SERVER_PORT", "")
+    return frozenset(f"http://{name}" if port == HTTP_PORT else f"http://{name}:{port}" for name in HOSTS)
+
+
 def foreign_origin() -> str | None:
     """The origin of the page that asks; None for a program, and for a page of this daemon's own address."""
     environ = flask.request.environ

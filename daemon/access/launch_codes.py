@@ -10,7 +10,7 @@ import secrets
 import threading
 from dataclasses import dataclass
 
-from daemon.access.apps import TOKEN_BYTES, App, Apps, token_hash
+from daemon.access.apps import OWN_APP, TOKEN_BYTES, App, Apps, token_hash
 from domain.clock import Clock
 from domain.errors import Forbidden, RateLimited
 
@@ -20,6 +20,8 @@ CODES_MAX = 32
 # A school day.
 PAGE_TOKEN_LIFE_MS = 12 * 3_600_000
 PAGE_TOKENS_MAX = 128
+_NO_PAGES = "This app has no web pages: it was added without an origin."
+_NO_OWN_PAGES = "This account has no web pages: say which app to launch (`carrel app list` names them), or set device.api.allowed_origins."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class LaunchCodes:
     def issue(self, app: App) -> str:
         """A code with which one page of this app can get a token. Raises Forbidden for an app without pages, RateLimited beyond CODES_MAX."""
         if not app.origins:
-            raise Forbidden("This app has no web pages: it was added without an origin.")
+            raise Forbidden(_NO_OWN_PAGES if app.id == OWN_APP else _NO_PAGES)
         code = secrets.token_urlsafe(TOKEN_BYTES)
         with self._lock:
             _forget_old(self._codes, self._clock.monotonic_ms())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,12 +59,15 @@ class Sessions:
         self.idle_ms = idle_min * MINUTE_MS
         # Last uses that a full disk did not take: reading goes on then.
         self._unwritten: dict[str, int] = {}
+        # Sessions that were ended while nothing at all could be written. A restart would bring one back, until its idle time is over.
+        self._ended: set[str] = set()
 
     def start(self, student: Student, app: App) -> Session:
         """Signs a student in to an app. Sessions of other students there end: what is on the screen belongs to one."""
-        token, now_ms = secrets.token_urlsafe(TOKEN_BYTES), self._clock.now_ms()
+        token, now_ms, ended = secrets.token_urlsafe(TOKEN_BYTES), self._clock.now_ms(), list(self._ended)
 
         def work(conn: sqlite3.Connection) -> None:
+            _delete(conn, ended)
             conn.execute("DELETE FROM student_sessions WHERE app_id = ? AND student_id <> ?", (app.id, student.id))
             conn.execute("DELETE FROM student_sessions WHERE abs(? - used_at_ms) > ?", (now_ms, self.idle_ms))
             conn.execute(
@@ -78,12 +82,16 @@ class Sessions:
 
         self._database.write(work)
         self._unwritten.clear()  # there is room again
+        self._ended.difference_update(ended)
         return Session(token, student, now_ms + self.idle_ms)
 
     def end(self, token: str) -> None:
-        """Ends a session; a token without one is no error."""
+        """Ends a session, on a full disk too; a token without one is no error."""
         hash_ = token_hash(token)
-        self._database.write(lambda conn: conn.execute("DELETE FROM student_sessions WHERE token_hash = ?", (hash_,)).rowcount)
+        self._ended.add(hash_)
+        with suppress(StorageFull):
+            self._database.write(lambda conn: _delete(conn, [hash_]), finishing=True)
+            self._ended.discard(hash_)
         self._unwritten.pop(hash_, None)
 
     def find(self, hash_: str) -> SignedIn | None:
@@ -97,7 +105,7 @@ class Sessions:
                 " WHERE token_hash = ? AND retired_at_ms IS NULL",
                 (hash_,),
             ).fetchone()
-        if row is None:
+        if row is None or hash_ in self._ended:
             return None
         now_ms, used_at_ms = self._clock.now_ms(), self._unwritten.get(hash_, row[2])
         # A clock that jumps, forwards or back, ends sessions rather than lengthening them.
@@ -115,3 +123,7 @@ class Sessions:
                 lambda conn: conn.execute("UPDATE student_sessions SET used_at_ms = ? WHERE token_hash = ?", (now_ms, hash_)).rowcount
             )
             self._unwritten.pop(hash_, None)
+
+
+def _delete(conn: sqlite3.Connection, hashes: Sequence[str]) -> None:
+    conn.executemany("DELETE FROM student_sessions WHERE token_hash = ?", [(hash_,) for hash_ in hashes])

@@ -26,7 +26,7 @@ _SET = "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO
 _BLANK_ROWS = (
     f"UPDATE {_TABLE.name} SET {', '.join(f'{name} = NULL' for name in _TABLE.let_go)} WHERE id IN (SELECT a.id FROM {_TABLE.name} a"
     " WHERE (a.feed_no BETWEEN 1 AND :through_no"
-    " OR a.id IN (SELECT r.row_id FROM sync_operations r WHERE r.state = 'rejected' AND r.settled_at_ms < :before_ms))"
+    " OR a.feed_no = 0 AND a.id IN (SELECT r.row_id FROM sync_operations r WHERE r.state = 'rejected' AND r.settled_at_ms < :before_ms))"
     f" AND ({' OR '.join(f'a.{name} IS NOT NULL' for name in _TABLE.let_go)})"
     " AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = a.id) LIMIT :most)"
 )
@@ -50,6 +50,11 @@ def note(conn: sqlite3.Connection, told: AnswersLetGo | None) -> None:
 def told(conn: sqlite3.Connection) -> AnswersLetGo:
     """The school's word; zeros while there is none."""
     return _read(conn, _TOLD)
+
+
+def were_let_go(conn: sqlite3.Connection) -> bool:
+    """Whether the school has ever let go of answers, in this life of the server or in one before."""
+    return conn.execute("SELECT 1 FROM cursors WHERE scope = ?", _TOLD[:1]).fetchone() is not None
 
 
 def due(conn: sqlite3.Connection) -> AnswersLetGo | None:

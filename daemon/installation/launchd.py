@@ -5,6 +5,7 @@ launchd has no readiness: a daemon counts as started when it answers. What is bo
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,8 +22,6 @@ from domain.errors import OperatorError
 START_MAX_S = 900.0
 STOP_MAX_S = 30.0
 POLL_S = 0.2
-# What `carrel status` ends with while no daemon answers (daemon/commands/site.py, EXIT_NOT_RUNNING).
-NOT_RUNNING = 7
 # Numbers of accounts without a person (sysadminctl(8), "role accounts").
 ROLE_IDS = range(200, 401)
 LOGS = "Library/Logs/Carrel"
@@ -89,7 +88,7 @@ class Launchd:
         command: list[str | Path] = [*self.as_account(role), self._layout.program("carrel"), "status", "--json"]
 
         def answers() -> bool:
-            return attempt(command, _environ(self._layout), otherwise="Its status cannot be asked").returncode != NOT_RUNNING
+            return _says_running(attempt(command, _environ(self._layout), otherwise="Its status cannot be asked").stdout)
 
         if not _within(START_MAX_S, answers):
             raise OperatorError(f"{role.main_unit} does not start.\nIts log ends with:\n{self._log_end()}")
@@ -160,6 +159,15 @@ def _environ(layout: Layout) -> dict[str, str]:
         "CARREL_CONFIG": str(layout.config),
         "CARREL_DEVICE_STATE_DIR": str(layout.state(device)),
     }
+
+
+def _says_running(status: str) -> bool:
+    """Whether `carrel status --json` has printed that a daemon answers; a program that does not even start prints something else."""
+    try:
+        told = json.loads(status)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("running") is True
 
 
 def _target(unit: str) -> str:

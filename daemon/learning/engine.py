@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from daemon.database import DeviceDatabase
 from daemon.learning.course import CourseSource
@@ -13,13 +14,14 @@ from domain.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Shared by all requests and jobs."""
+    """Shared by all requests and jobs. `planning` is held while a plan is made from the one before or an item is marked: no mark gets lost between the two."""
 
     database: DeviceDatabase
     records: LocalRecords
     clock: Clock
     histories: Histories
     courses: CourseSource
+    planning: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
     def of(cls, database: DeviceDatabase, records: LocalRecords, clock: Clock) -> Engine:

@@ -15,8 +15,8 @@ from daemon.learning.plans import DONE, MOVED, PLANNED, SKIPPED, StandingPlan
 from daemon.learning.situation import Situation
 from daemon.models import StudyPlanItem
 from daemon.records import NewPlanItem
-from domain.errors import InvalidInput, NotFound, Problem, StorageFull
-from domain.ids import Id
+from domain.errors import InvalidInput, NotFound, PlanSuperseded, Problem, StorageFull
+from domain.ids import Id, dashed
 from domain.learning.attempts import DAY_MS
 from domain.learning.pace import at_pace
 from domain.learning.plan_changes import PlanChange, Since, plan_changes
@@ -36,18 +36,26 @@ MOVED_BY = "you"
 def standing(engine: Engine, student_id: Id, now: Situation, on: date | None = None) -> StandingPlan | None:
     """The plan that counts, made anew when it is of another day than today; None before the first. With `on`, only the items of that day are read."""
     found = _found(engine, student_id, now, on=on)
-    if found is not None and date.fromisoformat(found.plan.starts_on) < now.today:
-        with suppress(StorageFull):  # yesterday's plan is better than none
+    if found is None or _is_of_today(found, now):
+        return found
+    with engine.planning, suppress(StorageFull):  # yesterday's plan is better than none
+        found = _found(engine, student_id, now, on=on) or found
+        if not _is_of_today(found, now):  # nobody has made it meanwhile
             make(engine, student_id, plan_notes.read_notes(found.plan.notes).wish(found.plan.days), now)
             found = _found(engine, student_id, now, on=on)
     return found
+
+
+def _is_of_today(found: StandingPlan, now: Situation) -> bool:
+    """Whether a plan begins today; one that begins later is of a time when this machine's clock was wrong."""
+    return date.fromisoformat(found.plan.starts_on) == now.today
 
 
 def replan_due(engine: Engine, now: Situation, device_id: Callable[[], Id]) -> int:
     """Makes today's plan for students of this device who study and have yesterday's, a limited number at a time. Returns how many."""
     since_ms = now.now_ms - IDLE_DAYS_MAX * DAY_MS
     with engine.database.read() as conn:
-        due = plans.active_students(conn, now.today, since_ms, device_id(), STUDENTS_A_RUN_MAX)
+        due = plans.active_students(conn, now.today, engine.records.now_ms(), since_ms, device_id(), STUDENTS_A_RUN_MAX)
     for student_id in due:
         standing(engine, student_id, now)
     return len(due)
@@ -55,6 +63,11 @@ def replan_due(engine: Engine, now: Situation, device_id: Callable[[], Id]) -> i
 
 def make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
     """Plans from today and stores the plan, which then counts. Raises InvalidInput for a plan that would get too long."""
+    with engine.planning:
+        _make(engine, student_id, wish, now)
+
+
+def _make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
     study = _study(engine, student_id, now)
     with engine.database.read() as conn:
         course, inputs = engine.courses.current(conn), inputs_of(conn, student_id)
@@ -81,11 +94,14 @@ def make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
 def mark(
     engine: Engine, student_id: Id, item_id: Id, status: str, moved_to: str | None, now: Situation
 ) -> tuple[StandingPlan, StudyPlanItem]:
-    """Marks an item of the plan that counts, or of an older one. Raises NotFound for an item of somebody else's."""
-    engine.records.update_plan_item(student_id, item_id, {"status": status, "moved_to": moved_to})
-    found = _found(engine, student_id, now)
-    if found is None:
-        raise NotFound("There is no plan yet.")
+    """Marks an item of the plan that counts. Raises NotFound for an item of somebody else's, PlanSuperseded for one of an older plan."""
+    with engine.planning:
+        found, row = _found(engine, student_id, now), plans.item(engine.database, item_id)
+        if found is None or row.student_id != student_id:
+            raise NotFound("This student has no such plan item.")
+        if row.plan_id != found.plan.id:
+            raise PlanSuperseded(dashed(Id(found.plan.id)))
+        engine.records.update_plan_item(student_id, item_id, {"status": status, "moved_to": moved_to})
     return found, plans.item(engine.database, item_id)
 
 
@@ -138,7 +154,7 @@ def _by_day(plan: StandingPlan, first: date) -> dict[date, frozenset[str]]:
 
 
 def _found(engine: Engine, student_id: Id, now: Situation, study: Study | None = None, on: date | None = None) -> StandingPlan | None:
-    newest = plans.newest(engine.database, student_id, on)
+    newest = plans.newest(engine.database, student_id, engine.records.now_ms(), on)
     if newest is None:
         return None
     plan, items = newest
@@ -153,8 +169,9 @@ def _study(engine: Engine, student_id: Id, now: Situation) -> Study:
 def _changes(
     before: StandingPlan | None, plan: Plan, request: PlanRequest, study: Study, wish: Wish, known: set[str]
 ) -> Sequence[PlanChange]:
-    """What is otherwise than planned before; nothing after an absence, when all is, and none of it is worth telling."""
-    if before is None or date.fromisoformat(before.plan.starts_on) < request.today - timedelta(days=ABSENCE_DAYS_MAX):
+    """What is otherwise than planned before; nothing after an absence, when all is, and none of it is worth telling, or after a plan of days to come."""
+    first = request.today - timedelta(days=ABSENCE_DAYS_MAX)
+    if before is None or not first <= date.fromisoformat(before.plan.starts_on) <= request.today:
         return ()
     made_ms, states = before.plan.created_at_ms, study.states
     old = [before.as_planned(row) for row in before.open_items() if row.concept_id in known]

@@ -73,7 +73,7 @@ def notes_of(wish: Wish, request: PlanRequest, changes: Sequence[PlanChange], ig
         len(changes),
         [Ignored(i.concept_id, i.prerequisite_id, i.why) for i in ignored[:IGNORED_MAX]],
         len(ignored),
-        _iso(request.exam_on),
+        _iso(request.coming_exam),
         list(request.minutes_by_weekday),
         sorted(request.excluded)[:LEFT_OUT_NOTED_MAX],
     )

@@ -20,6 +20,8 @@ __all__ = [
     "DONE", "HORIZON_DAYS_DEFAULT", "MOVED", "PLANNED", "SKIPPED", "Situation", "StandingPlan", "Wish", "active_students", "item", "newest", "situation",
 ]  # fmt: skip
 
+# So much a clock is set back now and then; the plan of a moment ago still counts.
+CLOCK_STEP_MS = 10_000
 # What a student may make of an item (domain/registry.py, PLAN_ITEM_STATES).
 PLANNED, DONE, SKIPPED, MOVED = "planned", "done", "skipped", "moved"
 
@@ -59,9 +61,17 @@ class StandingPlan:
         return PlanItem(self.day_of(row), row.concept_id, Kind(row.kind), row.minutes, row.reason)
 
 
-def newest(database: DeviceDatabase, student_id: Id, on: date | None = None) -> tuple[StudyPlan, list[StudyPlanItem]] | None:
-    """The plan that counts and its items in order, with `on` only those planned for that day or moved to it; None before the first."""
-    plans = StudyPlan.select().where(StudyPlan.student_id == student_id).order_by(StudyPlan.created_at_ms.desc(), StudyPlan.id.desc())
+def newest(database: DeviceDatabase, student_id: Id, now_ms: int, on: date | None = None) -> tuple[StudyPlan, list[StudyPlanItem]] | None:
+    """The plan that counts and its items in order, with `on` only those planned for that day or moved to it; None before the first.
+
+    A plan that a wrong clock made in the future counts only while there is no other. `now_ms` is the time as rows have it (LocalRecords.now_ms).
+    """
+    of_future = StudyPlan.created_at_ms > now_ms + CLOCK_STEP_MS
+    plans = (
+        StudyPlan.select()
+        .where(StudyPlan.student_id == student_id)
+        .order_by(of_future, StudyPlan.created_at_ms.desc(), StudyPlan.id.desc())
+    )
     with database.read():
         plan = plans.first()
         if plan is None:
@@ -81,13 +91,13 @@ def item(database: DeviceDatabase, item_id: Id) -> StudyPlanItem:
     return found
 
 
-def active_students(conn: sqlite3.Connection, today: date, answered_since_ms: int, device_id: Id, limit: int) -> list[Id]:
-    """At most `limit` students who have answered since, and whose plan was made by this device before today; inside the caller's read."""
+def active_students(conn: sqlite3.Connection, today: date, now_ms: int, answered_since_ms: int, device_id: Id, limit: int) -> list[Id]:
+    """At most `limit` students who have answered since, and whose plan was made by this device for another day than today; inside the caller's read."""
     rows = conn.execute(
-        "SELECT p.student_id FROM study_plans p WHERE p.starts_on < ? AND p.device_id = ? AND p.id ="
-        " (SELECT id FROM study_plans n WHERE n.student_id = p.student_id ORDER BY created_at_ms DESC, id DESC LIMIT 1)"
+        "SELECT p.student_id FROM study_plans p WHERE p.starts_on <> ? AND p.device_id = ? AND p.id ="
+        " (SELECT id FROM study_plans n WHERE n.student_id = p.student_id ORDER BY created_at_ms > ?, created_at_ms DESC, id DESC LIMIT 1)"
         " AND EXISTS (SELECT 1 FROM question_attempts a WHERE a.student_id = p.student_id AND a.answered_at_ms >= ?)"
         " ORDER BY p.student_id LIMIT ?",
-        (today.isoformat(), device_id, answered_since_ms, limit),
+        (today.isoformat(), device_id, now_ms + CLOCK_STEP_MS, answered_since_ms, limit),
     )
     return [Id(row[0]) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -35,5 +36,6 @@ class Situation:
 def situation(clock: Clock) -> Situation:
     """Now, in the time zone of this machine, which is taken for the student's."""
     now_ms = clock.now_ms()
+    time.tzset()  # else a process keeps the time zone in which it was started, wherever the machine has been taken
     offset = datetime.fromtimestamp(now_ms / 1000).astimezone().utcoffset() or timedelta()
     return Situation(now_ms, int(offset.total_seconds() * 1000))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import flask
 
+from daemon.access import guards
 from daemon.access.apps import OWN_APP, App
 from daemon.access.launch_codes import CODE_LIFE_MS, PAGE_TOKEN_LIFE_MS
 from daemon.endpoints import Access, Answer, Call, Endpoint
+from daemon.intake import INVALID_VALUE
 from daemon.schemas import access as schemas
-from domain.errors import Conflict, Forbidden, NotFound, RateLimited
+from domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Problem, RateLimited
 from domain.ids import dashed, parse_id
+
+_OWN_ORIGIN = "This is the daemon's own address, whose pages are the device page alone: give the address that serves the app's pages."
 
 
 def list_apps(call: Call) -> Answer:
@@ -18,6 +22,10 @@ def list_apps(call: Call) -> Answer:
 
 def add(call: Call) -> Answer:
     wanted: schemas.NewApp = call.body
+    own = guards.own_origins()
+    problems = [Problem(f"$.origins[{n}]", INVALID_VALUE, _OWN_ORIGIN) for n, origin in enumerate(wanted.origins) if origin in own]
+    if problems:
+        raise InvalidInput(problems)
     app, token = call.access.apps.add(wanted.name, wanted.origins)
     return Answer(schemas.AddedApp(_app(app), token), 201)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 import msgspec
 
 from daemon import content
 from daemon.endpoints import Answer, Call, Endpoint
-from daemon.intake import MISSING_FIELD
+from daemon.intake import INVALID_VALUE, MISSING_FIELD
+from daemon.learning.situation import situation
 from daemon.models import StudentProfile
 from daemon.schemas.paging import OwnQuery
 from daemon.schemas.people import Class, Me, Profile, ProfileChange
@@ -27,6 +29,8 @@ def change_profile(call: Call) -> Answer:
     fields = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
     if not fields:
         raise InvalidInput([Problem("$", MISSING_FIELD, "Say which field to change.")])
+    if change.exam_on and date.fromisoformat(change.exam_on) < situation(call.device.clock).today:
+        raise InvalidInput([Problem("$.exam_on", INVALID_VALUE, "This day is over: give a coming one, or null when no exam is to come.")])
     call.device.records.update_profile(call.student_id, fields)
     _, profile, _ = content.student(call.device.database, call.student_id)
     return Answer(_profile(profile))

@@ -14,7 +14,7 @@ from daemon.learning.plan_notes import read_notes
 from daemon.learning.situation import situation
 from daemon.schemas.paging import OwnQuery
 from daemon.schemas.study import IgnoredPrerequisite, NewPlan, Plan, PlanChange, PlanItem, PlanItemChange
-from domain.errors import InvalidInput, NotFound, Problem
+from domain.errors import InvalidInput, NotFound, PlanSuperseded, Problem
 from domain.ids import Id, dashed, parse_id
 
 
@@ -40,6 +40,8 @@ def change_item(call: Call) -> Answer:
     if change.status != plans.MOVED and change.moved_to is not None:
         raise InvalidInput([Problem("$.moved_to", INVALID_VALUE, "Only a moved item has a day it is moved to.")])
     engine, now = call.device.engine, situation(call.device.clock)
+    if change.moved_to is not None and date.fromisoformat(change.moved_to) < now.today:
+        raise InvalidInput([Problem("$.moved_to", INVALID_VALUE, "This day is over: move the item to today or to a later one.")])
     plan, item = plan_making.mark(engine, call.student_id, call.row_id, change.status, change.moved_to, now)
     return Answer(_item(plan, item))
 
@@ -103,6 +105,12 @@ ENDPOINTS = (
     ),
     Endpoint("POST", "/plan", make, "Make a new plan, from today.", {201: Plan}, body=NewPlan, body_optional=True, errors=(NotFound,)),
     Endpoint(
-        "PATCH", "/plan/items/<id>", change_item, "Mark an item as done, skipped, moved or planned.", {200: PlanItem}, body=PlanItemChange
+        "PATCH",
+        "/plan/items/<id>",
+        change_item,
+        "Mark an item of the plan that counts as done, skipped, moved or planned.",
+        {200: PlanItem},
+        body=PlanItemChange,
+        errors=(PlanSuperseded,),
     ),
 )

@@ -34,7 +34,7 @@ class PlanChange:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the older plan was made for, as far as a newer one may differ by it. `excluded` are the concepts that were left out."""
+    """What the older plan was made for, as far as a newer one may differ by it: the exam that was to come, and in `excluded` what was left out."""
 
     exam_on: date | None
     minutes_by_weekday: tuple[int, ...]
@@ -100,15 +100,19 @@ def _what(was: date | None, now: date | None) -> What:
 
 def _why_all_changed(since: Since) -> str | None:
     """What changed about the whole plan, if anything did."""
-    basis, exam = since.basis, since.request.exam_on
+    basis, exam = since.basis, since.request.coming_exam
     if basis is None:
         return None
     if exam != basis.exam_on:
-        return f"the exam is on {exam.isoformat()} now" if exam else "there is no exam date any more"
+        return f"the exam is on {exam.isoformat()} now" if exam else _why_no_exam(basis.exam_on, since.request.exam_on)
     before, now = sum(basis.minutes_by_weekday), sum(since.request.minutes_by_weekday)
     if before != now:
         return f"you have {now} minutes a week now, not {before}"
     return "your minutes are on other days of the week now" if basis.minutes_by_weekday != since.request.minutes_by_weekday else None
+
+
+def _why_no_exam(before: date | None, now: date | None) -> str:
+    return f"the exam of {before.isoformat()} is over" if before is not None and before == now else "there is no exam date any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +150,19 @@ class _Moved:
         if self.concept not in self.since.answered:
             return None
         state = self.since.states.get(self.concept, StudyState())
+        if self.now is None:
+            return self._why_no_longer_needed(state)
         if not state.learnt:
             return "begun, not learnt yet"
         return "answered rightly since" if state.right_streak else "answered wrongly since"
+
+    def _why_no_longer_needed(self, state: StudyState) -> str | None:
+        """What answers did about an item that is dropped. That a new concept was begun is no reason to drop it."""
+        if self.was is not None and self.was.kind is Kind.NEW:
+            return "learnt since" if state.learnt else None
+        if not state.learnt:
+            return "begun, not learnt yet"
+        return "answered rightly since" if state.right_streak else None
 
     def _why_its_day(self) -> str | None:
         was, request = self.was.day if self.was else None, self.since.request

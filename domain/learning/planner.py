@@ -127,4 +127,6 @@ def _forecast(course: Course, items: Sequence[PlanItem], study_days: int) -> For
     summary = f"{a_day} minutes a day reach about {100 * recalled:.0f} %; " + (
         f"left out: {len(left_out)}" if left_out else "nothing is left out"
     )
+    if request.exam_on is not None and request.coming_exam is None:
+        summary += f"; the exam of {request.exam_on.isoformat()} is over"
     return Forecast(minutes, learnt, recalled, left_out, summary)

@@ -338,6 +338,7 @@ CREATE TABLE plan_rules (
     feed_no bigint NOT NULL,
     origin_no integer NOT NULL DEFAULT 0,
     _extra jsonb,
+    created_by text NOT NULL DEFAULT '',
     PRIMARY KEY (school_id, id),
     FOREIGN KEY (school_id, student_id) REFERENCES users (school_id, id),
     FOREIGN KEY (school_id, concept_id) REFERENCES concepts (school_id, id)

@@ -46,7 +46,13 @@ def test_of_one_student_nothing_is_told_as_a_share_of_the_class(site: ClassSite)
     leave(site, "ben")
     site.room.answer([Given("ben", f"halves-{n % 3}", 2 - n / 10, False, "41", confidence=4) for n in range(9)])
     for page in ("", "/help", "/questions", "/practice"):
-        told = text_of(site, page).partition("The rules")[0].replace("20 % of those who answered", "").replace("with 95 %", "").replace("top is 100 %", "")
+        told = (
+            text_of(site, page)
+            .partition("The rules")[0]
+            .replace("20 % of those who answered", "")
+            .replace("with 95 %", "")
+            .replace("top is 100 %", "")
+        )
         assert "%" not in told, page
     assert "1 student, 1 topic." in text_of(site, "")
     assert "A curve needs five students" in text_of(site, "/practice")
@@ -126,6 +132,8 @@ def test_questions_are_paged_and_ordered_by_the_address(browser: Any, site: Clas
     for query in ("?page=0", "?page=x", "?order=sideways", "?flagged=maybe", "?wrong=99999"):
         assert site.get(site.path + "/questions" + query).status_code == 422, query
     assert "There are no more." in text_of(site, "/questions?page=900")
+    beyond = site.get(site.path + "/questions?page=900").get_data(as_text=True)
+    assert re.findall(r'rel="prev" href="[^"]*\?([^"]*)"', beyond) == ["page=3"], "the last one that there is"
 
 
 def test_pages_and_tables_come_compressed_to_whoever_takes_it(site: ClassSite) -> None:

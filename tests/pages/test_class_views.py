@@ -13,6 +13,7 @@ from cloud_api.pages.classes.columns import columns_of
 from cloud_api.pages.classes.heat_map import FIGURES_COLUMNS_MAX, heat_map
 from cloud_api.pages.classes.looks import Look, Order, read_look
 from cloud_api.pages.classes.practice import days_of
+from cloud_api.pages.classes.questions import QuestionsLook
 from cloud_api.pages.classes.reasons import SENTENCES_MAX, by_rule
 from cloud_api.pages.classes.student import student_view
 from domain.errors import InvalidInput, NotFound
@@ -132,6 +133,13 @@ def test_a_look_comes_back_from_its_own_address() -> None:
     with pytest.raises(InvalidInput) as refused:
         read_look({"order": "sideways", "as": "poem"})
     assert [problem.path for problem in refused.value.problems] == ["$.order", "$.as"]
+
+
+def test_another_choice_begins_at_the_first_page_of_what_it_lists() -> None:
+    look = QuestionsLook(Id("0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"), page=3, wrong_page=2)
+    assert look.but(topic=None) == "?", "both lists are of the topic"
+    assert look.but(flagged=True).endswith("&flagged=true&wrong=2")
+    assert look.but(page=4).endswith("&page=4&wrong=2")
 
 
 def test_days_without_an_answer_stand_between_the_others() -> None:

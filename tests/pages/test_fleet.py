@@ -13,6 +13,7 @@ from flask import Flask
 from cloud_api import devices
 from cloud_api.enrolment import EnrolledDevice, Grant, redeem
 from cloud_api.fleet import hours, reports
+from cloud_api.replacement import replace
 from domain.wire import DeviceReport
 from tests.security.cloud.staff import PASSWORD, Staffroom
 from tests.support.browsing import PHONE, Visit, visiting
@@ -295,3 +296,30 @@ def test_the_summary_keeps_itself_current(browser: Any, office: Office) -> None:
 def add_class(school: SchoolBuilder, name: str = "7a") -> None:
     with school.database.transaction() as cursor:
         cursor.execute("INSERT INTO classes (school_id, id, name, feed_no) VALUES (%s, %s, %s, 1)", (school.id, school.ids.new(), name))
+
+
+def test_a_code_is_ended_by_its_button_and_a_device_that_was_enrolled_again_leads_to_what_it_has_become(
+    browser: Any, office: Office
+) -> None:
+    add_class(office.school)
+    before, after = office.device("Room 5", seen_ago_ms=DAY_MS), office.device("Room 5 again", pending=0)
+    with office.school.database.transaction() as cursor:
+        replace(cursor, office.school.ids, office.school.id, before.token, after.id, office.school.clock.now_ms())
+    with visiting(browser, office.url, cookies=True, viewport=PHONE) as visit:
+        visit.open("/pages/fleet/codes")
+        sign_in(visit)
+        visit.page.get_by_label("7a").check()
+        visit.page.get_by_role("button", name="Make the code").click()
+        hint = visit.page.locator(".code").first.inner_text()[:2]
+        assert visit.grave_findings() == []
+        assert visit.overflow_px() <= 0
+        visit.page.get_by_role("button", name=f"End the code for 7a that begins with {hint}").press("Enter")
+        visit.wait_for("None.")
+        assert office.school.value("SELECT sum(uses_left) FROM enrolment_codes") == 0
+        visit.open("/pages/fleet?state=replaced")
+        assert visit.page.get_by_role("rowheader").all_inner_texts() == ["Room 5"]
+        visit.page.get_by_role("link", name="Room 5").click()
+        visit.wait_for("enrolled again")
+        assert visit.grave_findings() == []
+        visit.page.get_by_role("link", name="this device").click()
+        visit.wait_for("Room 5 again")

@@ -13,7 +13,7 @@ import pytest
 from daemon import identity, inbox, outbox, records
 from daemon.sync import pull, push
 from daemon.sync import round as sync_round
-from domain.errors import CloudUnreachable
+from domain.errors import BodyTooLarge, CloudUnreachable
 from domain.wire import PushAnswer
 
 
@@ -89,7 +89,7 @@ def busy_server_taken_for_poison(patch: pytest.MonkeyPatch) -> None:
 
     def hasty(self: push.Pusher, refusal: CloudUnreachable, batch: Any, *others: Any) -> None:
         if refusal.reason == "server_error" and batch.request.runs[0].kind != "void":
-            refusal = CloudUnreachable("too_large", refusal.message, 413)
+            refusal = CloudUnreachable("too_large", refusal.message, 413, remote_code=BodyTooLarge.code)
         heed(self, refusal, batch, *others)
 
     patch.setattr(push.Pusher, "_heed", hasty)

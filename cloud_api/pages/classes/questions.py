@@ -58,8 +58,9 @@ class QuestionsLook:
         return Span((self.wrong_page - 1) * WRONG_ANSWERS_MAX, WRONG_ANSWERS_MAX)
 
     def but(self, **changes: Any) -> str:
-        """The query of the same look but for `changes`; another choice begins at its first page."""
-        look = replace(self, **({} if changes.keys() <= {"page", "wrong_page"} else {"page": 1}) | changes)
+        """The query of the same look but for `changes`; what another choice lists begins at its first page: a topic is of both lists, all else of questions."""
+        anew = {} if changes.keys() <= {"page", "wrong_page"} else {"page": 1, "wrong_page": 1} if "topic" in changes else {"page": 1}
+        look = replace(self, **anew | changes)
         said = {
             "topic": dashed(look.topic) if look.topic else None,
             "order": str(look.order) if look.order is not ItemOrder.LOOK else None,

@@ -63,7 +63,11 @@ def _figures(totals: Totals, now_ms: int) -> list[Figure]:
     quiet = totals.states[State.SILENT] + totals.states[State.NEVER]
     oldest = totals.oldest_pending_at_ms
     return [
-        Figure(words.number(totals.devices), "device" if totals.devices == 1 else "devices", f"last contact {words.ago(totals.last_seen_ms, now_ms)}"),
+        Figure(
+            words.number(totals.devices),
+            "device" if totals.devices == 1 else "devices",
+            f"last contact {words.ago(totals.last_seen_ms, now_ms)}",
+        ),
         Figure(words.number(quiet), "silent"),
         Figure(
             words.number(totals.pending),

@@ -17,23 +17,31 @@ SEPARATOR = " "
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswers:
-    """First answers: a question, 1 or 0 for whether it was right, the time it took, all answers to it counted, what was given first."""
+    """First answers: a question, 1 or 0 for whether it was right, the time it took, all answers to it counted, what was given first (None: let go of)."""
 
     questions: Sequence[str]
     right: str
     active_ms: Sequence[int | None]
     answers: Sequence[int]
-    given: Sequence[str]
+    given: Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class WrongGiven:
-    """Wrong answers: the place in `questions` of what they answer, what was given (each once for a question), how often with confidence."""
+    """Wrong answers: the place in `questions` of what they answer, what was given (each once for a question), how often with confidence.
+
+    `kept` has a 1 for each question of which one answer at least was not let go of, else 0.
+    """
 
     questions: Sequence[str]
+    kept: str
     places: Sequence[int]
     given: Sequence[str]
     sure: Sequence[int]
+
+    def kept_questions(self) -> Iterator[str]:
+        """Those of which one answer at least was not let go of."""
+        return compress(self.questions, map("1".__eq__, self.kept))
 
     def keys(self) -> Iterator[str]:
         """Question and answer as one text, for counting over a class."""
@@ -68,7 +76,7 @@ def in_columns(figures: Mapping[str, QuestionFigures]) -> Answered:
             [row.answers for row in rows],
             [row.first_given for row in rows],
         ),
-        WrongGiven(questions, [w[0] for w in wrong], [w[1] for w in wrong], [w[3] for w in wrong]),
+        WrongGiven(questions, "".join("01"[row.kept] for row in rows), [w[0] for w in wrong], [w[1] for w in wrong], [w[3] for w in wrong]),
         [row.right for row in rows],
         [row.concepts for row in rows],
         [w[2] for w in wrong],
@@ -81,5 +89,14 @@ def by_question(answered: Answered) -> dict[str, QuestionFigures]:
     given: list[tuple[WrongAnswer, ...]] = [()] * len(first.questions)
     for place, text, times, sure in zip(wrong.places, wrong.given, answered.times, wrong.sure, strict=True):
         given[place] = (*given[place], WrongAnswer(text, times, sure))
-    columns = (map("1".__eq__, first.right), first.given, first.active_ms, first.answers, answered.right, given, answered.concepts)
+    columns = (
+        map("1".__eq__, first.right),
+        first.given,
+        first.active_ms,
+        first.answers,
+        answered.right,
+        given,
+        answered.concepts,
+        map("1".__eq__, wrong.kept),
+    )
     return dict(zip(first.questions, map(QuestionFigures, *columns), strict=True))

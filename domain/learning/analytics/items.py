@@ -46,7 +46,9 @@ FLAG_SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One answer that was given first: by how many, its share among all, among the top third and the bottom third (None: too few)."""
+    """One answer that was given first: by how many, its share among all first answers that were not let go of, among the top and the
+    bottom third of these (None: too few).
+    """
 
     given: str
     right: bool
@@ -75,10 +77,11 @@ class Firsts:
         return sum(student.answers[place] for student, place, _ in self._of(question_id))
 
     def given(self, question_id: str) -> list[tuple[float | None, str, bool]]:
-        """(standing without this question, what was given, whether it was right) of each student."""
+        """(standing without this question, what was given, whether it was right) of each student of whom this was not let go of."""
         return [
-            (known[right] if known else None, student.given[place], right)
+            (known[right] if known else None, given, right)
             for student, place, known in self._of(question_id)
+            if (given := student.given[place]) is not None
             for right in (student.right[place] == "1",)
         ]
 
@@ -190,7 +193,8 @@ def _discrimination(s: _Placed) -> float | None:
     if s.n < DISCRIMINATION_N_MIN:
         return None
     xx, yy = s.xx - s.x * s.x / s.n, s.right - s.right * s.right / s.n
-    if xx <= VARIANCE_MIN or yy <= VARIANCE_MIN:
+    # Rounding grows with the sums that are taken from each other.
+    if min(xx, yy) <= VARIANCE_MIN * s.n:
         return None
     return round((s.x_right - s.x * s.right / s.n) / sqrt(xx * yy), 4)
 

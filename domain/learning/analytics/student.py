@@ -17,7 +17,7 @@ from domain.learning.levels import EVIDENCE_ANSWERS_MIN, rank
 from domain.learning.mastery import observe, score
 
 # Of the figures kept; another number makes all of them anew.
-FIGURES_VERSION = 3
+FIGURES_VERSION = 4
 # Answers in a row that count as having got it (domain/learning/questions.py leaves a concept by the same).
 RIGHT_IN_A_ROW = 3
 # A gap between two answers longer than this was not spent on the task, nor was more than this on one answer.
@@ -35,12 +35,15 @@ GREY = -1
 
 
 class Answer(NamedTuple):
-    """One attempt with what class figures need besides the fold. `active_ms` is the time spent on it, `confidence` 1 to 4."""
+    """One attempt with what class figures need besides the fold. `active_ms` is the time spent on it, `confidence` 1 to 4; `let_go`: nobody knows
+    any more what was given, because the school has let go of it.
+    """
 
     attempt: FoldedAttempt
     given: str | None = None
     active_ms: int | None = None
     confidence: int | None = None
+    let_go: bool = False
 
 
 class ConceptFigures(NamedTuple):
@@ -72,16 +75,18 @@ class WrongAnswer(NamedTuple):
 class QuestionFigures(NamedTuple):
     """A student's answers to one question: the first one, all of them counted, the wrong ones by what was given.
 
+    `first_given` is None where it was let go of, and empty where the app did not say; `kept`: one of the answers at least was not let go of.
     `concepts` is a checksum of the question's concepts as they were counted (`concepts_checksum`).
     """
 
     first_right: bool
-    first_given: str
+    first_given: str | None
     first_active_ms: int | None
     answers: int
     right: int
     wrong: tuple[WrongAnswer, ...]
     concepts: int
+    kept: bool = True
 
 
 class DayFigures(NamedTuple):
@@ -182,9 +187,10 @@ def _count_concept(figures: StudentFigures, concept: str, attempt: FoldedAttempt
 def _counted_question(known: QuestionFigures | None, answer: Answer, concepts: tuple[str, ...]) -> QuestionFigures:
     correct, given = answer.attempt.correct, comparable(answer.given)
     if known is None:
-        known = QuestionFigures(correct, given, answer.active_ms, 0, 0, (), concepts_checksum(concepts))
+        first = None if answer.let_go else given
+        known = QuestionFigures(correct, first, answer.active_ms, 0, 0, (), concepts_checksum(concepts), kept=False)
     wrong = known.wrong if correct else _with_wrong(known.wrong, given, (answer.confidence or 0) >= SURE_FROM)
-    return known._replace(answers=known.answers + 1, right=known.right + correct, wrong=wrong)
+    return known._replace(answers=known.answers + 1, right=known.right + correct, wrong=wrong, kept=known.kept or not answer.let_go)
 
 
 def _with_wrong(wrong: tuple[WrongAnswer, ...], given: str, sure: bool) -> tuple[WrongAnswer, ...]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from domain.learning.analytics.answered import SEPARATOR, WrongGiven
 from domain.learning.analytics.measures import Interval, share, wilson
 
-# A wrong answer is common when so many students of those who answered gave it, and such a share of them.
+# A wrong answer is common when so many students gave it, and such a share of those whose answers are kept.
 STUDENTS_MIN, SHARE_MIN = 3, 0.20
 
 
 @dataclass(frozen=True, slots=True)
 class CommonWrongAnswer:
-    """A wrong answer that `students` of `answered` gave, at any try; `sure` of them with confidence."""
+    """A wrong answer that `students` gave, at any try, `sure` of them with confidence; `answered` are all of whose answers to it one at least was not let go of."""
 
     question_id: str
     given: str
@@ -25,7 +25,7 @@ class CommonWrongAnswer:
 
     @property
     def share(self) -> float | None:
-        """None under five students who answered."""
+        """None under five of `answered`."""
         return share(self.students, self.answered)
 
     @property
@@ -42,7 +42,7 @@ def common_wrong_answers(students: Iterable[WrongGiven], only: Collection[str] |
     given: Counter[str] = Counter()
     sure: Counter[str] = Counter()
     for student in students:
-        answered.update(student.questions)
+        answered.update(student.kept_questions())
         given.update(student.keys())
         sure.update(student.sure_keys())
     common = []

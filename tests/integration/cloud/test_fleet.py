@@ -260,3 +260,10 @@ def test_an_administrator_ends_a_code_on_the_page_that_lists_it(flask_cloud: Any
     assert cloud_school.value("SELECT uses_left FROM enrolment_codes") == 0
     assert cloud_school.value("SELECT actor LIKE 'user:%%' FROM audit_log WHERE action = 'enrolment_code.ended'")
     assert end not in admin.get("/pages/fleet/codes").get_data(as_text=True)
+
+
+def test_a_control_character_among_user_names_is_no_part_of_one(flask_cloud: Any, cloud_school: SchoolBuilder) -> None:
+    admin, headers = Staffroom.of(flask_cloud, cloud_school).browser("root")
+    form = {"students": "no\x00body", "uses": "5", "hours": "2"}
+    refused = admin.post("/pages/fleet/codes", data=form, headers=headers)
+    assert (refused.status_code, "There is no student of the user name no, body." in refused.get_data(as_text=True)) == (422, True)

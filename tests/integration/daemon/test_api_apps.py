@@ -128,6 +128,26 @@ def test_an_app_launches_itself_and_no_other(device: DeviceUnderTest) -> None:
     assert device.in_app().post("/launches").status_code == 403, "the account's own app has no pages here"
 
 
+def test_who_has_no_pages_is_told_what_would_give_some(device: DeviceUnderTest) -> None:
+    added = add(device, "Fractions")
+    of_app = device.controlling().post("/launches", json={"app_id": added["app"]["id"]})
+    assert (of_app.status_code, of_app.get_json()["detail"]) == (403, "This app has no web pages: it was added without an origin.")
+    for client in (device.in_app(), device.controlling()):
+        of_account = client.post("/launches")
+        assert of_account.status_code == 403
+        assert "This account has no web pages" in of_account.get_json()["detail"] and "allowed_origins" in of_account.get_json()["detail"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_the_daemons_own_address_is_no_apps_address(device: DeviceUnderTest, host: str) -> None:
+    own = f"http://{host}"
+    refused = device.controlling().post("/apps", json={"name": "Fractions", "origins": [FRACTIONS, own]})
+    assert refused.status_code == 422
+    [problem] = refused.get_json()["errors"]
+    assert problem["path"] == "$.origins[1]" and "the daemon's own address" in problem["message"]
+    add(device, "Fractions", f"{own}:3000")
+
+
 def test_a_page_cannot_use_the_tokens_of_another_app_or_of_the_command_line(device: DeviceUnderTest) -> None:
     fractions, reading = add(device, "Fractions", FRACTIONS), add(device, "Reading", READING)
     student = signed_in_page(device, fractions, FRACTIONS)

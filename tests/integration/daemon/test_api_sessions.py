@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,37 @@ def test_the_last_use_is_written_down_once_a_minute_and_on_a_full_disk_remembere
     for _ in range(4):
         device.clock.advance(IDLE_MS // 2)
         assert ada.get("/me").status_code == 200
+
+
+def test_a_student_can_sign_out_and_an_app_be_removed_on_a_full_disk(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, write = device.signed_in(), device.database.write
+    app = device.controlling().post("/apps", json={"name": "Fractions"}).get_json()
+
+    def only_what_finishes(work: Callable[[sqlite3.Connection], Any], *, finishing: bool = False) -> Any:
+        """As on a disk that is full, with the room that was kept for it (test_ballast.py)."""
+        if not finishing:
+            raise StorageFull()
+        return write(work, finishing=True)
+
+    monkeypatch.setattr(device.database, "write", only_what_finishes)
+    assert ada.delete("/sessions").status_code == 204
+    assert ada.get("/me").status_code == 401
+    assert device.controlling().delete(f"/apps/{app['app']['id']}").status_code == 204
+    assert ApiClient(device.client, app["token"]).get("/students").status_code == 401
+
+
+def test_a_student_can_sign_out_when_nothing_at_all_can_be_written(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, other = device.signed_in(), device.signed_in()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFull()
+
+    with monkeypatch.context() as nothing_left:
+        nothing_left.setattr(device.database, "write", full)
+        assert ada.delete("/sessions").status_code == 204
+        assert [client.get("/me").status_code for client in (ada, other)] == [401, 200]
+    device.signed_in()
+    assert device.rows("SELECT count(*) FROM student_sessions") == [(2,)], "the one that was ended is gone from the disk, too"
 
 
 def test_a_student_keeps_a_bounded_number_of_sessions(device: DeviceUnderTest) -> None:

@@ -99,8 +99,12 @@ def sudo(*words):
 def carrel(*words):
     assert {"CARREL_CONFIG", "CARREL_DEVICE_STATE_DIR"} <= os.environ.keys()
     version = Path(sys.argv[0]).resolve().parents[1].name
-    runs = "school.carrel.daemon" in mac["loaded"] and version not in mac["broken"]
-    end({"status": 4 if runs else 7}.get(words[0], 0))
+    if words[0] != "status":
+        end(0)
+    if version in mac["broken"]:
+        end(1, "ModuleNotFoundError")
+    runs = "school.carrel.daemon" in mac["loaded"]
+    end(4 if runs else 7, json.dumps({"running": runs}))
 
 
 globals()[NAME.replace("carrel-migrate", "carrel")](*WORDS)

@@ -38,3 +38,9 @@ def test_what_was_there_before_stays_what_it_is_and_what_stood_in_for_something_
     assert told(code) == "UTC True [1]"
     again = "kept = sys.modules['flask']\nwith left_out():\n    import flask\nprint(flask is kept)"
     assert told(again) == "True"
+
+
+def test_a_library_that_wants_more_of_a_module_than_stands_in_for_it_gets_the_module() -> None:
+    assert told("with left_out():\n    from itsdangerous import Signer\nprint(Signer('a').sign(b'b')[:2])") == "b'b.'"
+    late = "with left_out():\n    import jinja2 as kept\nimport jinja2\nprint(kept.Undefined is jinja2.Undefined, sys.modules['jinja2'] is jinja2)"
+    assert told(late) == "True True"

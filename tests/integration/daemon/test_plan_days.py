@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -62,6 +63,18 @@ def test_the_first_look_of_a_day_makes_the_plan_anew_and_says_what_changed(devic
     assert second["changes_count"] == len(second["changes"])
     assert shown(device) == second
     assert device.rows("SELECT count(*) FROM study_plans") == [(2,)]
+
+
+def test_a_time_zone_that_is_set_while_the_daemon_runs_counts_from_then_on(
+    device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        for zone, hours in (("UTC", 0), ("Asia/Tokyo", 9), ("America/New_York", -5)):
+            monkeypatch.setenv("TZ", zone)
+            assert situation(device.clock).utc_offset_ms == hours * HOUR_MS
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_was_planned_for_a_day_is_kept_on_it_by_the_plans_made_after(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,6 +221,21 @@ def test_a_request_that_trickles_in_is_cut_off_although_each_byte_comes_in_time(
     assert b" 201 " not in answer
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 40", b"Transfer-Encoding: chunked"])
+def test_a_body_that_stops_coming_is_answered_as_something_to_send_again(device: DeviceUnderTest, length: bytes) -> None:
+    """A laptop that was closed in the middle of a request: an app that took this for its own fault would drop the answer."""
+    patient = LocalServer(device.app, "127.0.0.1", 0, threads=2, arrives_max_s=0.3)
+    patient.start()
+    try:
+        answer = talk(patient, post(b"Host: 127.0.0.1:%d\r\n" % patient.port, length) + b"5\r\n{")
+    finally:
+        patient.stop()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert (head.split(b" ")[1], problem["code"], problem["retryable"]) == (b"408", "too_slow", True)
+    assert b"connection: close" in head.lower()
+
+
 def test_silent_connections_do_not_keep_the_threads(server: LocalServer, pool: urllib3.HTTPConnectionPool) -> None:
     silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(THREADS * 2)]
     try:

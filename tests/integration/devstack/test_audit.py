@@ -23,8 +23,8 @@ from devstack.dependencies import LOCK, pinned
 from tests.support.certificates import Made, make
 
 Kind = Literal["index", "osv"]
-HELD_UP_S = 30  # an answer that comes too late; whoever waits for it goes after ANSWER_TIMEOUT_S
-ANSWER_TIMEOUT_S = 1
+# An answer that comes too late, and after how long whoever waits for it goes; for all others there is time, however busy the machine is.
+HELD_UP_S, SILENCE_S, ANSWER_TIMEOUT_S = 30, 1, 20
 FLAW = "PYSEC-2026-77"
 ALIAS = "CVE-2026-7777"
 
@@ -147,7 +147,7 @@ def ask(request: pytest.FixtureRequest, service: Advisories, monkeypatch: pytest
     monkeypatch.setenv("CARREL_AUDIT_URL", f"{service.address}/v1/query" if kind == "osv" else "")
 
     def run(lock: Path) -> tuple[int, str]:
-        code = main([str(lock), "--answer-timeout-s", str(ANSWER_TIMEOUT_S)])
+        code = main([str(lock), "--answer-timeout-s", str(SILENCE_S if 0 in service.failing.values() else ANSWER_TIMEOUT_S)])
         return code, capsys.readouterr().err
 
     return run

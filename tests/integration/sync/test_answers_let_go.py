@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from cloud_api.analytics.keep_up import keep_up_school
+from cloud_api.analytics.keep_up import keep_up_school, recount
 from cloud_api.backup import back_up
 from cloud_api.cli import main
 from cloud_api.commands import tidy as tidying
 from cloud_api.enrolment import Grant
 from cloud_api.erasure import answers
 from cloud_api.erasure.answers import DAY_MS, LetGo, let_answers_go
+from cloud_api.erasure.rewriting import Rewritten
 from cloud_api.learning import mastery as cloud_mastery
 from cloud_api.restore import restore
 from cloud_api.sync import feed
@@ -28,7 +32,8 @@ from daemon.sync.verify_round import VerifyRound
 from domain.agreement import Result
 from domain.errors import ImmutableRow
 from domain.wire import AnswersLetGo
-from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
+from tests.support.cloud import SchoolBuilder
+from tests.support.fleet import Fleet, SyncedDevice, as_sqlite, running_fleet
 from tests.support.stick import at_school, device_with_keys, taken_by, written_by
 
 DAYS = 365
@@ -302,6 +307,127 @@ def test_refused_answers_go_in_their_time_at_school_and_on_the_device_and_are_on
     assert laptop.value("SELECT count(*) FROM sync_operations WHERE state = 'rejected'") == 1
 
 
+def test_refused_answers_of_copies_of_one_device_that_differ_in_nothing_else_are_one_letter_from_then_on(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    refused(fleet, laptop, ada)
+    laptop.change("UPDATE sync_operations SET payload = json_set(payload, '$.answer', 'another') WHERE state = 'rejected'")
+    laptop.change("UPDATE sync_operations SET state = 'pending' WHERE state = 'rejected'")
+    laptop.database.write(lambda conn: laptop.identity.start_incarnation(conn, resend_all=False))
+    laptop.sync()
+    assert sorted(answer for (answer,) in fleet.server("SELECT payload ->> 'answer' FROM dead_letters")) == ["another", "refused"]
+    pass_days(fleet, DAYS + 1)
+    assert let_go(fleet) == LetGo(letters=2)
+    assert fleet.server("SELECT payload ->> 'answer' FROM dead_letters") == [(None,)]
+    laptop.sync()
+    laptop.change("UPDATE sync_operations SET state = 'pending' WHERE state = 'rejected'")
+    laptop.database.write(lambda conn: laptop.identity.start_incarnation(conn, resend_all=False))
+    assert laptop.sync().rejected == 1
+    assert fleet.server("SELECT count(*) FROM dead_letters") == [(1,)]
+
+
+def test_refused_answers_of_more_than_one_run_go_run_by_run(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "STEP_ROWS_MAX", 1)
+    monkeypatch.setattr(answers, "STEPS_MAX", 2)
+    for _ in range(3):
+        refused(fleet, laptop, ada)
+        fleet.server("UPDATE dead_letters SET received_at_ms = received_at_ms - 10")
+    pass_days(fleet, DAYS + 1)
+    through = int(fleet.server("SELECT head FROM schools")[0][0])
+    fleet.server("INSERT INTO answers_let_go SELECT id, %s, %s, 0, 0 FROM schools", through, through)
+    assert [let_go(fleet) for _ in range(3)] == [LetGo(letters=2, more=True), LetGo(letters=1), LetGo()]
+    assert fleet.server("SELECT count(*), count(payload ->> 'answer') FROM dead_letters") == [(3, 0)]
+
+
+def test_answers_of_a_student_who_became_a_teacher_go_too(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    fleet.server("UPDATE users SET role = 'teacher' WHERE id = %s", ada)
+    pass_days(fleet, DAYS + 1)
+    assert let_go(fleet) == LetGo(attempts=3)
+
+
+@pytest.mark.parametrize("wrong_ms", [0, 10**13], ids=["started without a battery", "far ahead"])
+def test_a_day_that_was_noted_by_a_clock_gone_wrong_neither_takes_young_answers_nor_keeps_old_ones(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, wrong_ms: int
+) -> None:
+    def note(at_ms: int) -> None:
+        fleet.school.database.retrying(lambda cursor: feed.note_day(cursor, fleet.school.id, at_ms))
+
+    now_ms = fleet.school.clock.now_ms()
+    fleet.server("DELETE FROM feed_days")
+    note(wrong_ms if wrong_ms > now_ms else now_ms - (DAYS + 30) * DAY_MS)
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    fleet.server("DELETE FROM feed_days WHERE noted_at_ms BETWEEN %s AND %s", now_ms - DAY_MS, now_ms + DAY_MS)
+    note(now_ms - (DAYS + 3) * DAY_MS)
+    note(now_ms - (DAYS - 3) * DAY_MS)
+    write(fleet, laptop, ada, "young")
+    laptop.sync()
+    note(wrong_ms)
+    assert let_go(fleet) == LetGo(attempts=3)
+    assert fleet.server(f"SELECT DISTINCT answer FROM question_attempts WHERE {HELD}") == [("young",)]
+
+
+def test_schools_of_one_server_let_go_each_for_itself(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Any) -> None:
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    other = SchoolBuilder.build(fleet.school.database)
+    (tmp_path / "other").mkdir()
+    with running_fleet(other, fleet.url, tmp_path / "other") as there:
+        ben = other.add_user("ben").id
+        device = there.device(Grant("student", ben))
+        device.sync()
+        write(there, device, ben, "theirs")
+        device.sync()
+        pass_days(fleet, DAYS + 1)
+        assert let_go(there, DAYS * 9) == LetGo()
+        assert let_go(fleet) == LetGo(attempts=3)
+        for one in (device, laptop):
+            one.sync()
+        assert (held(device), held(laptop)) == (3, 0)
+        assert fleet.server("SELECT count(*) FROM answers_let_go") == [(1,)]
+
+
+def test_turned_off_and_on_with_another_number_what_went_stays_gone_and_the_rest_goes_by_the_new_one(
+    fleet: Fleet, ada: str, laptop: SyncedDevice
+) -> None:
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    pass_days(fleet, 100)
+    write(fleet, laptop, ada, "young")
+    laptop.sync()
+    pass_days(fleet, 50)
+    assert let_go(fleet, 120) == LetGo(attempts=3)
+    told = fleet.server("SELECT through_no, before_ms FROM answers_let_go")
+    assert let_go(fleet, 3650) == LetGo()
+    assert fleet.server("SELECT through_no, before_ms FROM answers_let_go") == told, "it never falls"
+    assert let_go(fleet, 40) == LetGo(attempts=3)
+    laptop.sync()
+    assert held_at_school(fleet) == held(laptop) == 0
+
+
+def test_a_device_restored_from_a_copy_of_before_lets_go_again(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Any) -> None:
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    with closing(sqlite3.connect(laptop.folder / "device.sqlite3")) as conn:
+        conn.execute("VACUUM INTO ?", (str(tmp_path / "copy.sqlite3"),))
+    pass_days(fleet, DAYS + 1)
+    let_go(fleet)
+    laptop.sync()
+    assert held(laptop) == 0
+    laptop.database.close()
+    for path in laptop.folder.glob("device.sqlite3*"):
+        path.unlink()
+    shutil.copyfile(tmp_path / "copy.sqlite3", laptop.folder / "device.sqlite3")
+    again = fleet.open(laptop.folder)
+    assert held(again) == 3
+    assert again.sync().outcome == "done"
+    assert held(again) == in_log(again, "old") == held_at_school(fleet) == 0
+
+
 def test_a_stick_written_before_brings_no_answer_back(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     device = device_with_keys(fleet, Grant("student", ada))
     write(fleet, laptop, ada, "old")
@@ -373,6 +499,8 @@ def test_an_app_may_send_an_answer_again_that_was_let_go_of(fleet: Fleet, ada: s
     laptop.sync()
     (known,) = laptop.records.record_attempts(ada, [attempt])
     assert not known.created
+    laptop.database.write(lambda conn: inbox.start_over(conn))
+    assert not laptop.records.record_attempts(ada, [attempt])[0].created, "nor does it matter that the server was restored meanwhile"
     assert held(laptop) == 0
     (other,) = fleet.attempts(1, answer="old", id=attempt.id, correct=False)
     with pytest.raises(ImmutableRow):
@@ -390,6 +518,13 @@ def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada
     told = CliRunner().invoke(main, ["tidy", "--json"], env=environ, catch_exceptions=False)
     assert json.loads(told.stdout)["answers"] == 3
     assert fleet.server(figures) == [(3, False)]
+    assert fleet.server("SELECT questions -> 'first' -> 3, questions -> 'wrong' -> 0 FROM student_figures") == [([None] * 3, "000")]
+    write(fleet, laptop, ada, "new", 1)
+    laptop.sync()
+    keep_up_school(fleet.school.database, fleet.school.id)
+    kept_up = fleet.server("SELECT questions::text FROM student_figures")
+    recount(fleet.school.database, fleet.school.id)
+    assert fleet.server("SELECT questions::text FROM student_figures") == kept_up
     assert "3 answers let go of" not in CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False).stdout
 
 
@@ -401,11 +536,18 @@ def test_tables_are_written_anew_also_after_a_run_that_was_killed_before(
     pass_days(fleet, DAYS + 1)
     let_go(fleet)  # and no more
     written = list[Any]()
-    monkeypatch.setattr(tidying, "rewrite", lambda url, tables, activity: written.append(tables))
+
+    def rewrite(url: str, tables: Any, activity: Any) -> Rewritten:
+        written.append(tables)
+        return Rewritten(len(tables), False, ("carrel_replaced_1",))
+
+    monkeypatch.setattr(tidying, "rewrite", rewrite)
     environ = {"DATABASE_URL": fleet.school.database.url}
-    for _ in range(2):
-        CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False)
+    told = [CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False).stderr for _ in range(2)]
     assert written == [answers.TABLES_WRITTEN]
+    assert "carrel_replaced_1, a copy of before, still holds old answers" in told[0]
+    assert "write-ahead logs" in told[0]
+    assert told[1] == ""
 
 
 def test_days_of_the_feed_are_noted_by_pushes_and_forgotten_when_they_are_of_no_use(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:

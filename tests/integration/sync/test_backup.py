@@ -25,6 +25,7 @@ from cloud_api.restore import restore
 from daemon import outbox
 from domain.errors import OperatorError
 from domain.findings import Severity
+from migrations.history import HISTORY_TABLE
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -200,6 +201,14 @@ def test_the_first_of_several_backups_makes_their_folder_and_one_alone_is_a_file
     assert run(main, ["backup", "--database-url", url, str(file)]).exit_code == 0
     refused = run(main, ["backup", "--database-url", url, str(file), "--keep", "3"])
     assert (refused.exit_code != 0, "cannot be a folder of backups" in refused.output) == (True, True)
+
+
+def test_a_backup_can_be_made_before_an_upgrade_when_the_schema_is_not_yet_that_of_the_program(
+    fleet: Fleet, url: str, tmp_path: Path
+) -> None:
+    fleet.server(f"DELETE FROM {HISTORY_TABLE}")
+    done = CliRunner().invoke(main, ["backup", "--database-url", url, str(tmp_path / "school.dump")])
+    assert (done.exit_code, (tmp_path / "school.dump").exists()) == (0, True), done.output
 
 
 def test_a_file_that_exists_is_replaced_only_by_force(fleet: Fleet, url: str, tmp_path: Path) -> None:

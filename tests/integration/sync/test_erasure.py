@@ -263,6 +263,7 @@ def test_the_commands_ask_count_erase_register_and_tell(fleet: Fleet, ada: str, 
     named = ("--school", fleet.school.id, "--student")
     assert run("erase", *named, "ada", "--dry-run") == run("erase", "--student", ada, "--dry-run")
     assert "no user of that name" in run("erase", *named, "nobody", "--dry-run")
+    assert "Give --school as well, for a user name" in run("erase", "--student", "ada", "--dry-run")
     asked = run("erase", "--student", ada, typed="n\n")
     assert (asked[:2], "Erase Ada here and on every device" in asked) == ("1 ", True)
     assert held(fleet, ada)["question_attempts"] == 3

@@ -84,3 +84,11 @@ def test_a_class_is_shown_on_the_command_line(fleet: Fleet, cloud_database: str)
     assert shown.exit_code == 0, shown.output
     assert "Ben" in shown.output
     assert "4 answers" in shown.output
+    lab.records.record_attempts(ben, fleet.attempts(1, question_id=fleet.questions[1], correct=True))
+    lab.sync()
+    again = CliRunner().invoke(
+        main, ["mastery", "show", "--school", fleet.school.id, "--class", "Knots 1", "--database-url", cloud_database]
+    )
+    (few,) = [line for line in again.output.splitlines() if "too few answers" in line]
+    assert few.endswith(" 1 answer")
+    assert "–" in few and "not_enough_evidence" not in again.output

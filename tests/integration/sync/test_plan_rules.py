@@ -41,9 +41,10 @@ def test_rules_for_a_student_come_to_that_students_devices_and_go_again(
     assert sorted(laptop.rows("SELECT kind, day FROM plan_rules"), key=str) == [
         ("day_off", "2026-03-10"), ("day_off", "2026-03-11"), ("exclude", None), ("pin", "2026-03-09"),
     ]  # fmt: skip
+    assert laptop.rows("SELECT DISTINCT _extra FROM plan_rules") == [(None,)], "who made a rule is not told"
     assert other.rows("SELECT * FROM plan_rules") == []
     pinned = next(rule for rule in rules(fleet, cloud_database, "--student", "ada") if rule["kind"] == "pin")
-    assert (pinned["student"], pinned["concept"], pinned["day"]) == ("ada", concept, "2026-03-09")
+    assert (pinned["student"], pinned["concept"], pinned["day"], pinned["created_by"]) == ("ada", concept, "2026-03-09", "operator")
     assert run(fleet, cloud_database, "remove", pinned["id"]).output == "removed\n"
     laptop.sync()
     assert laptop.rows("SELECT count(*) FROM plan_rules WHERE kind = 'pin'") == [(0,)]

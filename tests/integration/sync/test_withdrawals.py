@@ -25,7 +25,7 @@ from cloud_api.devices import revoke
 from cloud_api.enrolment import Grant, end_code, open_codes
 from cloud_api.restore import restore
 from daemon.identity import REVOKED_FILE
-from domain.errors import NotFound, OperatorError
+from domain.errors import NotFound, OperatorError, Unavailable
 from tests.security.cloud.staff import PASSWORD, Staffroom
 from tests.support.fleet import Fleet, SyncedDevice
 
@@ -121,6 +121,36 @@ def test_somebody_who_left_after_the_backup_cannot_sign_in_and_somebody_who_came
     assert [room.post(name).status_code for name in ("grace", "root")] == [403, 201]
 
 
+def test_somebody_who_left_while_it_was_restored_cannot_sign_in_whatever_the_new_database_has_seen_since(
+    fleet: Fleet, room: Staffroom, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school, swap = fleet.school, restoring._swap
+    made = back_up(school.database.url, tmp_path, school.clock)
+
+    def around(*arguments: Any) -> Any:
+        fleet.server("UPDATE users SET retired_at_ms = %s WHERE username = 'grace'", school.clock.now_ms())
+        replaced = swap(*arguments)
+        fleet.server("UPDATE devices SET last_seen_ms = %s", school.clock.now_ms() + 5)
+        return replaced
+
+    monkeypatch.setattr(restoring, "_swap", around)
+    assert restore(school.database.url, made.path, school.clock, school.ids).withdrawn == Withdrawn(0, ("grace",))
+    assert room.post("grace").status_code == 403
+
+
+def test_a_password_replaced_since_a_backup_in_which_nothing_is_written_down_opens_nothing(
+    fleet: Fleet, room: Staffroom, tmp_path: Path
+) -> None:
+    school = fleet.school
+    fleet.server("ALTER TABLE audit_log DISABLE TRIGGER audit_log_is_kept")
+    fleet.server("DELETE FROM audit_log")
+    fleet.server("ALTER TABLE audit_log ENABLE TRIGGER audit_log_is_kept")
+    made = back_up(school.database.url, tmp_path, school.clock)
+    set_password(school.database, school.clock, school.ids, school.id, "grace", OTHER)
+    assert restore(school.database.url, made.path, school.clock, school.ids).withdrawn == Withdrawn(0, ("grace",))
+    assert room.post("grace").status_code == 403
+
+
 def test_passwords_that_are_older_than_the_audit_log_are_not_taken_for_replaced(fleet: Fleet, room: Staffroom, tmp_path: Path) -> None:
     school = fleet.school
     withdrawals.keep(tmp_path / withdrawals.FILE_NAME, school.database)
@@ -205,3 +235,14 @@ def test_a_code_that_was_ended_since_the_backup_is_ended_again(fleet: Fleet, roo
         assert len(open_codes(cursor, school.id, school.clock.now_ms(), 10)) == 1
     with pytest.raises(NotFound), school.database.transaction() as cursor:
         end_code(cursor, school.ids, school.id, code, school.clock.now_ms())
+
+
+def test_a_command_that_has_withdrawn_something_does_not_fail_for_the_register(
+    fleet: Fleet, room: Staffroom, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Unavailable("The connection to the database was lost.")
+
+    monkeypatch.setattr(withdrawals, "entries", away)
+    assert run(fleet, tmp_path, "device", "revoke", "--school", fleet.school.id, laptop.id) == "revoked\n"
+    assert of_kind(tmp_path / "withdrawals.jsonl", "device") == []

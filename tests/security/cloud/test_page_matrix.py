@@ -6,25 +6,35 @@ A page takes the token of a session from a cookie or from the Authorization head
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date, timedelta
+from functools import reduce
 
 import pytest
 
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
-from cloud_api.database import CloudDatabase
+from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.embedded import DatabaseServer
+from cloud_api.plan_rules import DAY_OFF, NewRule, add_rules
+from domain.ids import IdSource
 from tests.security.cloud.test_matrix import ADAS, CALLERS, CANARY, OF_THE_SCHOOL, World, populated
 from tests.support.device import ManualClock
 from tests.support.postgres import temporary_database
 
 STAFF = ("her teacher", "another teacher", "a teacher elsewhere", "an administrator", "an administrator elsewhere")
+OF_ADA = ("her teacher", "an administrator")
 ADMINISTRATORS = ("an administrator", "an administrator elsewhere")
 # Page -> who sees it. Everybody else is sent to sign in, or told that the page is not for them, or is not there.
-OPEN = ("/pages/assets/carrel.css", "/pages/assets/icon.svg", "/pages/assets/live.js", "/metrics")
+OPEN = ("/pages/assets/carrel.css", "/pages/assets/heat.js", "/pages/assets/icon.svg", "/pages/assets/live.js", "/metrics")
 OF_STAFF = ("/pages/classes", "/pages/password")
 OF_ADMINISTRATORS = ("/pages/fleet", "/pages/fleet/codes")
 OF_HER_DEVICE = ("/pages/fleet/devices/<device_id>",)
-OF_HER_CLASS = tuple(f"/pages/classes/<class_id>{page}" for page in ("", "/help", "/practice", "/questions", "/students/<student_id>"))
+OF_HER_CLASS = tuple(
+    f"/pages/classes/<class_id>{page}"
+    for page in ("", "/help", "/practice", "/questions", "/rules", "/students/<student_id>", "/students/<student_id>/rules")
+)
+# A day off that Ada has; the day after it is the one that the forms ask for.
+RULE_DAY = date(2026, 3, 9)
 # The fleet's figures alone, which the page fetches again and again: whoever is not signed in is told so in their place.
 FETCHED = "/pages/fleet/summary"
 FORMS = (
@@ -34,6 +44,10 @@ FORMS = (
     "/pages/fleet/codes",
     "/pages/fleet/codes/<code_id>/end",
     "/pages/fleet/devices/<device_id>/revoke",
+    "/pages/classes/<class_id>/rules",
+    "/pages/classes/<class_id>/rules/<rule_id>/remove",
+    "/pages/classes/<class_id>/students/<student_id>/rules",
+    "/pages/classes/<class_id>/students/<student_id>/rules/<rule_id>/remove",
 )
 SEEN_BY = (
     dict.fromkeys(OPEN, CALLERS)
@@ -41,7 +55,7 @@ SEEN_BY = (
     | dict.fromkeys(OF_STAFF, STAFF)
     | dict.fromkeys(OF_ADMINISTRATORS, ADMINISTRATORS)
     | dict.fromkeys(OF_HER_DEVICE, ("an administrator",))
-    | dict.fromkeys(OF_HER_CLASS, ("her teacher", "an administrator"))
+    | dict.fromkeys(OF_HER_CLASS, OF_ADA)
 )
 
 
@@ -49,8 +63,17 @@ SEEN_BY = (
 def world(postgres: DatabaseServer, cloud_template: str) -> Iterator[World]:
     with temporary_database(postgres, cloud_template) as url:
         database, clock = CloudDatabase(url), ManualClock()
-        yield populated(create_app(CloudConfig(), database, clock), database, clock)
+        world = populated(create_app(CloudConfig(), database, clock), database, clock)
+        database.retrying(lambda cursor: _rule_for(world, cursor, clock.now_ms()))
+        yield world
         database.close()
+
+
+def _rule_for(world: World, cursor: Cursor, now_ms: int) -> None:
+    """Gives Ada a day off, which somebody may want to take away from her."""
+    cursor.execute("SELECT school_id FROM users WHERE id = %s", (world.ada,))
+    ((school_id,),) = cursor.fetchall()
+    add_rules(cursor, IdSource(lambda: now_ms), school_id, [world.ada], [NewRule(DAY_OFF, None, RULE_DAY)], now_ms)
 
 
 def address(world: World, rule: str) -> str:
@@ -59,7 +82,10 @@ def address(world: World, rule: str) -> str:
             "SELECT d.id FROM devices d JOIN device_grants g ON g.device_id = d.id WHERE g.subject_id = %s LIMIT 1", (world.ada,)
         )
         (device,) = cursor.fetchone()  # type: ignore[misc]
-    return rule.replace("<class_id>", world.class_id).replace("<student_id>", world.ada).replace("<device_id>", device)
+        cursor.execute("SELECT id FROM plan_rules WHERE student_id = %s", (world.ada,))
+        ((plan_rule,),) = cursor.fetchall()
+    known = {"<class_id>": world.class_id, "<student_id>": world.ada, "<device_id>": device, "<rule_id>": plan_rule}
+    return reduce(lambda path, name: path.replace(name, known[name]), known, rule)
 
 
 def test_every_page_has_its_place_in_the_table_and_no_other_has(world: World) -> None:
@@ -103,8 +129,12 @@ def test_no_form_does_anything_for_whom_it_is_not(world: World, rule: str) -> No
         "again": "another horse",
         "username": CANARY,
         "password": "x",
+        "kind": DAY_OFF,
+        "day": (RULE_DAY + timedelta(days=1)).isoformat(),
     }
     allowed = ADMINISTRATORS if rule.startswith("/pages/fleet") else STAFF if rule != "/pages/sign-in" else CALLERS
+    if rule.startswith("/pages/classes"):
+        allowed = OF_ADA
     for caller in CALLERS:
         if caller in allowed and rule != "/pages/fleet/devices/<device_id>/revoke":
             continue

@@ -58,7 +58,7 @@ def device(
 ) -> DeviceRow:
     """A device of version 1 with three changes waiting."""
     known = (Id("1" * 32), "Room 5", state, "1", 1, 0, last_seen_ms, clock_offset_ms)
-    return DeviceRow(*known, None, None, None, None, 3, oldest_ms, 0, dead_letters, 0)
+    return DeviceRow(*known, None, None, None, None, 3, oldest_ms, 0, None, dead_letters, 0)
 
 
 @pytest.mark.parametrize(

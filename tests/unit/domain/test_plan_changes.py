@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from domain.learning.plan import ConceptNode, Kind, Pin, PlanRequest
+from domain.learning.plan import ConceptNode, Kind, Pin, PlanItem, PlanRequest
 from domain.learning.plan_changes import Basis, Since, plan_changes
 from domain.learning.planner import StudyState, make_plan
 from tests.unit.domain.test_planner import MONDAY, MONDAY_MS, chain, learnt, request
@@ -48,6 +48,13 @@ def test_less_and_more_time_is_the_reason_when_minutes_change() -> None:
 def test_an_exam_that_moved_is_the_reason(exam_in: int | None, sentence: str) -> None:
     reasons = whys(replace(BEFORE, exam_on=None if exam_in is None else MONDAY + timedelta(days=exam_in)))
     assert reasons and set(reasons.values()) == {sentence}
+
+
+def test_an_exam_that_is_over_is_the_reason() -> None:
+    old = [PlanItem(MONDAY + timedelta(days=9), "c0", Kind.REVIEW, 2, "")]
+    now = replace(BEFORE, today=MONDAY + timedelta(days=7), horizon_days=9)
+    changes = plan_changes(old, make_plan(COURSE, {"c0": learnt(0)}, now), Since(now, {}, (), BASIS))
+    assert {change.why for change in changes} == {"the exam of 2025-03-09 is over"}
 
 
 def test_without_knowing_what_the_older_plan_was_made_for_nothing_is_said_about_it() -> None:
@@ -94,9 +101,29 @@ def test_what_no_longer_fits_into_today_because_time_was_spent_says_so() -> None
 def test_an_answer_is_the_reason_before_any_change_of_the_whole_plan() -> None:
     states = {"c0": learnt(0), "c1": StudyState(0, 0.0, MONDAY_MS), "c2": StudyState(0, 1.8, MONDAY_MS)}
     reasons = whys(replace(BEFORE, today=TUESDAY, minutes_by_weekday=(6,) * 7), states=states)
-    assert reasons["c0", Kind.NEW] == "answered rightly since"
+    assert reasons["c0", Kind.NEW] == "learnt since"
     assert reasons["c1", Kind.NEW] == "begun, not learnt yet"
-    assert reasons["c2", Kind.NEW] == "answered wrongly since"
+    assert (reasons["c2", Kind.NEW], reasons["c2", Kind.REVIEW]) == ("learnt since", "answered wrongly since")
+
+
+def test_that_a_concept_was_begun_is_no_reason_to_drop_it() -> None:
+    begun = {"c8": StudyState(0, 0.0, MONDAY_MS)}
+    assert whys(replace(BEFORE, minutes_by_weekday=(6,) * 7), states=begun)["c8", Kind.NEW] == "you have 42 minutes a week now, not 84"
+    too_late = request((6,) * 7, exam_in=3, horizon=3)
+    reasons = whys(too_late, nodes=COURSE[:4], states={"c3": StudyState(0, 0.0, MONDAY_MS)}, basis=None)
+    assert reasons["c3", Kind.NEW] == "no longer fits before the exam"
+
+
+def test_a_review_goes_when_its_concept_was_not_learnt_after_all_or_was_just_answered() -> None:
+    reviews = [PlanItem(TUESDAY, concept, Kind.REVIEW, 2, "review: yesterday") for concept in ("begun", "wrong", "right")]
+    states = {"begun": StudyState(1, 0.0, MONDAY_MS), "wrong": StudyState(0, 1.8, MONDAY_MS), "right": StudyState(4, 9.0, MONDAY_MS)}
+    after = make_plan([ConceptNode("other", 1)], {}, BEFORE)
+    told = {change.concept_id: change.why for change in plan_changes(reviews, after, Since(BEFORE, states, states.keys()))}
+    assert {concept: told[concept] for concept in states} == {
+        "begun": "begun, not learnt yet",
+        "wrong": "something else gains more by now",
+        "right": "answered rightly since",
+    }
 
 
 def test_what_was_planned_for_a_day_stays_unless_something_else_gains_clearly_more() -> None:

@@ -363,7 +363,10 @@ def test_an_excluded_concept_is_neither_planned_nor_counted_and_holds_back_what_
 
 def test_an_exam_in_the_past_counts_as_none_and_one_today_leaves_nothing_to_plan() -> None:
     nodes = chain("a", "b")
-    assert make_plan(nodes, {}, request(exam_in=-1)) == make_plan(nodes, {}, request(exam_in=None))
+    over, none = (make_plan(nodes, {}, request(exam_in=days)) for days in (-1, None))
+    assert over.items == none.items
+    said = "; the exam of 2025-03-02 is over"
+    assert over.forecast == replace(none.forecast, summary=none.forecast.summary + said)
     assert make_plan(nodes, {}, request(exam_in=0)).items == ()
 
 

@@ -76,7 +76,7 @@ def test_a_day_that_went_as_planned_changes_nothing_that_was_still_to_come() -> 
     tomorrow = replace(asked, today=TUESDAY)
     changes = plan_changes(plan.items, make_plan(nodes, states, tomorrow), Since(tomorrow, states, done))
     assert {change.concept_id for change in changes} <= done
-    assert {change.why for change in changes} == {"answered rightly since"}
+    assert {change.why for change in changes} == {"learnt since"}
 
 
 def test_every_change_has_its_reason() -> None:
@@ -92,7 +92,7 @@ def test_every_change_has_its_reason() -> None:
         for c in plan_changes(plan.items, make_plan(nodes, states, tomorrow), Since(tomorrow, states, {"c0", "c1"}))
     }
     why = {concept: change.why for (concept, kind), change in changes.items() if kind is Kind.NEW}
-    assert why["c0"] == "answered rightly since" and changes["c0", Kind.NEW].what is What.DROPPED
+    assert why["c0"] == "learnt since" and changes["c0", Kind.NEW].what is What.DROPPED
     assert why["c1"] == "begun, not learnt yet" and changes["c1", Kind.NEW].what is What.LATER
     assert why["c2"] == f"not done on {TUESDAY}"
     assert why["c6"] == "left out by your teacher"

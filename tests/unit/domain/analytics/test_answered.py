@@ -14,7 +14,7 @@ def drawn(draw: random.Random, questions: int) -> dict[str, QuestionFigures]:
     return {
         f"q{n}": QuestionFigures(
             draw.random() < 0.6,
-            draw.choice(["", "42", "a b", " ", "ü"]),
+            draw.choice([None, "", "42", "a b", " ", "ü"]),
             draw.choice([None, 0, 20_000]),
             draw.randrange(1, 9),
             draw.randrange(0, 3),
@@ -23,6 +23,7 @@ def drawn(draw: random.Random, questions: int) -> dict[str, QuestionFigures]:
                 for given in draw.sample(["7", "x y", "ß"], draw.randrange(0, 4))
             ),
             draw.randrange(2**32),
+            draw.random() < 0.5,
         )
         for n in draw.sample(range(50), questions)
     }

@@ -14,8 +14,8 @@ from domain.learning.analytics.student import QuestionFigures, WrongAnswer
 from domain.learning.analytics.wrong_answers import common_wrong_answers
 
 
-def asked(right: bool, given: str = "", wrong: tuple[WrongAnswer, ...] = (), active_ms: int | None = None) -> QuestionFigures:
-    return QuestionFigures(right, given, active_ms, 1, int(right), wrong, 0)
+def asked(right: bool, given: str | None = "", wrong: tuple[WrongAnswer, ...] = (), active_ms: int | None = None) -> QuestionFigures:
+    return QuestionFigures(right, given, active_ms, 1, int(right), wrong, 0, kept=given is not None)
 
 
 def columns(students: Iterable[Mapping[str, QuestionFigures]]) -> list[Answered]:
@@ -64,6 +64,15 @@ def test_discrimination_leaves_the_question_itself_out_and_needs_twenty_students
     assert {i.flags for i in item_figures(firsts(students[:19]))} == {()}
 
 
+def test_a_large_class_of_equals_tells_nothing_of_a_question() -> None:
+    """However the sums are rounded."""
+    for right in range(1, 12):
+        others = {f"q{n}": asked(n < right) for n in range(12)}
+        students = [others | {"halves": asked(k % 2 == 0)} for k in range(500)]
+        (item,) = item_figures(firsts(students), {"halves"})
+        assert (item.discrimination, item.flags) == (None, ()), right
+
+
 def test_a_student_with_few_other_answers_has_no_standing() -> None:
     students = [{f"q{n}": asked(n < k % 4) for n in range(4)} for k in range(30)]
     assert {i.discrimination for i in item_figures(firsts(students))} == {None}
@@ -91,6 +100,21 @@ def test_questions_are_flagged_by_facility_and_discrimination() -> None:
     assert [i.question_id for i in item_figures(firsts([student(0)]), frozenset({"key", "unknown"}))] == ["key"]
 
 
+def test_what_was_let_go_of_is_no_part_of_shares_of_options_and_all_of_facility_and_discrimination() -> None:
+    def student(k: int, given: str | None) -> dict[str, QuestionFigures]:
+        return {**{f"base{n}": asked(n < k % 7) for n in range(6)}, "q": asked(k % 7 < 3, given)}
+
+    told = [student(k, "x" if k % 7 < 3 else "y") for k in range(21)]
+    gone = [student(k, None) for k in range(21)]
+    of = lambda students: {i.question_id: i for i in item_figures(firsts(students))}["q"]  # noqa: E731
+    assert of([*told, *gone]).options == of(told).options != ()
+    assert of(gone).options == ()
+    assert (of(gone).facility, of(gone).discrimination, of(gone).flags) == (of(told).facility, of(told).discrimination, of(told).flags)
+    assert (of([*told, *gone]).students, of([*told, *gone]).facility) == (42, of(told).facility)
+    few = of([*told[:19], *gone]).options
+    assert [(o.students > 0, o.share_top, o.share_bottom) for o in few] == [(True, None, None)] * 2, "thirds are of twenty that are known"
+
+
 def test_times_need_five_students() -> None:
     students = [{"q": asked(True, active_ms=1_000 * k), "r": asked(True, active_ms=5 if k < 4 else None)} for k in range(5)]
     assert median_times(firsts(students), {"q", "r", "s"}) == {"q": 2_000}
@@ -104,6 +128,8 @@ def test_a_wrong_answer_is_common_from_three_students_and_a_fifth_of_them() -> N
     (common,) = common_wrong_answers(wrongs(few))
     assert (common.given, common.students, common.answered, common.sure, common.share) == ("a", 3, 15, 1, 0.2)
     assert common_wrong_answers(wrongs([*few, student()])) == []
+    gone = {"q": asked(False, None)}
+    assert common_wrong_answers(wrongs([*few, gone, gone])) == [common], "what was let go of is no part of the whole"
 
 
 def test_a_curve_tells_who_stops_and_whether_practice_helps() -> None:

@@ -112,6 +112,13 @@ def test_first_answers_stay_first_and_wrong_ones_are_counted_in_comparable_form(
     assert figures.wrong == (("the answer", 2, 1), ("other", 1, 0))
 
 
+def test_an_answer_that_was_let_go_of_is_none_and_one_without_a_text_is_an_empty_one() -> None:
+    gone, untold, wrong = answer(0)._replace(let_go=True), answer(1), answer(2, correct=False, given="7")
+    figures = [folded(answers).questions["q"] for answers in ([gone], [untold], [gone, wrong], [untold, gone])]
+    assert [(f.first_given, f.kept, f.answers) for f in figures] == [(None, False, 1), ("", True, 1), (None, True, 2), ("", True, 2)]
+    assert figures[2].wrong == (("7", 1, 0),)
+
+
 def test_what_is_kept_is_bounded() -> None:
     answers = [answer(n, correct=False, given=f"{n} " + "x" * 500) for n in range(DAYS_MAX + 50)]
     figures = folded(answers)
