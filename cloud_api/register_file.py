@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ PARTIAL = ".partial"
 LOCK = ".lock"
 # Far more than a district's schools do in a hundred years.
 BYTES_MAX = 64 * 1024 * 1024
+# Whoever adds to a register is done within a second; a stopped program holds its lock until somebody ends it.
+WAIT_MAX_S = 20.0
+POLL_S = 0.05
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -64,10 +68,22 @@ def _alone(path: Path) -> Iterator[None]:
     except FileExistsError:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    deadline_s = time.monotonic() + WAIT_MAX_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline_s:
+                raise OperatorError(f"Another program has been at {path} for {WAIT_MAX_S:g} s: let it finish, then try again.") from error
+        time.sleep(POLL_S)
 
 
 def _replace(path: Path, entries: Sequence[msgspec.Struct]) -> None:

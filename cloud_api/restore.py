@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +21,13 @@ import peewee
 import psycopg2
 
 from cloud_api import audit
-from cloud_api.access import withdrawals
 from cloud_api.access.withdrawals import Withdrawn
 from cloud_api.config import Database as DatabaseSettings
 from cloud_api.database import CloudDatabase, Cursor, one_row
-from cloud_api.erasure import answers, register, rights
-from cloud_api.erasure.erase import erase_again
-from cloud_api.erasure.holdings import holdings
-from cloud_api.erasure.register import Entry
-from cloud_api.erasure.rewriting import rewrite
-from cloud_api.schools import list_schools
+from cloud_api.erasure import rights
+from cloud_api.since_backup import Registers, SinceBackup
 from domain.clock import Clock
-from domain.errors import OperatorError, PostgresUnavailable, Unavailable
+from domain.errors import OperatorError, PostgresUnavailable
 from domain.ids import Id, IdSource
 from migrations.dump import Client
 from migrations.engines import Limits, PostgresEngine, first_line
@@ -74,16 +69,13 @@ def restore(
     ids: IdSource,
     activity: Activity = SILENCE,
     *,
-    erased: Sequence[Entry] = (),
-    withdrawn: Sequence[withdrawals.Entry] = (),
-    answers_days: int = 0,
+    registers: Registers | None = None,
     superuser_url: str | None = None,
 ) -> Restored:
     """Puts a backup in the place of the database at `url`, which need not exist.
 
-    Students whom `erased` names, the register beside the archive, or the replaced database, are erased in what takes its place. So it is with
-    access that was withdrawn, as `withdrawn` and the like say. Answers that came more than `answers_days` ago are let go of in it (0: never).
-    Whoever may end the write-ahead log of the replaced database may end the new one's, given by `superuser_url` where there is one.
+    What ended since the backup was made ends again in it (cloud_api/since_backup.py), as far as `registers`, those beside the archive, or the
+    replaced database tell. Whoever may end the write-ahead log of the replaced database may end the new one's, given by `superuser_url` where there is one.
 
     Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises PostgresUnavailable, and
     SchemaError for a backup of a newer version.
@@ -94,6 +86,7 @@ def restore(
     if not archive.is_file():
         raise OperatorError(f"There is no file {archive}.")
     fresh = f"carrel_restore_{secrets.token_hex(6)}"
+    fresh_url = _with_database(url, fresh)
     try:
         with _maintenance(url) as engine:
             execute: Execute = engine.database.execute_sql
@@ -104,27 +97,19 @@ def restore(
                 to_give = rights.give(_with_database(superuser_url or url, fresh), rights.holders(url))
                 with activity.during(f"restoring {archive.name}"):
                     client.read_archive(archive, fresh, otherwise="Nothing was restored")
-                epoch, schools = _make_new_life(_with_database(url, fresh), clock, ids)
-                taken_back = withdrawals.latest(
-                    [*withdrawn, *withdrawals.read(archive.with_name(withdrawals.FILE_NAME)), *_known_in(url, withdrawals.entries)]
-                )
-                told = _asked(_with_database(url, fresh), withdrawals.told_by)
-                again = _withdraw_again(_with_database(url, fresh), clock, ids, taken_back, told)
-                known = {*erased, *register.read(archive.with_name(register.FILE_NAME)), *_known_in(url, register.entries)}
-                _erase_again(_with_database(url, fresh), clock, ids, sorted({(e.school_id, e.student_id): e for e in known}.values()))
-                _let_answers_go(_with_database(url, fresh), clock, ids, answers_days)
+                upgrade_cloud(fresh_url)
+                since = SinceBackup(url, archive, registers or Registers(), clock, ids)
+                ended = since.end_again(fresh_url)
+                epoch, schools = _make_new_life(fresh_url, clock, ids)
                 replaced = _swap(url, execute, database, fresh, clock)
             except BaseException:
                 execute(f"DROP DATABASE IF EXISTS {quoted(fresh)} WITH (FORCE)")
                 raise
     except peewee.PeeweeException as error:
         raise OperatorError(f"Nothing was restored: {first_line(error)}.") from error
-    if replaced:  # erased or withdrawn while this was under way
-        before = _with_database(url, replaced)
-        _erase_again(url, clock, ids, sorted(set(_known_in(before, register.entries)) - known))
-        late = _withdraw_again(url, clock, ids, sorted(set(_known_in(before, withdrawals.entries)) - set(taken_back)), told)
-        again = Withdrawn(again.devices + late.devices, tuple(sorted({*again.usernames, *late.usernames})))
-    return Restored(database, epoch, schools, replaced, again, tuple(to_give))
+    if replaced:
+        ended = ended.and_also(since.end_late(url, _with_database(url, replaced)))
+    return Restored(database, epoch, schools, replaced, ended, tuple(to_give))
 
 
 @contextmanager
@@ -166,8 +151,7 @@ def _like(execute: Execute, database: str) -> str:
 
 
 def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
-    """Migrates the restored database and gives it an epoch of its own, by which devices know that something may be missing."""
-    upgrade_cloud(url)
+    """Gives the restored database an epoch of its own, by which devices know that something may be missing; (epoch, number of schools)."""
     database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
 
     def renew(cursor: Cursor) -> tuple[Id, int]:
@@ -182,65 +166,6 @@ def _make_new_life(url: str, clock: Clock, ids: IdSource) -> tuple[Id, int]:
 
     try:
         return database.retrying(renew)
-    finally:
-        database.close()
-
-
-def _known_in(url: str, entries: Callable[[Cursor], list[T]]) -> list[T]:
-    """What the database which is to be replaced knows; nothing where there is no such database, or none that can be asked."""
-    database = CloudDatabase(url, 1, 1)
-    try:
-        with database.transaction(read_only=True) as cursor:
-            return entries(cursor)
-    except (psycopg2.Error, Unavailable):
-        return []
-    finally:
-        database.close()
-
-
-def _erase_again(url: str, clock: Clock, ids: IdSource, entries: Sequence[Entry]) -> None:
-    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
-    try:
-        if not erase_again(database, clock, ids, entries):
-            return
-        with database.transaction(read_only=True) as cursor:
-            tables = [holding.table for holding in holdings(cursor)]
-    finally:
-        database.close()
-    rewrite(url, tables)
-
-
-def _asked(url: str, question: Callable[[Cursor], T]) -> T:
-    """What the database at `url` answers."""
-    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
-    try:
-        with database.transaction(read_only=True) as cursor:
-            return question(cursor)
-    finally:
-        database.close()
-
-
-def _withdraw_again(
-    url: str, clock: Clock, ids: IdSource, entries: Sequence[withdrawals.Entry], told: Mapping[str, withdrawals.Told]
-) -> Withdrawn:
-    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
-    try:
-        return withdrawals.withdraw_again(database, clock, ids, entries, told)
-    finally:
-        database.close()
-
-
-def _let_answers_go(url: str, clock: Clock, ids: IdSource, days: int) -> None:
-    """What was let go of since the backup was made, as far as one run of `carrel-cloud tidy` would; it goes on with the rest."""
-    if not days:
-        return
-    database = CloudDatabase(url, 1, 1, DatabaseSettings(statement_timeout_s=3600))
-    try:
-        with database.transaction(read_only=True) as cursor:
-            schools = [school.id for school in list_schools(cursor)]
-        for school_id in schools:
-            answers.let_answers_go(database, clock, ids, school_id, days)
-        answers.write_anew(database, lambda tables: rewrite(url, tables))
     finally:
         database.close()
 

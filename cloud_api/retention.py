@@ -7,6 +7,7 @@ stops at its limit, is gone on with by the next. Lock order as everywhere: devic
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -55,51 +56,52 @@ _Step = Callable[[Cursor, int], int]
 def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retention) -> Tidied:
     """One run over all schools."""
     now_ms = clock.now_ms()
+    run = _Run(database)
     with database.transaction(read_only=True) as cursor:
         cursor.execute("SELECT id FROM schools ORDER BY id")
         schools = [school_id for (school_id,) in cursor.fetchall()]
-    counts = {
-        "tombstones": 0,
-        "codes": 0,
-        "incarnations": 0,
-        "devices_revoked": 0,
-        "settled_values": 0,
-        "sessions": 0,
-        "sync_hours": 0,
-        "wrong_tries": 0,
-        "audit_entries": 0,
-        "students_erased": 0,
-        "answers": 0,
-    }
-    more = False
     for school_id in schools:
-        steps: dict[str, _Step] = {
-            "tombstones": partial(_forget_tombstones, school_id, now_ms - settings.tombstones_days * DAY_MS),
-            "codes": partial(_forget_codes, school_id, now_ms - settings.codes_days * DAY_MS),
-            "incarnations": partial(_forget_incarnations, school_id, settings.incarnations_kept),
-            "devices_revoked": partial(_revoke_silent, school_id, now_ms - settings.devices_silent_days * DAY_MS, ids, now_ms),
-            "settled_values": partial(_forget_settled, school_id, now_ms),
-            "sessions": partial(_forget_sessions, school_id, now_ms),
-            "sync_hours": partial(_forget_hours, school_id, now_ms),
-            "audit_entries": partial(_forget_audit, school_id, now_ms - settings.audit_days * DAY_MS),
-        }
         database.retrying(partial(feed.note_day, school_id=school_id, now_ms=now_ms))
-        for name, step in steps.items():
-            done, left = _repeat(database, step)
-            counts[name] += done
-            more |= left
+        for name, step in _steps(school_id, settings, ids, now_ms).items():
+            run.repeat(name, step)
         if settings.answers_days:
             let_go = let_answers_go(database, clock, ids, school_id, settings.answers_days)
-            counts["answers"] += let_go.rows
-            more |= let_go.more
+            run.add("answers", let_go.rows, let_go.more)
             _repeat(database, partial(_forget_days, school_id))
-    counts["wrong_tries"], left = _repeat(database, lambda cursor, rows_max: tries.forget_old(cursor, now_ms, rows_max))
-    more |= left
+    run.repeat("wrong_tries", lambda cursor, rows_max: tries.forget_old(cursor, now_ms, rows_max))
     if settings.retired_students_days:
         before_ms = now_ms - settings.retired_students_days * DAY_MS
-        counts["students_erased"], left = erase_leavers(database, clock, ids, before_ms)
-        more |= left
-    return Tidied(**counts, more=more)
+        run.add("students_erased", *erase_leavers(database, clock, ids, before_ms))
+    return Tidied(**run.counts, more=run.more)
+
+
+class _Run:
+    """What has been let go of so far, by the name that it has in Tidied."""
+
+    def __init__(self, database: CloudDatabase) -> None:
+        self._database = database
+        self.counts: Counter[str] = Counter()
+        self.more = False
+
+    def repeat(self, name: str, step: _Step) -> None:
+        self.add(name, *_repeat(self._database, step))
+
+    def add(self, name: str, done: int, more: bool) -> None:
+        self.counts[name] += done
+        self.more |= more
+
+
+def _steps(school_id: str, settings: Retention, ids: IdSource, now_ms: int) -> dict[str, _Step]:
+    return {
+        "tombstones": partial(_forget_tombstones, school_id, now_ms - settings.tombstones_days * DAY_MS),
+        "codes": partial(_forget_codes, school_id, now_ms - settings.codes_days * DAY_MS),
+        "incarnations": partial(_forget_incarnations, school_id, settings.incarnations_kept),
+        "devices_revoked": partial(_revoke_silent, school_id, now_ms - settings.devices_silent_days * DAY_MS, ids, now_ms),
+        "settled_values": partial(_forget_settled, school_id, now_ms),
+        "sessions": partial(_forget_sessions, school_id, now_ms),
+        "sync_hours": partial(_forget_hours, school_id, now_ms),
+        "audit_entries": partial(_forget_audit, school_id, now_ms - settings.audit_days * DAY_MS),
+    }
 
 
 def _repeat(database: CloudDatabase, step: _Step) -> tuple[int, bool]:

@@ -49,6 +49,10 @@ class Withdrawn:
     devices: int = 0
     usernames: tuple[str, ...] = ()
 
+    def and_also(self, other: Withdrawn) -> Withdrawn:
+        """Both together."""
+        return Withdrawn(self.devices + other.devices, tuple(sorted({*self.usernames, *other.usernames})))
+
 
 class Told(NamedTuple):
     """What time a restored school tells of, UTC ms: the first entry of its audit log, and the last thing that is written down in it; None for none."""

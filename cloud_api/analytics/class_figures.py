@@ -145,7 +145,7 @@ class ClassFigures:
                 of.standings[student_id],
                 _days(figures, of.today),
                 recent.recent_attempts(of.cursor, school_id, student_id),
-                plans.coming_items(of.cursor, school_id, student_id, figures, of.today),
+                plans.coming_items(of.cursor, school_id, student_id, figures, of.now_ms),
                 coverage(row.cells, of.course.weights),
                 _learnt_share(of, student_id),
             )

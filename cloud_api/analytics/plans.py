@@ -11,10 +11,13 @@ from cloud_api.analytics.rows import ComingItem
 from cloud_api.database import Cursor
 from domain.learning.analytics.plan_standing import IDLE_WINDOW_DAYS, PlannedItem, as_answered
 from domain.learning.analytics.student import StudentFigures
+from domain.learning.attempts import DAY_MS
 from domain.learning.plan import FORECAST_DAYS_MAX
 
 # Of what is planned, days and items that are shown.
 COMING_DAYS, COMING_MAX = 7, 40
+# A plan made later than so much from now has its time from a wrong clock, and counts only while there is no other.
+CLOCK_AHEAD_MAX_MS = DAY_MS
 
 # A plan counts from its first day up to that of the next one.
 _ITEMS = """
@@ -29,7 +32,8 @@ SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i
 
 _COMING = """
 SELECT coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms, i.reason
-  FROM (SELECT id, created_at_ms FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s ORDER BY created_at_ms DESC, id DESC LIMIT 1) AS p
+  FROM (SELECT id, created_at_ms FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s
+         ORDER BY created_at_ms > %(sound)s, created_at_ms DESC, id DESC LIMIT 1) AS p
   JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
  WHERE coalesce(i.moved_to, i.day) BETWEEN %(today)s AND %(last)s
  ORDER BY 1, i.position LIMIT %(most)s
@@ -38,7 +42,8 @@ SELECT coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p
 _FORECASTS = """
 SELECT DISTINCT ON (p.student_id) p.student_id, p.forecast, p.starts_on, s.exam_on
   FROM study_plans p JOIN student_profiles s ON s.school_id = p.school_id AND s.id = p.student_id
- WHERE p.school_id = %s AND p.student_id = ANY(%s::uuid[]) AND s.exam_on >= %s ORDER BY p.student_id, p.created_at_ms DESC, p.id DESC
+ WHERE p.school_id = %(school)s AND p.student_id = ANY(%(students)s::uuid[]) AND s.exam_on >= %(today)s
+ ORDER BY p.student_id, p.created_at_ms > %(sound)s, p.created_at_ms DESC, p.id DESC
 """
 
 
@@ -52,11 +57,13 @@ def items_that_counted(cursor: Cursor, school_id: str, students: Sequence[str], 
     return items
 
 
-def coming_items(cursor: Cursor, school_id: str, student_id: str, figures: StudentFigures, today: int) -> list[ComingItem]:
+def coming_items(cursor: Cursor, school_id: str, student_id: str, figures: StudentFigures, now_ms: int) -> list[ComingItem]:
     """What the newest plan has for the next COMING_DAYS days, with what has become of it; at most COMING_MAX items."""
+    today = now_ms // DAY_MS
     keys = {
         "school": school_id,
         "student": student_id,
+        "sound": now_ms + CLOCK_AHEAD_MAX_MS,
         "today": day_text(today),
         "last": day_text(today + COMING_DAYS - 1),
         "most": COMING_MAX,
@@ -76,12 +83,13 @@ class Ahead(NamedTuple):
     left_out: frozenset[str]
 
 
-def forecasts(cursor: Cursor, school_id: str, students: Sequence[str], today: int) -> dict[str, Ahead]:
+def forecasts(cursor: Cursor, school_id: str, students: Sequence[str], now_ms: int) -> dict[str, Ahead]:
     """The forecasts of the students' newest plans; of those whose plan looks ahead as far as an exam.
 
     Without an exam a plan is one of some days, and what it reaches says nothing about the student.
     """
-    cursor.execute(_FORECASTS, (school_id, list(students), day_text(today)))
+    keys = {"school": school_id, "students": list(students), "today": day_text(now_ms // DAY_MS), "sound": now_ms + CLOCK_AHEAD_MAX_MS}
+    cursor.execute(_FORECASTS, keys)
     return {
         student: _ahead(forecast)
         for student, forecast, starts_on, exam_on in cursor.fetchall()

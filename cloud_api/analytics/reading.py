@@ -66,7 +66,7 @@ class Reading:
     @cached_property
     def ahead(self) -> Mapping[str, Ahead]:
         """What the newest plan of each student with an exam to come says of it."""
-        return plans.forecasts(self.cursor, self.school_id, list(self.roster.students), self.today)
+        return plans.forecasts(self.cursor, self.school_id, list(self.roster.students), self.now_ms)
 
     @cached_property
     def ages(self) -> Mapping[str, DataAge]:

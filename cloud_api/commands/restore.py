@@ -28,21 +28,13 @@ def restore_backup(options: Options, archive: Path, as_json: bool) -> None:
     The replaced database is kept under another name. Devices send again by themselves what the backup does not hold.
     """
     from cloud_api.restore import restore  # here, because it is seldom needed
+    from cloud_api.since_backup import Registers
 
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
-        erased, withdrawn = register.read(erasures_path(site.config)), withdrawals.read(withdrawals_path(site.config))
-        days = site.config.retention.answers_days
-        done = restore(
-            site.url,
-            archive,
-            site.clock,
-            site.ids,
-            activity,
-            erased=erased,
-            withdrawn=withdrawn,
-            answers_days=days,
-            superuser_url=site.superuser_url,
+        registers = Registers(
+            register.read(erasures_path(site.config)), withdrawals.read(withdrawals_path(site.config)), site.config.retention.answers_days
         )
+        done = restore(site.url, archive, site.clock, site.ids, activity, registers=registers, superuser_url=site.superuser_url)
         with site.database() as database:
             keep_withdrawals(site, database)
     lines = [f"{done.database} is what it was in the backup, with {counted(done.schools, 'school')}; devices send what is missing."]

@@ -21,6 +21,7 @@ from cloud_api.erasure.answers import DAY_MS, LetGo, let_answers_go
 from cloud_api.erasure.rewriting import Rewritten
 from cloud_api.learning import mastery as cloud_mastery
 from cloud_api.restore import restore
+from cloud_api.since_backup import Registers
 from cloud_api.sync import feed
 from daemon import agreement, inbox
 from daemon.erasure import answers as device_answers
@@ -255,7 +256,7 @@ def test_a_server_restored_to_before_is_not_filled_again_and_lets_go_once_more(
     for device in (laptop, tablet):
         device.sync()
         assert held(device) == in_log(device, "old") == 0
-    restore(url, made.path, clock, ids, answers_days=DAYS)
+    restore(url, made.path, clock, ids, registers=Registers(answers_days=DAYS))
     assert held_at_school(fleet) == 0, "at once, where it is known for how long answers are kept"
 
 

@@ -305,6 +305,18 @@ def test_coming_items_are_done_where_answers_did_them(room: Classroom) -> None:
     assert items() == [(10, "done"), (20, "skipped"), (30, "done")], "a new concept is learnt once"
 
 
+def test_a_plan_of_a_clock_that_ran_ahead_counts_only_while_there_is_no_other(room: Classroom) -> None:
+    def told() -> tuple[list[int], float | None]:
+        detail = asked(room, "student", room.ids["ada"], "user:1")
+        return [item.minutes for item in detail.coming], detail.learnt_share
+
+    room.exam("ada", 20)
+    room.plan("ada", [(-1, 45, "planned")], learnt_share=0.9, made_days_ago=-400)
+    assert told()[0] == [45]
+    room.plan("ada", [(-1, 30, "planned")], learnt_share=0.4, made_days_ago=0)
+    assert told() == ([30], 0.4)
+
+
 def test_topics_that_plans_for_an_exam_leave_out_are_told_with_how_many_plans(room: Classroom) -> None:
     for student, left_out in (("ada", ["halves", "sums"]), ("ben", ["sums", "products"]), ("cem", ["halves"])):
         room.plan(student, [], learnt_share=0.5)
