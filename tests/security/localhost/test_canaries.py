@@ -94,9 +94,9 @@ def test_names_answers_pins_and_tokens_are_in_no_log_whatever_fails(
     ):
         monkeypatch.setattr(broken, failing)
     monkeypatch.setattr("daemon.routes.attempts.page_of", failing)
+    assert ApiClient(device.client, session).get("/attempts").status_code == 500
     for token in (session, *tokens):
         everything(device, token)
-    assert ApiClient(device.client, session).get("/attempts").status_code == 500
     written = log.getvalue()
     assert "a request failed" in written
     assert "RuntimeError" in written
