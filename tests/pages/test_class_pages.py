@@ -326,8 +326,7 @@ def test_the_pages_may_run_and_load_nothing_from_elsewhere_and_are_not_kept(fill
 # --- for everybody
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone, dark", "desk, light"])
 def test_axe_finds_nothing_grave_and_nothing_is_wider_than_the_window(
     browser: Any, filled: ClassSite, viewport: dict[str, int], scheme: str
 ) -> None:
