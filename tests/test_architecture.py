@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,18 @@ SQL = re.compile(r"\s*(SELECT\s.+\sFROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|C
 PURE_EXCEPTIONS = {"msgspec", "zstandard", "cryptography"}
 
 
-def sources(package: str) -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+@cache
+def sources(package: str) -> tuple[tuple[str, ast.Module], ...]:
+    return tuple((path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in sorted((ROOT / package).rglob("*.py")))
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
-    """The full names of the imported modules, wherever in the file they stand."""
+@cache
+def imports(package: str) -> tuple[tuple[str, str], ...]:
+    """(file, full name of an imported module), wherever in the file it stands."""
+    return tuple((file, name) for file, tree in sources(package) for name in _imported(tree))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -78,26 +84,22 @@ def top(name: str) -> str:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_packages_import_only_downwards_and_daemon_and_cloud_never_each_other(package: str) -> None:
-    wrong = [(f, n) for f, tree in sources(package) for n in imported(tree) if top(n) in OURS and top(n) not in ALLOWED[package]]
+    wrong = [(f, n) for f, n in imports(package) if top(n) in OURS and top(n) not in ALLOWED[package]]
     assert wrong == []
 
 
 def test_domain_is_pure() -> None:
     allowed = sys.stdlib_module_names | {"domain"} | PURE_EXCEPTIONS
     effects = {"socket", "sqlite3", "subprocess", "http", "urllib", "logging", "asyncio", "os"}
-    found = [(f, n) for f, tree in sources("domain") for n in imported(tree) if top(n) not in allowed or top(n) in effects]
+    found = [(f, n) for f, n in imports("domain") if top(n) not in allowed or top(n) in effects]
     assert found == []
 
 
 @pytest.mark.parametrize("library", HOMES)
 def test_each_library_is_imported_where_it_is_at_home_and_nowhere_else(library: str) -> None:
-    strays = [
-        file
-        for package in (*ALLOWED, "devstack")
-        for file, tree in sources(package)
-        if library in {top(n) for n in imported(tree)} and not file.startswith(HOMES[library])
-    ]
-    assert strays == []
+    everywhere = (found for package in (*ALLOWED, "devstack") for found in imports(package))
+    strays = {file for file, name in everywhere if top(name) == library and not file.startswith(HOMES[library])}
+    assert strays == set()
 
 
 def test_sql_stands_only_in_storage_modules() -> None:
