@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,20 +54,20 @@ class World:
         return Rates(sigmoid(self.shift), sets, questions)
 
 
-class Law:
+class Law(ABC):
     """One student. Times in ms, None in logs without."""
 
     def __init__(self, world: World, dice: random.Random) -> None:
         self.world, self.dice = world, dice
         self.able = dice.gauss(0, 0.8)
 
+    @abstractmethod
     def chance(self, item: Item, at_ms: int | None) -> float:
         """Of a right answer, now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn(self, item: Item, right: bool, at_ms: int | None) -> None:
         """From having answered."""
-        raise NotImplementedError
 
 
 class ItemResponse(Law):

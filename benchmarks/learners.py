@@ -13,6 +13,7 @@ exam day. Days are counted from 0, a float says when in the day.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
@@ -48,7 +49,7 @@ class Learner(Protocol):
 
 
 @dataclass(slots=True)
-class BaseLearner:
+class BaseLearner(ABC):
     """What the families share: answers as they come, learning that needs its prerequisites."""
 
     needs: Mapping[str, Sequence[str]]
@@ -68,8 +69,8 @@ class BaseLearner:
             self.tired_minutes += self.trait.minutes_an_answer
         return answers
 
-    def recall(self, concept: str, day: float) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def recall(self, concept: str, day: float) -> float: ...
 
     def _answer(self, concept: str, day: float) -> bool:
         knows = self.dice.random() < self.recall(concept, day)
@@ -77,8 +78,8 @@ class BaseLearner:
         self._study(concept, day, knows)
         return right
 
-    def _study(self, concept: str, day: float, knows: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _study(self, concept: str, day: float, knows: bool) -> None: ...
 
     def _readiness(self, concept: str, day: float) -> float:
         """How well its prerequisites stand: 1 for all of them, a quarter for none."""

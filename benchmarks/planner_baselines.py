@@ -6,6 +6,7 @@ They take six minutes a concept, the time of three answers (marginal gain: eight
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,7 +29,7 @@ class Planner(Protocol):
 
 
 @dataclass(slots=True)
-class _Rule:
+class _Rule(ABC):
     concepts: Sequence[ConceptNode]
     exam_day: int | None
     streaks: dict[str, int] = field(default_factory=dict, init=False)
@@ -51,8 +52,8 @@ class _Rule:
             minutes -= ITEM_MINUTES
         return items
 
-    def _in_order(self) -> Iterable[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _in_order(self) -> Iterable[str]: ...
 
 
 class SyllabusOrder(_Rule):
