@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,10 @@ from cloud_api.worker import ServerLog, Worker
 from domain.errors import InvalidConfig, OperatorError
 
 log = logging.getLogger("carrel.cloud")
+
+# How long the system may take to end a process after SIGKILL, and how often to look.
+KILLED_MAX_S = 2.0
+KILLED_POLL_S = 0.01
 
 
 class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
@@ -114,6 +120,26 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
 
     A worker that hangs is ended here; an arbiter that hangs, or has no worker, is ended by systemd.
     """
+
+    def spawn_worker(self) -> int:
+        """Starts a worker with signals held back until it answers them itself (`Worker.init_signals`).
+
+        Until then a fork has the arbiter's handler, which only notes a signal for the arbiter's own loop: a worker that is told to stop in its first
+        moments would not hear of it, and the stop would take all the time that requests in flight are given.
+        """
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, Worker.SIGNALS)
+        try:
+            return int(super().spawn_worker())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stops the workers. Those that had to be killed have ended, too, when this returns."""
+        super().stop(graceful)
+        deadline_s = time.monotonic() + KILLED_MAX_S
+        while self.WORKERS and time.monotonic() < deadline_s:
+            time.sleep(KILLED_POLL_S)
+            self.reap_workers()
 
     def murder_workers(self) -> None:
         super().murder_workers()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import socket
 import ssl
 import time
@@ -46,6 +47,11 @@ class ServerLog(glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typed
     """Serves `app`, a `CloudServer`, which says how long a request may take to arrive, and has the certificate, if any."""
+
+    def init_signals(self) -> None:
+        """From here on signals are answered here; those that came since the fork were held back by the arbiter, and come now."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
 
     def enqueue_req(self, conn: Any) -> None:
         """Hands a connection on which something arrives to a thread."""

@@ -15,6 +15,8 @@ from domain.errors import OperatorError
 # From SIGTERM to SIGKILL. The daemon needs three seconds at most; the cloud API as long as a request in flight takes.
 STOP_TIMEOUT_S = 6.0
 READY_TIMEOUT_S = 60.0
+# How long the system may take to end what was killed.
+KILLED_MAX_S = 2.0
 POLL_S = 0.05
 # How much of a log is shown, and how much of its end is read for that.
 TAIL_LINES = 20
@@ -97,8 +99,12 @@ class Child:
         """SIGKILL to the program and all that it has started. Nothing happens when it does not run."""
         if self._process is None or self._process.poll() is not None:
             return
-        os.killpg(self._process.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        group = self._process.pid  # not reaped yet, so the number is still its own
+        os.killpg(group, signal.SIGKILL)
         self._process.wait()
+        deadline_s = time.monotonic() + KILLED_MAX_S
+        while _is_there(group) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
 
     def _log_tail(self) -> str:
         with self.log.open("rb") as log:
@@ -133,6 +139,15 @@ def _command(arguments: Sequence[str]) -> list[str]:
     if sys.platform == "linux":
         return [sys.executable, "-c", _TIED, str(os.getpid()), *arguments]
     return [sys.executable, *arguments]
+
+
+def _is_there(group: int) -> bool:
+    """Whether any process of the group has not ended."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):  # the second on macOS, of a group whose processes have all ended but were not waited for
+        return False
+    return True
 
 
 def _how(code: int) -> str:

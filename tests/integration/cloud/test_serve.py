@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
@@ -90,6 +91,50 @@ def test_clients_that_never_finish_do_not_keep_the_threads(port: int) -> None:
     finally:
         for sock in stuck:
             sock.close()
+
+
+# `carrel-cloud serve` whose first worker is told to stop before it has taken the first step of its own.
+STOPPED_AT_BIRTH = """
+import os, signal
+from cloud_api.cli import main
+from cloud_api.worker import Worker
+
+def init_process(worker, begin=Worker.init_process):
+    if worker.age == 1:
+        print(os.getpid(), flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+    begin(worker)
+
+Worker.init_process = init_process
+main(["serve", "--port", "0", "--workers", "1", "--no-migrate"])
+"""
+
+
+def test_a_worker_that_is_told_to_stop_in_its_first_moment_stops(cloud_database: str) -> None:
+    environ = os.environ | {"DATABASE_URL": cloud_database}
+    with subprocess.Popen([sys.executable, "-c", STOPPED_AT_BIRTH], env=environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline() for _ in range(2)]
+            [stopped] = [int(line) for line in said if line.strip().isdigit()]
+            [port] = [int(line.rpartition(":")[2]) for line in said if "listens" in line]
+            deadline_s = time.monotonic() + TIMEOUT_S
+            while _exists(stopped):
+                assert time.monotonic() < deadline_s, "it never heard of the signal"
+                time.sleep(0.05)
+            with urllib3.PoolManager() as http:
+                assert http.request("GET", f"http://127.0.0.1:{port}/healthz", timeout=TIMEOUT_S).status == 200, "another took its place"
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT_S)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_an_address_that_is_taken_is_said_at_once_in_a_sentence(cloud_database: str) -> None:
