@@ -15,6 +15,8 @@ SEEDS ?= 1-200
 # After so many minutes `chaos` begins no further round.
 CHAOS_MINUTES ?= 10
 STATE := $(or $(CARREL_STATE_DIR),.state)
+# tzdata is what Windows alone needs.
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes
 PACKAGES := domain loglines webpages daemon cloud_api migrations devstack benchmarks
 
 .DEFAULT_GOAL := help
@@ -71,9 +73,10 @@ check-offline: $(READY) ## what of it needs no network: format, lint (the securi
 audit: $(READY) ## known flaws in the packages that are pinned; needs the network, and a package that cannot be looked up is a failure
 	@$(PY) -m devstack.audit $(ARGS)
 
-lock: $(READY) ## constraints.lock anew: the versions of constraints.txt with the hashes of their files, for every system; needs the network
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-deps --no-annotate --generate-hashes \
-	  --output-file constraints.lock constraints.txt
+lock: $(READY) ## the three locks anew: the versions of constraints.txt with the hashes of their files, for every system; needs the network
+	@$(LOCK) --no-deps --output-file constraints.lock constraints.txt
+	@$(LOCK) --constraint constraints.txt --no-emit-package tzdata --output-file device.lock setup.cfg
+	@$(LOCK) --constraint constraints.txt --no-emit-package tzdata --extra cloud --output-file server.lock setup.cfg
 
 format: $(READY) ## rewrite the code in the project's format
 	@$(PY) -m ruff format .

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.processes import control_of
-from daemon.state_folder import read_app_token
+from daemon.process.state_folder import read_app_token
 from domain.errors import OperatorError
 from domain.ids import Id, parse_id
 

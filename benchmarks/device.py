@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.study import Question, answered
 from daemon.config import DATABASE_NAME
 from daemon.database import DeviceDatabase
-from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway
-from daemon.identity import DeviceIdentity, Identity
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.identity.enrolment import Enrolment
 from daemon.models import MODELS
 from daemon.records import LocalRecords, NewAttempt
 from daemon.sync.pull import Puller

@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 from benchmarks.device import SHEET_ATTEMPTS, OpenDevice
 from daemon.config import DATABASE_NAME
 from daemon.database import DeviceDatabase
-from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway
-from daemon.identity import Identity
+from daemon.identity.device import Identity
+from daemon.identity.enrolment import Enrolment
 from daemon.models import MODELS
 from daemon.records import NewAttempt
 from daemon.sync.round import SyncRound

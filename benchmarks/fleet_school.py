@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant, create_code
+from cloud_api.devices.enrolment import Grant, create_code
 from cloud_api.imports.loading import Importer
 from cloud_api.people import create_user
 from cloud_api.publication import Publication

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg2
 
-from daemon.boot import boot_id
 from daemon.config import DATABASE_NAME
+from daemon.identity.boot import boot_id
 from domain.ids import Id, IdSource
 
 # Those of daemon/database.py that bear on speed.

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 GUESS, SLIP = 0.2, 0.08
 
@@ -36,18 +36,6 @@ def trait(dice: random.Random, minutes_an_answer: float = 2.0) -> Trait:
     return Trait(min(0.9, 0.35 * exp(dice.gauss(0, 0.6))), exp(dice.gauss(0, 0.6)), minutes_an_answer)
 
 
-class Learner(Protocol):
-    """Somebody who studies."""
-
-    def practise(self, concept: str, day: float, minutes: float) -> list[bool]:
-        """The answers given meanwhile, at least one."""
-        ...
-
-    def recall(self, concept: str, day: float) -> float:
-        """The chance to know it on `day`."""
-        ...
-
-
 @dataclass(slots=True)
 class BaseLearner(ABC):
     """What the families share: answers as they come, learning that needs its prerequisites."""
@@ -61,6 +49,7 @@ class BaseLearner(ABC):
     tired_day: int = field(default=-1, init=False)
 
     def practise(self, concept: str, day: float, minutes: float) -> list[bool]:
+        """The answers given meanwhile, at least one."""
         if int(day) != self.tired_day:
             self.tired_day, self.tired_minutes = int(day), 0.0
         answers = []
@@ -70,7 +59,8 @@ class BaseLearner(ABC):
         return answers
 
     @abstractmethod
-    def recall(self, concept: str, day: float) -> float: ...
+    def recall(self, concept: str, day: float) -> float:
+        """The chance to know it on `day`."""
 
     def _answer(self, concept: str, day: float) -> bool:
         knows = self.dice.random() < self.recall(concept, day)

@@ -10,8 +10,8 @@ from benchmarks.device import OpenDevice, open_device
 from benchmarks.proxy import Traffic, relay
 from benchmarks.report import Bound, Check, Result
 from benchmarks.stage import Stage
-from daemon import outbox
 from daemon.gateway import HttpGateway
+from daemon.queue import outbox
 from daemon.sync.push import encode_runs
 from domain.errors import OperatorError
 from domain.wire import BATCH_BYTES_MAX, PLAIN_BYTES_MAX, Limits, PushAnswer, PushRequest, compress, to_json

@@ -6,19 +6,17 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
-from cloud_api.access import withdrawals
 from cloud_api.access.doorkeeper import Doorkeeper
 from cloud_api.access.own_password import OwnPassword
 from cloud_api.access.sign_in import SignIn
 from cloud_api.analytics.class_figures import ClassFigures
 from cloud_api.analytics.keeper import Keeper
+from cloud_api.backups import withdrawals
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
 from cloud_api.fleet import overview
-from cloud_api.forwarding import Forwarding
-from cloud_api.metrics import Metrics
 from cloud_api.pages.serving import OWN_ASSETS
-from cloud_api.request_log import follow_requests
+from cloud_api.problems import install_error_handlers
 from cloud_api.routes.analytics import analytics_blueprint
 from cloud_api.routes.class_pages import class_pages_blueprint
 from cloud_api.routes.code_pages import code_pages_blueprint
@@ -29,11 +27,13 @@ from cloud_api.routes.metrics import metrics_blueprint
 from cloud_api.routes.openapi import openapi_blueprint
 from cloud_api.routes.page_files import page_files_blueprint
 from cloud_api.routes.pages import pages_blueprint
-from cloud_api.routes.problems import install_error_handlers
 from cloud_api.routes.rule_pages import rule_pages_blueprint
 from cloud_api.routes.sessions import sessions_blueprint
 from cloud_api.routes.sync import sync_blueprint
 from cloud_api.schema import SchemaGuard
+from cloud_api.serving.forwarding import Forwarding
+from cloud_api.serving.metrics import Metrics
+from cloud_api.serving.request_log import follow_requests
 from domain.clock import Clock, SystemClock
 from domain.ids import IdSource
 from domain.request_rate import RequestRate
@@ -103,15 +103,15 @@ def keep_figures_up(app: Flask, keeper: Keeper) -> None:
     keeper.start()
 
 
-# Routes that withdraw something: a device's access, a code, a password.
-WITHDRAWING = ("fleet_pages.revoke", "code_pages.end", "pages.change")
+# Routes that withdraw something: a device's access, or a part of it; a code, or one of its uses; a password.
+WITHDRAWING = ("fleet_pages.revoke", "fleet_pages.end_grant", "code_pages.end", "devices.enrol", "pages.change")
 
 
 def keep_withdrawals(app: Flask, database: CloudDatabase, path: Path) -> None:
-    """Has the register at `path` hold what pages withdraw, before they say so."""
+    """Has the register at `path` hold what requests withdraw, before they are told so."""
 
     def keep(response: Response) -> Response:
-        if request.endpoint in WITHDRAWING and response.status_code == 303:
+        if request.endpoint in WITHDRAWING and response.status_code in (201, 303):
             withdrawals.keep_or_tell(path, database)
         return response
 

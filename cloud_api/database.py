@@ -41,7 +41,7 @@ _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10
 # What a session may be told during COMMIT when its client_min_messages asks for it. PostgreSQL translates the names of all other levels.
 _CHATTER = ("DEBUG", "LOG")
 _BEGIN_WRITING = "BEGIN"
-# What row-level security goes by (cloud_api/wall.sql), for one transaction.
+# What row-level security goes by (cloud_api/models/wall.sql), for one transaction.
 _ONE_SCHOOL = "SELECT set_config('carrel.school_id', %s, true)"
 _EVERY_SCHOOL = "; SET LOCAL carrel.every_school = 'on'"
 _SCHEMES = ("postgresql://", "postgres://")
@@ -124,7 +124,7 @@ class CloudDatabase:
     def narrowed(self) -> CloudDatabase:
         """The same database, over the same connections, for requests: a transaction reaches no row of any school before it is about one.
 
-        That is by `school`, or by asking a gate of the wall between schools (cloud_api/gates.sql) with a secret.
+        That is by `school`, or by asking a gate of the wall between schools (cloud_api/models/gates.sql) with a secret.
         """
         other = copy.copy(self)
         other._reach = ""

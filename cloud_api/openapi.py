@@ -28,10 +28,10 @@ from cloud_api.analytics.messages import (
     WrongAnswersPage,
 )
 from cloud_api.analytics.question_lists import ItemOrder
+from cloud_api.problems import CONTENT_TYPE as PROBLEM_TYPE
+from cloud_api.problems import ProblemDetails
 from cloud_api.routes.analytics import CSV_TYPE, OFFSET_MAX, ROWS_DEFAULT, ROWS_MAX
 from cloud_api.routes.health import Health, Readiness
-from cloud_api.routes.problems import CONTENT_TYPE as PROBLEM_TYPE
-from cloud_api.routes.problems import ProblemDetails
 from cloud_api.routes.sessions import NewSession, StartedSession
 from domain.wire import (
     EnrolAnswer,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg2.extras import execute_values
 
 from cloud_api.database import Cursor
+from cloud_api.plan_rules import follow_classes
 from cloud_api.publication import Publication, Row, lock_for_editing, read_rows, row_problems, scope_of
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, IdSource
@@ -100,9 +101,12 @@ def create_user(
     _check_user(cursor, school_id, row, class_names)
     publication = Publication(school_id)
     publication.put("users", row)
+    joined = []
     for class_id in dict.fromkeys(find_class(cursor, school_id, name) for name in class_names):
-        publication.put("class_members", {"id": ids.new(), "class_id": class_id, "user_id": row["id"], "role": role})
+        joined.append(ids.new())
+        publication.put("class_members", {"id": joined[-1], "class_id": class_id, "user_id": row["id"], "role": role})
     publication.write(cursor, now_ms)
+    follow_classes(cursor, ids, school_id, joined, now_ms)
     return _user(row)
 
 

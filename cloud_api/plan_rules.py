@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from psycopg2.extras import execute_values
+
 from cloud_api import audit
 from cloud_api.database import Cursor
 from cloud_api.publication import Publication, lock_for_editing, scope_of
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, IdSource
+from domain.learning.attempts import DAY_MS
 from domain.registry import PLAN_RULES, ScopeKind
 
 # Rules of one student: more would leave nothing to plan.
 RULES_MAX = 500
 PIN, EXCLUDE, DAY_OFF = PLAN_RULES
+EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,10 @@ def add_rules(
     rules: Sequence[NewRule],
     now_ms: int,
     actor: str = audit.OPERATOR,
+    class_id: str | None = None,
 ) -> int:
     """Gives each of the students the rules that they have not got yet; returns how many rows that were. The last change of its transaction.
+    With `class_id` they are rules of that class, whose students these are: whoever joins it later gets them, too (`follow_classes`).
 
     Raises InvalidInput for a rule that names neither what it should, NotFound without students, Conflict when a student has too many.
     """
@@ -78,9 +84,56 @@ def add_rules(
     detail = {"students": len(students), "kinds": sorted({rule.kind for rule in rules}), "added": len(publication)}
     audit.record(cursor, school_id, ids.new(), now_ms, actor, "plan_rules.added", detail=detail)
     publication.write(cursor, now_ms)
-    # No device is told who made a rule: the column does not travel.
-    cursor.execute("UPDATE plan_rules SET created_by = %s WHERE school_id = %s AND id = ANY(%s::uuid[])", (actor, school_id, made))
+    _note_origin(cursor, school_id, [(rule_id, actor, class_id) for rule_id in made])
     return len(made)
+
+
+def _note_origin(cursor: Cursor, school_id: str, made: Sequence[tuple[str, str, str | None]]) -> None:
+    """Who made rules just written, and for which class. No device is told: the columns do not travel."""
+    execute_values(
+        cursor,
+        "UPDATE plan_rules r SET created_by = n.actor, class_id = n.class_id FROM (VALUES %s) AS n (school_id, id, actor, class_id)"
+        " WHERE r.school_id = n.school_id AND r.id = n.id",
+        [(school_id, *origin) for origin in made],
+        template="(%s::uuid, %s::uuid, %s, %s::uuid)",
+        page_size=max(1, len(made)),
+    )
+
+
+# Rules of classes that the student has left.
+_LEFT = """
+SELECT r.id, r.student_id FROM plan_rules r WHERE r.school_id = %(school)s AND r.class_id IS NOT NULL AND NOT EXISTS (
+       SELECT FROM class_members m WHERE m.school_id = r.school_id AND m.class_id = r.class_id AND m.user_id = r.student_id AND m.role = 'student')
+"""
+# Rules of classes that students have joined, but for what they have been told already, and for days off that are over.
+_JOINED = """
+SELECT DISTINCT ON (m.user_id, r.kind, r.concept_id, r.day) m.user_id, r.kind, r.concept_id, r.day, r.created_by, r.class_id
+  FROM class_members m JOIN plan_rules r ON r.school_id = m.school_id AND r.class_id = m.class_id
+ WHERE m.school_id = %(school)s AND m.id = ANY(%(members)s::uuid[]) AND m.role = 'student' AND (r.kind <> %(off)s OR r.day >= %(since)s)
+   AND NOT EXISTS (SELECT FROM plan_rules own WHERE own.school_id = m.school_id AND own.student_id = m.user_id AND own.id <> ALL(%(gone)s::uuid[])
+        AND own.kind = r.kind AND own.concept_id IS NOT DISTINCT FROM r.concept_id AND own.day IS NOT DISTINCT FROM r.day)
+ ORDER BY m.user_id, r.kind, r.concept_id, r.day, r.created_at_ms, r.id
+"""
+
+
+def follow_classes(cursor: Cursor, ids: IdSource, school_id: str, joined: Sequence[str], now_ms: int) -> None:
+    """After a change of who is in which class: rules of a class go from whoever has left it, and come to the new members `joined` (ids of class_members).
+
+    The last change of its transaction, which holds the school's edit lock.
+    """
+    cursor.execute(_LEFT, {"school": school_id})
+    publication, gone, origins = Publication(school_id), [], []
+    for rule_id, student_id in cursor.fetchall():
+        gone.append(rule_id)
+        publication.delete("plan_rules", rule_id, scope_of(ScopeKind.STUDENT, student_id))
+    since = date.fromordinal(EPOCH_ORDINAL + now_ms // DAY_MS - 1).isoformat()  # a day ends everywhere half a day after it does in UTC
+    cursor.execute(_JOINED, {"school": school_id, "members": list(joined), "off": DAY_OFF, "since": since, "gone": gone})
+    for student_id, kind, concept_id, day, created_by, class_id in cursor.fetchall():
+        rule = {"id": ids.new(), "student_id": student_id, "kind": kind, "concept_id": concept_id, "day": day, "created_at_ms": now_ms}
+        publication.put("plan_rules", rule)
+        origins.append((rule["id"], created_by, class_id))
+    publication.write(cursor, now_ms)
+    _note_origin(cursor, school_id, origins)
 
 
 def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequence[str], now_ms: int, actor: str = audit.OPERATOR) -> None:

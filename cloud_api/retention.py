@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
-from cloud_api import audit, devices
+from cloud_api import audit
 from cloud_api.access import sessions, tries
+from cloud_api.clock_doubts import doubts
 from cloud_api.config import Retention
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.devices import enrolled
 from cloud_api.erasure.answers import let_answers_go
 from cloud_api.erasure.leavers import erase_leavers
 from cloud_api.fleet import hours
 from cloud_api.sync import feed, settled
 from domain.clock import Clock
+from domain.errors import OperatorError
 from domain.ids import IdSource
 
 DAY_MS = 24 * 3600 * 1000
@@ -53,11 +57,13 @@ class Tidied:
 _Step = Callable[[Cursor, int], int]
 
 
-def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retention) -> Tidied:
-    """One run over all schools."""
+def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retention, *, clock_is_right: bool = False) -> Tidied:
+    """One run over all schools. Raises OperatorError when something speaks against the clock, by which all of this is old, and nobody says that it is right."""
     now_ms = clock.now_ms()
     run = _Run(database)
     with database.transaction(read_only=True) as cursor:
+        if not clock_is_right:
+            _demand_sound_clock(cursor, now_ms)
         cursor.execute("SELECT id FROM schools ORDER BY id")
         schools = [school_id for (school_id,) in cursor.fetchall()]
     for school_id in schools:
@@ -73,6 +79,14 @@ def tidy(database: CloudDatabase, clock: Clock, ids: IdSource, settings: Retenti
         before_ms = now_ms - settings.retired_students_days * DAY_MS
         run.add("students_erased", *erase_leavers(database, clock, ids, before_ms))
     return Tidied(**run.counts, more=run.more)
+
+
+def _demand_sound_clock(cursor: Cursor, now_ms: int) -> None:
+    if found := list(doubts(cursor, now_ms)):
+        raise OperatorError(
+            f"Nothing was let go of, because the clock of this server, which says {datetime.fromtimestamp(now_ms / 1000, UTC):%Y-%m-%d}, may be wrong:"
+            f" {'; '.join(found)}. Set it. If it is right, `carrel-cloud tidy --clock-is-right` goes on; a pause is not asked about any more after a week."
+        )
 
 
 class _Run:
@@ -190,5 +204,5 @@ def _revoke_silent(school_id: str, before_ms: int, ids: IdSource, now_ms: int, c
     )
     silent = [device_id for (device_id,) in cursor.fetchall()]
     for device_id in silent:
-        devices.revoke(cursor, ids, school_id, device_id, now_ms, reason="silent")
+        enrolled.revoke(cursor, ids, school_id, device_id, now_ms, reason="silent")
     return len(silent)

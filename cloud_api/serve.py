@@ -15,13 +15,13 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.systemd import sd_notify  # type: ignore[import-untyped]
 
-from cloud_api import logs
 from cloud_api.analytics.keeper import Keeper
 from cloud_api.app import create_app, keep_figures_up, keep_withdrawals
 from cloud_api.config import CloudConfig, demand_protected, withdrawals_path
 from cloud_api.database import CloudDatabase
-from cloud_api.tls import Certificate
-from cloud_api.worker import ServerLog, Worker
+from cloud_api.serving import logs
+from cloud_api.serving.tls import Certificate
+from cloud_api.serving.worker import ServerLog, Worker
 from domain.errors import InvalidConfig, OperatorError
 
 log = logging.getLogger("carrel.cloud")
@@ -88,7 +88,7 @@ class CloudServer(BaseApplication):  # type: ignore[misc]  # gunicorn is not typ
             "proc_name": "carrel-cloud",
             # Nobody steers the server but by signals.
             "control_socket_disable": True,
-            # Who a request comes from is told by cloud_api/forwarding.py.
+            # Who a request comes from is told by cloud_api/serving/forwarding.py.
             "forwarded_allow_ips": "",
             "when_ready": lambda arbiter: _print_address(arbiter, self.certificate is not None),
         }

@@ -29,14 +29,16 @@ from daemon.commands.site import (
     EXIT_NOT_RUNNING,
     EXIT_REJECTED,
     EXIT_WAITING,
-    NOT_RUNNING,
     Settings,
     as_json,
+    demand_daemon,
     find_daemon,
+    not_running,
+    state_dir_of,
     tell,
 )
 from daemon.commands.verify import verify
-from daemon.left_out import leave_out_postgres, left_out
+from daemon.process.left_out import leave_out_postgres, left_out
 from domain.clock import SystemClock
 from domain.errors import EXIT_INTERRUPTED, CarrelError, InvalidConfig, NotEnrolled, OperatorError, Problem
 from domain.ids import dashed
@@ -106,15 +108,18 @@ def status(settings: Settings, watch: bool, every_s: int, as_json: bool) -> None
 
 
 def _status(settings: Settings) -> dict[str, Any]:
-    control = find_daemon(settings, STATUS_TIMEOUT_S)
+    from daemon.control import find
+
+    state_dir = state_dir_of(settings)
+    control = find(state_dir, STATUS_TIMEOUT_S)
     if control is None:
-        return {"running": False}
+        return {"running": False, "state_dir": str(state_dir)}
     running = control.running
     return {"running": True, "address": running.url, "pid": running.pid} | control.get("/v1/status")
 
 
 def _status_in_words(answer: dict[str, Any]) -> str:
-    return sentences.status_lines(answer, SystemClock().now_ms()) if answer["running"] else NOT_RUNNING
+    return sentences.status_lines(answer, SystemClock().now_ms()) if answer["running"] else not_running(answer["state_dir"])
 
 
 @main.command()
@@ -122,11 +127,7 @@ def _status_in_words(answer: dict[str, Any]) -> str:
 @click.pass_obj
 def sync(settings: Settings, as_json: bool) -> None:
     """Have the daemon sync now, without waiting for its schedule, and say how it went."""
-    control = find_daemon(settings)
-    if control is None:
-        click.echo(f"carrel: {NOT_RUNNING}", err=True)
-        sys.exit(EXIT_NOT_RUNNING)
-    answer = control.post("/v1/sync")
+    answer = demand_daemon(settings).post("/v1/sync")
     tell(answer, as_json, sentences.round_sentence)
     good = not answer["finished"] or answer["outcome"] == "done"
     sys.exit(0 if good else _STATE_EXIT_CODES.get(str(answer["outcome"]), EXIT_WAITING))

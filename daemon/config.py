@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from domain.errors import InvalidConfig, OperatorError, Problem
 from domain.server_key import MARK, read_name
 from domain.settings import load, setting
+from migrations.private_files import make_private_folder
 
 SECTION = "device"
 CONFIG_NAME = "config.toml"
@@ -251,7 +252,9 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
         return Path(named)
     from platformdirs import user_config_path  # here, because a daemon is always told its file
 
-    return next((path for path in (user_config_path("carrel") / CONFIG_NAME, SYSTEM_CONFIG) if path.is_file()), None)
+    places = (user_config_path("carrel") / CONFIG_NAME, SYSTEM_CONFIG)
+    # Not Path.is_file: a home that belongs to another account, as that of whoever called `runuser`, would be an error.
+    return next((path for path in places if os.path.isfile(path)), None)
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> DeviceConfig:
@@ -283,7 +286,7 @@ def prepare_folders(config: DeviceConfig) -> None:
     """Makes the folders that are missing, for this account alone, and closes the state folder to others. Raises OperatorError."""
     for folder in (config.state_dir, config.database_path.parent, config.inbox_dir):
         try:
-            folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+            make_private_folder(folder)
         except OSError as error:
             raise OperatorError(f"The folder {folder} cannot be made: {error.strerror}.") from error
     if sys.platform != "win32":

@@ -8,7 +8,8 @@ from typing import TypeVar
 import peewee as pw
 
 from daemon.database import DeviceDatabase
-from daemon.models import Class, ClassMember, Concept, Question, StudentProfile, Topic, User
+from daemon.models.content import Concept, Question, Topic
+from daemon.models.people import Class, ClassMember, StudentProfile, User
 from domain.errors import NotFound
 from domain.ids import Id
 

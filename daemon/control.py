@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from daemon.state_folder import RunningDaemon, find_running
+from daemon.process.state_folder import RunningDaemon, find_running
 from domain.errors import CarrelError, CloudUnreachable, InvalidInput, OperatorError, Problem, Unavailable
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024

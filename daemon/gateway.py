@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
-from daemon import logs
+from daemon.process import logs
 from daemon.tls import Trust, context_for, demand_key, keys_of, unproved
 from domain.errors import BodyTooLarge, CloudUnreachable, FirstSyncsBusy, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
 from domain.wire import (

@@ -12,21 +12,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon import adoption
 from daemon.access.pins import KEY_FILE as PIN_KEY_FILE
 from daemon.backups.making import backup_folder
-from daemon.bundles.keys import KEYS_FILE
 from daemon.config import DeviceConfig, prepare_folders
 from daemon.erasure.files import files_with_students, remove
-from daemon.identity import TOKEN_FILE
-from daemon.instance import IDENTITY_COPY
+from daemon.identity import adoption
+from daemon.identity.device import TOKEN_FILE
+from daemon.identity.instance import IDENTITY_COPY
+from daemon.identity.keys import KEYS_FILE
 from daemon.models import MODELS
-from daemon.outbox import SET_ASIDE
+from daemon.process.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
+from daemon.queue.outbox import SET_ASIDE
 from daemon.readiness import make_ready
 from daemon.recovery import ballast, integrity
 from daemon.recovery import report as recovery_report
 from daemon.recovery.journal_file import journal_path, read, scan
-from daemon.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
 from domain.counted import in_words
 from domain.errors import OperatorError
 from domain.registry import ScopeKind, tables_in

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from daemon import outbox
-from daemon.accepted_later import settle_accepted
 from daemon.erasure import answers as erasure_answers
 from daemon.erasure import orders as erasure_orders
-from daemon.shown_rows import under_queued
+from daemon.queue import outbox
+from daemon.queue.accepted_later import settle_accepted
+from daemon.queue.shown_rows import under_queued
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
 from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
 
@@ -142,7 +142,7 @@ def apply_tables(conn: sqlite3.Connection, tables: Mapping[str, TableBlock]) -> 
         if name == "question_attempts":
             students = set(known["student_id"])
             conn.executemany("INSERT OR REPLACE INTO mastery_stale (student_id) VALUES (?)", [(s,) for s in students])
-            erasure_answers.note_arrived(conn, known)
+            erasure_answers.note_arrived(conn, {**unknown, **known})
         elif name == "questions":  # which concepts a question counts for may have changed
             conn.execute("INSERT OR REPLACE INTO mastery_stale (student_id) SELECT DISTINCT student_id FROM question_attempts")
         applied += tables[name].n

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from daemon.config import DeviceConfig
 from daemon.database import DeviceDatabase
 from daemon.models import MODELS
+from daemon.process.state_folder import locked
 from daemon.readiness import make_ready
-from daemon.state_folder import locked
 from domain.errors import OperatorError
 from migrations.lock import owning
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from daemon import shown_rows
 from daemon.database import DeviceDatabase
 from daemon.erasure import answers
-from daemon.outbox import NewOperation, Outbox
+from daemon.queue import shown_rows
+from daemon.queue.outbox import NewOperation, Outbox
 from domain.clock import Clock, HybridClock
-from domain.errors import ImmutableRow, InvalidInput, NotFound, Problem
+from domain.errors import ImmutableRow, InvalidInput, NotFound, NotSignedIn, Problem
 from domain.ids import Id, IdSource
 from domain.merge import Seen
 from domain.operations import OperationKind
@@ -90,6 +90,7 @@ class LocalRecords:
         rows = [self._attempt_row(student_id, attempt, now_ms) for attempt in attempts]
 
         def work(conn: sqlite3.Connection) -> list[RecordedAttempt]:
+            _demand_student(conn, student_id)
             _check_questions(conn, attempts)
             known = _known_attempts(conn, [a.id for a in attempts if a.id])
             new = _unknown_rows(rows, attempts, known)
@@ -108,6 +109,7 @@ class LocalRecords:
         table = TABLES["student_profiles"]
 
         def work(conn: sqlite3.Connection) -> None:
+            _demand_student(conn, student_id)
             conn.execute("INSERT OR IGNORE INTO student_profiles (id) VALUES (?)", (student_id,))
             self._update(conn, table, student_id, fields)
 
@@ -143,6 +145,7 @@ class LocalRecords:
         ]
 
         def work(conn: sqlite3.Connection) -> None:
+            _demand_student(conn, student_id)
             self._insert(conn, TABLES["study_plans"], [plan_row])
             self._insert(conn, TABLES["study_plan_items"], item_rows)
 
@@ -217,6 +220,12 @@ class LocalRecords:
 
 def _stored(value: Any, is_json: bool) -> Any:
     return msgspec.json.encode(value).decode() if is_json and value is not None else value
+
+
+def _demand_student(conn: sqlite3.Connection, student_id: Id) -> None:
+    """Raises NotSignedIn for somebody who was erased while the request was on its way, or a plan was made: nothing of that student comes back."""
+    if not conn.execute("SELECT 1 FROM users WHERE id = ?", (student_id,)).fetchone():
+        raise NotSignedIn()
 
 
 def _check_questions(conn: sqlite3.Connection, attempts: Sequence[NewAttempt]) -> None:

@@ -23,7 +23,7 @@ from typing import Protocol
 from daemon.config import DeviceConfig
 from daemon.importer import is_dropped_name
 from daemon.jobs import Debounce, Job, Jobs
-from daemon.live_config import LiveConfig
+from daemon.process.live_config import LiveConfig
 from daemon.sync.round import RoundResult, SyncStatus
 from daemon.watcher import Watched, Watcher
 from domain.clock import Clock
@@ -45,7 +45,7 @@ INTEGRITY_LOOK_S = 24 * 3600.0
 # How often it is looked whether a backup is due, up to half of that later by chance; a laptop may be on for half an hour a day.
 BACKUP_LOOK_S = 600.0
 BACKUP_LOOK_JITTER = 0.5
-# How often it is looked for a provisioning file (daemon/provisioning.py).
+# How often it is looked for a provisioning file (daemon/identity/provisioning.py).
 PROVISIONING_LOOK_S = 5.0
 # How often it is looked whether a plan is of another day; not all of a school's devices at once.
 PLANS_LOOK_S = 600.0

@@ -22,31 +22,35 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from daemon import instance, logs, provisioning, revocation, tls
+from daemon import tls
 from daemon.access.local_access import LocalAccess, make_access
 from daemon.access.online import SchoolSignIn
-from daemon.activation import inherited_sockets
-from daemon.app import create_app
+from daemon.api.app import create_app
+from daemon.api.endpoints import Device
+from daemon.api.listeners import Listeners
 from daemon.backups.making import back_up_if_due, backup_folder
 from daemon.bundles.exchange import DeviceBundles
 from daemon.bundles.spool import SpooledBundles
 from daemon.config import DeviceConfig, load_config, prepare_folders
 from daemon.database import DeviceDatabase
-from daemon.endpoints import Device
-from daemon.enrolment import Enrolment
 from daemon.gateway import CloudGateway, HttpGateway
-from daemon.identity import DeviceIdentity, Identity
+from daemon.identity import instance, provisioning, revocation
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.identity.enrolment import Enrolment
+from daemon.identity.provisioning import Provisioning
 from daemon.importer import ContentInbox, InboxStatus
 from daemon.learning import mastery, plan_making
 from daemon.learning.engine import Engine
 from daemon.learning.situation import situation
-from daemon.listeners import Listeners
-from daemon.live_config import ConfigStatus, LiveConfig
 from daemon.models import MODELS
-from daemon.notify import is_watched, notify
-from daemon.outbox import last_hlc
-from daemon.provisioning import Provisioning
-from daemon.pulse import Pulse
+from daemon.process import logs
+from daemon.process.activation import inherited_sockets
+from daemon.process.live_config import ConfigStatus, LiveConfig
+from daemon.process.notify import is_watched, notify
+from daemon.process.pulse import Pulse
+from daemon.process.spare_memory import SpareMemory
+from daemon.process.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
+from daemon.queue.outbox import last_hlc
 from daemon.readiness import make_ready
 from daemon.records import LocalRecords
 from daemon.recovery.ballast import Ballast
@@ -55,12 +59,10 @@ from daemon.recovery.journal import Journal
 from daemon.recovery.journal_file import journal_path
 from daemon.recovery.report import Notices
 from daemon.schedule import Schedule, Tasks
-from daemon.spare_memory import SpareMemory
-from daemon.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
+from daemon.sync.on_demand import SyncOnDemand
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
-from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import Clock, HybridClock, SystemClock
 from domain.errors import CarrelError
 from domain.ids import IdSource
@@ -135,8 +137,12 @@ class Service:
         except CarrelError as error:
             log.warning("the disk refuses", extra=fields(error=error.message))
         if self._ballast.full and self._ballast.restore():
-            self._rounds.forgive()
-            self._schedule.sync_now()
+            self._sync_at_once()
+
+    def _sync_at_once(self) -> None:
+        """What rounds have failed for is over: there is room again, or this is another device of the school's than before."""
+        self._rounds.forgive()
+        self._schedule.sync_now()
 
     def _start_parts(self, parts: ExitStack) -> RunningDaemon:
         clock = self._clock
@@ -145,7 +151,7 @@ class Service:
         identity = self._find_identity(ids)
         rounds = self._make_rounds(identity)
         verifying = VerifyRound(rounds, Verifier(database, identity, clock), database, clock)
-        enrolment = Enrolment(identity, self._gateway_for, lambda: self._schedule.sync_now())
+        enrolment = Enrolment(identity, self._gateway_for, self._sync_at_once)
         self._provisioning = self._make_provisioning(enrolment)
         self._schedule = schedule = self._make_schedule(identity, rounds, verifying)
         parts.callback(schedule.stop, JOBS_STOP_S)
@@ -311,7 +317,7 @@ def _wipe_if_ordered(config: DeviceConfig) -> None:
 
         strip(config.database_path, config.state_dir, backup_folder(config), discarding_unsent=discarding_unsent)
 
-    revocation.wipe_if_ordered(config.state_dir, empty, HttpGateway)
+    revocation.wipe_if_ordered(config.state_dir, empty, _gateways(config))
 
 
 def _threads_left(timeout_s: float) -> list[str]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon import logs
+from daemon.process import logs
 from domain.errors import AlreadyRunning, CarrelError, OperatorError, SchemaError, Unavailable
 from loglines.crashes import tell_crashes
 from loglines.parts import fields

@@ -9,8 +9,8 @@ from typing import Any
 
 import urllib3
 
-from daemon.state_folder import TOKEN_NAME as CONTROL_TOKEN_NAME
-from daemon.state_folder import read_app_token
+from daemon.process.state_folder import TOKEN_NAME as CONTROL_TOKEN_NAME
+from daemon.process.state_folder import read_app_token
 from domain.errors import OperatorError, Unavailable
 
 # Longer than the daemon lets a request wait for the disk.

@@ -1,8 +1,9 @@
 """What the environment is built of, held against constraints.txt: `python -m devstack.dependencies`, a part of `make check`.
 
 Every package that Carrel needs, directly or through others, is pinned there, is installed in that version, and has a licence of the list below; nothing is
-pinned that nobody needs. constraints.lock, which `make lock` writes, has the same versions, each with the hashes of its files. A package that cannot be judged
-is a problem, not a pass. What somebody has installed besides is left alone.
+pinned that nobody needs. constraints.lock, which `make lock` writes, has the same versions, each with the hashes of its files; device.lock and server.lock, by
+which `carrel service install` installs, have of them what a device and a server need. A package that cannot be judged is a problem, not a pass. What somebody
+has installed besides is left alone.
 
 Known flaws of packages are another question, which needs the network: devstack/audit.py.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from dataclasses import dataclass
 from email.message import Message
@@ -26,6 +27,8 @@ CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 LOCK = CONSTRAINTS.with_suffix(".lock")
 SETUP = CONSTRAINTS.with_name("setup.cfg")
 ROOT, EXTRAS = "carrel", ("cloud", "embedded", "dev")
+# What is installed as a service, with these extras.
+SERVICE_LOCKS = {"device.lock": (), "server.lock": ("cloud",)}
 
 # SPDX identifiers, the parts of an expression each for itself. The LGPL's psycopg2 and the MPL's packages are used as they are, in files of their own.
 ALLOWED_LICENCES = frozenset(
@@ -81,9 +84,9 @@ def problems(pins: Mapping[str, str], installed: Mapping[str, Package]) -> Itera
         yield f"{name} is pinned in constraints.txt and not needed."
 
 
-def closure(installed: Mapping[str, Package], *, markers: bool) -> set[str]:
-    """Everything that ROOT with its EXTRAS needs: on this machine, or, without `markers`, on any. Raises InvalidRequirement."""
-    found, waiting = set[tuple[str, str]](), [(ROOT, extra) for extra in ("", *EXTRAS)]
+def closure(installed: Mapping[str, Package], *, markers: bool, extras: Sequence[str] = EXTRAS) -> set[str]:
+    """Everything that ROOT with these extras needs: on this machine, or, without `markers`, on any. Raises InvalidRequirement."""
+    found, waiting = set[tuple[str, str]](), [(ROOT, extra) for extra in ("", *extras)]
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in found:
@@ -105,15 +108,22 @@ def _applies(requirement: Requirement, extra: str, *, markers: bool) -> bool:
     return "extra" not in str(requirement.marker) or (extra != "" and f'extra == "{extra}"' in str(requirement.marker))
 
 
-def out_of_step(pins: Mapping[str, str], lock: str) -> Iterator[str]:
-    """Where a text with hashes does not hold exactly these versions, or one of them has no hash. Raises InvalidRequirement."""
+def out_of_step(pins: Mapping[str, str], lock: str, file: str = LOCK.name, needed: Collection[str] | None = None) -> Iterator[str]:
+    """Where a text with hashes does not hold exactly these versions, or those of what is `needed`, or one of them has no hash. Raises InvalidRequirement."""
     locked = pinned(lock)
-    for name in sorted(pins.keys() | locked.keys()):
+    for name in sorted({*(pins if needed is None else needed), *locked}):
         if pins.get(name) != locked.get(name):
-            yield f"{name} is {pins.get(name, 'not pinned')} in constraints.txt and {locked.get(name, 'missing')} in constraints.lock: `make lock` writes it anew."
+            yield f"{name} is {pins.get(name, 'not pinned')} in constraints.txt and {locked.get(name, 'missing')} in {file}: `make lock` writes it anew."
     for entry in _entries(lock):
         if not _HASH.search(entry):
-            yield f"{entry} has no hash in constraints.lock: `make lock` writes it anew."
+            yield f"{entry} has no hash in {file}: `make lock` writes it anew."
+
+
+def service_locks_out_of_step(pins: Mapping[str, str], installed: Mapping[str, Package]) -> Iterator[str]:
+    """The same of the locks by which services are installed. Raises InvalidRequirement."""
+    for file, extras in SERVICE_LOCKS.items():
+        needed = closure(installed, markers=True, extras=extras) - {ROOT}
+        yield from out_of_step(pins, CONSTRAINTS.with_name(file).read_text(), file, needed)
 
 
 def _entries(text: str) -> Iterator[str]:
@@ -164,7 +174,8 @@ def main() -> int:
     """Tells what is wrong on standard error; 1 when anything is."""
     try:
         pins = pinned(CONSTRAINTS.read_text())
-        found = [*problems(pins, _installed()), *out_of_step(pins, LOCK.read_text())]
+        installed = _installed()
+        found = [*problems(pins, installed), *out_of_step(pins, LOCK.read_text()), *service_locks_out_of_step(pins, installed)]
     except InvalidRequirement as error:
         found = [f"A requirement cannot be read: {error}."]
     for sentence in found:

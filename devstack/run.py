@@ -17,7 +17,7 @@ from daemon.config import CONFIG_VARIABLE
 from devstack.display import Display
 from devstack.place import Place, make_state_folder
 from devstack.processes import ROOT
-from devstack.seeding import CLASS_NAME, COURSE_TITLE, DEMO_PIN, SCHOOL_NAME
+from devstack.seeding import CLASS_NAME, COURSE_TITLE, DEMO_PIN, SCHOOL_NAME, TEACHER, TEACHER_PASSWORD
 from devstack.stack import POSTGRES_FOLDER, Stack, running, seeded
 from domain.errors import OperatorError
 
@@ -83,8 +83,8 @@ Carrel is running; Ctrl-C stops it, and the next start finds the same data. `mak
 
   school       {SCHOOL_NAME}, class {CLASS_NAME}, students {", ".join(stack.school.usernames)}, each with the PIN {DEMO_PIN}
   course       {COURSE_TITLE}
-  cloud API    {place.cloud.url}
-  daemon       {place.device.url}   {place.device.url}/v1/openapi.json describes its API
+  cloud API    {place.cloud.url}   {_teachers_page(stack)}
+  daemon       {place.device.url}   the student's page; {place.device.url}/v1/openapi.json describes the API
   PostgreSQL   {_postgres(stack)}
   SQLite       {place.device_database}
   logs         {place.state_dir / "logs"}
@@ -93,6 +93,10 @@ Try it, in another terminal: open a session, record an answer, see whether it is
 
 {chr(10).join(curl_lines(stack))}
 """
+
+
+def _teachers_page(stack: Stack) -> str:
+    return "the pages of the school" if stack.place.database_url else f"the teacher's pages: {TEACHER}, password {TEACHER_PASSWORD}"
 
 
 def _postgres(stack: Stack) -> str:

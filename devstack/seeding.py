@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_api import people, schools
+from cloud_api.access import accounts
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.enrolment import Grant, create_code
+from cloud_api.devices.enrolment import Grant, create_code
 from cloud_api.imports.loading import Importer
 from cloud_api.publication import read_rows
 from devstack.processes import ROOT
@@ -22,6 +23,8 @@ COURSE = ROOT / "seeds" / "elementary-algebra"
 COURSE_TITLE = "Elementary Algebra (OATutor, adapted from OpenStax, CC BY 4.0)"
 # Everybody's in the demonstration; docs/localhost-api.md uses it.
 DEMO_PIN = "2468"
+# The teacher of the roster, and what she signs in with at a school's server of our own.
+TEACHER, TEACHER_PASSWORD = "ruth", "carrel-2468"
 ROSTER = Path(__file__).with_name("roster.csv")
 # A code is used at once by the device beside it.
 CODE_EXPIRES_H = 1.0
@@ -51,6 +54,15 @@ def seed(database: CloudDatabase) -> SeededSchool:
         with database.transaction(read_only=True) as cursor:
             users = people.list_users(cursor, school)
     return SeededSchool(school, tuple(u.username for u in users if u.role == "student" and u.retired_at_ms is None))
+
+
+def let_teacher_in(database: CloudDatabase, school_id: Id) -> None:
+    """Gives the teacher a password, unless she has one: then she stays signed in."""
+    clock = SystemClock()
+    with database.transaction(read_only=True) as cursor:
+        account = accounts.find_account(cursor, school_id, TEACHER)
+    if account is not None and account.password_hash is None:
+        accounts.set_password(database, clock, IdSource(clock.now_ms), school_id, TEACHER, TEACHER_PASSWORD)
 
 
 def new_enrolment_code(database: CloudDatabase, school_id: str) -> str:

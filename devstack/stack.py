@@ -21,7 +21,7 @@ from devstack.device_file import school_address
 from devstack.display import Display
 from devstack.place import Place
 from devstack.processes import Child, run_to_end
-from devstack.seeding import COURSE_TITLE, DEMO_PIN, SeededSchool, new_enrolment_code, seed
+from devstack.seeding import COURSE_TITLE, DEMO_PIN, SeededSchool, let_teacher_in, new_enrolment_code, seed
 from domain.errors import OperatorError
 from migrations.runner import upgrade_cloud
 
@@ -62,6 +62,8 @@ def running(place: Place, display: Display) -> Iterator[Stack]:
     """A stack as long as the block lasts. Raises OperatorError when a part does not start; those before it are stopped again then."""
     with ExitStack() as parts:
         database, school = parts.enter_context(seeded(place.state_dir, place.database_url, display))
+        if place.database_url is None:  # a password that everybody knows belongs on no other server
+            let_teacher_in(database, school.id)
         cloud, daemon = _children(place, database.url)
         client = parts.enter_context(closing(DaemonClient(place.device.url, place.device_state_dir)))
         for child in (cloud, daemon):

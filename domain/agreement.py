@@ -63,15 +63,6 @@ def bucket_of(row_id: str) -> int:
     return int(row_id[-2:], 16)
 
 
-def sum_of(hashes: Iterable[int]) -> Sum:
-    """The sum of some rows' hashes."""
-    count = total = 0
-    for value in hashes:
-        count += 1
-        total += value
-    return Sum(count, total % HASH_MODULUS)
-
-
 def sums_by_bucket(versions: Iterable[tuple[str, int]]) -> list[Sum]:
     """The BUCKETS sums of rows, given as (id, hash)."""
     rows, totals = [0] * BUCKETS, [0] * BUCKETS

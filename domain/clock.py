@@ -60,11 +60,6 @@ class HybridClock:
             self._last = max(self._last, value)
 
 
-def hlc_ms(value: int) -> int:
-    """The physical part of a hybrid clock value, UTC milliseconds."""
-    return value >> HLC_COUNTER_BITS
-
-
 def clamp_hlc(value: int, server_now_ms: int) -> int:
     """The value by which the server orders a write: its physical part at most five minutes ahead of the server's clock.
 

@@ -146,7 +146,7 @@ def answer_corrections(
 def _not_after_writing(answered_ms: int, written_ms: int, clock: Correction) -> Correction:
     if answered_ms <= written_ms + CLOCK_TOLERANCE_MS:
         return clock
-    # Rounded as every correction, so that whoever has a copy can have it found again (daemon/offering.py).
+    # Rounded as every correction, so that whoever has a copy can have it found again (daemon/sync/offering.py).
     return Correction((written_ms + clock.delta_ms - answered_ms) // CORRECTION_STEP_MS * CORRECTION_STEP_MS, True)
 
 

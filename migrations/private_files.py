@@ -11,7 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
-MODE = 0o600
+MODE, FOLDER_MODE = 0o600, 0o700
 
 
 def real_path(database: Path) -> Path:
@@ -34,6 +34,15 @@ def create_private(path: Path, database: Path) -> int:
             os.close(descriptor)
             raise
     return descriptor
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes a folder for its owner alone, and those above it that are missing; each belongs to whom the one around it belongs to. Raises OSError."""
+    for path in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        path.mkdir(mode=FOLDER_MODE if path == folder else 0o777, exist_ok=True)
+        if os.geteuid() == 0:
+            like = path.parent.stat()
+            os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
 
 
 def to_disk(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import peewee as pw
 
 from domain.errors import OperatorError
-from migrations.engines import Limits, first_line, open_engine
+from migrations.engines import Limits, first_line, open_engine, with_database
 from migrations.files import Kind
 from migrations.history import HEAD
 from migrations.runner import open_migrations
@@ -58,7 +58,7 @@ def server_scratch(url: str, stale_after_s: float = STALE_AFTER_S) -> Scratch:
             name = f"{NAME_PREFIX}{now_s:08x}_{secrets.token_hex(6)}"
             execute(f"CREATE DATABASE {quoted(name)}")
         try:
-            address = _with_database(url, name)
+            address = with_database(url, name)
             with _connected(address) as execute:
                 if execute("SELECT current_database()").fetchone()[0] != name:
                     raise OperatorError(
@@ -138,13 +138,6 @@ def schema_of_files(kind: Kind, scratch: Scratch, *, target: str = HEAD, folder:
     with scratch() as url, open_migrations(kind, url, folder=folder) as migrations:
         migrations.upgrade(target)
         return migrations.schema()
-
-
-def _with_database(url: str, name: str) -> str:
-    """The address of another database of the same server. In the query of an address, a name would count more than that in its path."""
-    base, _, query = url.partition("?")
-    kept = [pair for pair in query.split("&") if pair and not pair.startswith("dbname=")]
-    return "?".join(filter(None, [re.sub(r"\A(postgres(?:ql)?://[^/]*)(?:/.*)?", rf"\1/{name}", base, count=1), "&".join(kept)]))
 
 
 @contextmanager

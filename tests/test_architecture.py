@@ -32,8 +32,8 @@ HOMES = {
     "zstandard": ("domain/wire.py",),
     "cryptography": ("domain/sealing.py",),
     "msgspec": ("domain/wire.py", "domain/strict_json.py", "domain/bundle.py", "domain/content_pack.py", "daemon/", "cloud_api/"),
-    "cheroot": ("daemon/server.py",),
-    "gunicorn": ("cloud_api/serve.py", "cloud_api/worker.py"),
+    "cheroot": ("daemon/api/server.py",),
+    "gunicorn": ("cloud_api/serve.py", "cloud_api/serving/worker.py"),
     "click": (
         "daemon/cli.py",
         "daemon/commands/",
@@ -44,7 +44,7 @@ HOMES = {
         "migrations/commands/",
         "devstack/",
     ),
-    "prometheus_client": ("daemon/routes/metrics.py", "cloud_api/metrics.py"),
+    "prometheus_client": ("daemon/api/routes/metrics.py", "cloud_api/serving/metrics.py"),
     "argon2": ("daemon/access/pins.py", "cloud_api/access/passwords.py"),
     "peewee_migrate": ("migrations/router.py",),
     "psycopg2": ("cloud_api/", "migrations/engines/", "devstack/"),
@@ -105,17 +105,24 @@ def test_each_library_is_imported_where_it_is_at_home_and_nowhere_else(library: 
 def test_sql_stands_only_in_storage_modules() -> None:
     """Routes, commands, jobs and the like ask storage modules; a SELECT in them is a query in the wrong place."""
     outer = (
-        "daemon/routes/",
+        "daemon/api/routes/",
         "daemon/pages/",
         "daemon/cli.py",
         "daemon/commands/",
         "daemon/service.py",
         "daemon/jobs.py",
         "daemon/watcher.py",
-        "daemon/app.py",
-        "daemon/server.py",
+        "daemon/api/app.py",
+        "daemon/api/server.py",
     )
-    outer += ("cloud_api/routes/", "cloud_api/cli.py", "cloud_api/commands/", "cloud_api/app.py", "cloud_api/serve.py", "cloud_api/wsgi.py")
+    outer += (
+        "cloud_api/routes/",
+        "cloud_api/cli.py",
+        "cloud_api/commands/",
+        "cloud_api/app.py",
+        "cloud_api/serve.py",
+        "cloud_api/wsgi.py",
+    )
     found = []
     for package in ("daemon", "cloud_api"):
         for file, tree in sources(package):

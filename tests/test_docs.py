@@ -24,15 +24,15 @@ import daemon.service
 import migrations.cli
 from cloud_api import openapi as cloud_openapi
 from cloud_api.config import CloudConfig
-from daemon import openapi as device_openapi
-from daemon import problems, server
-from daemon.bundles.keys import KEYS_FILE
+from daemon.api import openapi as device_openapi
+from daemon.api import problems, server
+from daemon.api.routes import NOUNS
+from daemon.api.routes.document import with_document
+from daemon.api.server import LocalServer
 from daemon.config import DeviceSettings
-from daemon.identity import TOKEN_FILE
-from daemon.instance import IDENTITY_COPY
-from daemon.routes import NOUNS
-from daemon.routes.document import with_document
-from daemon.server import LocalServer
+from daemon.identity.device import TOKEN_FILE
+from daemon.identity.instance import IDENTITY_COPY
+from daemon.identity.keys import KEYS_FILE
 from daemon.sync.round import SyncStatus
 from devstack.seeding import DEMO_PIN
 from domain import findings
@@ -185,7 +185,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @each_page
 def test_every_setting_named_exists(page: str) -> None:
-    keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(\.[a-z_]+)+", span)}
+    keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(?!\.py$)(\.[a-z_]+)+", span)}
     keys |= {key for block in fences(page, "toml") for key in flat(tomllib.loads(block))}
     assert keys - {TOKEN_FILE, KEYS_FILE, IDENTITY_COPY} <= defaults().keys()
 

@@ -14,9 +14,9 @@ from flask import Request, Response, request
 from cloud_api.access import sessions
 from cloud_api.access.known_browsers import KNOWN_DAYS, read_proofs, write_proofs
 from cloud_api.access.sessions import Session, SignedInUser
-from cloud_api.access.tokens import HASH_BYTES, TOKEN_LENGTH_MAX, bearer
 from cloud_api.config import SignIn as SignInSettings
 from cloud_api.database import CloudDatabase
+from cloud_api.tokens import HASH_BYTES, TOKEN_LENGTH_MAX, bearer
 from domain.clock import Clock
 from domain.errors import Forbidden, NotSignedIn
 

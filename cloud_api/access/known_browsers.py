@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Sequence
 
 from cloud_api.access.accounts import Account
-from cloud_api.access.tokens import HASH_BYTES
+from cloud_api.tokens import HASH_BYTES
 
 # A browser that was not signed in with for so long is one like any other.
 KNOWN_DAYS = 180

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloud_api.access.tokens import new_token, token_hash
 from cloud_api.config import SignIn as SignInSettings
 from cloud_api.database import Cursor
+from cloud_api.tokens import new_token, token_hash
 from domain.errors import Forbidden, NotSignedIn
 from domain.ids import Id
 

@@ -19,9 +19,9 @@ from cloud_api.access.accounts import Account, find_account, school_of_sign_in, 
 from cloud_api.access.known_browsers import known_by, new_proof
 from cloud_api.access.sessions import Session, SignedInUser
 from cloud_api.access.tries import Counter
-from cloud_api.auth import device_for, scopes_of
 from cloud_api.config import SignIn as SignInSettings
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.devices.auth import device_for, scopes_of
 from domain.clock import Clock
 from domain.errors import Forbidden
 from domain.ids import Id, IdSource

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from cloud_api.access.tokens import HASH_BYTES
 from cloud_api.database import Cursor
+from cloud_api.tokens import HASH_BYTES
 from domain.errors import RateLimited
 
 FIRST_WAIT_MS = 2_000
@@ -52,7 +52,7 @@ def by_device(device_id: str) -> Counter:
 
 def by_enroller(address: str) -> Counter:
     """Wrong enrolment codes from one address. They are judged before they are counted, and a right one is always taken: a code cannot be guessed
-    (cloud_api/enrolment.py). Programs that go on with a wrong one are told to wait.
+    (cloud_api/devices/enrolment.py). Programs that go on with a wrong one are told to wait.
     """
     return Counter(_key("enrolment", address), free=100)
 

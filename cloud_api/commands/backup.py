@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cloud_api.backup import KEEP_DEFAULT, Made, back_up
+from cloud_api.backups.making import KEEP_DEFAULT, Made, back_up
 from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
 from domain.counted import counted
 from domain.errors import OperatorError, SchemaError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cloud_api.bundles import Bundles, Carried, Imported
+from cloud_api.bundles.exchange import Bundles, Carried, Imported
 from cloud_api.commands.site import Options, database_options, json_option, open_site, plain_id, progress_bar, show
 from domain.bundle import FILE_BYTES_MAX, SUFFIX
 from domain.counted import counted

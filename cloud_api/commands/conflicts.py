@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from cloud_api import conflicts as stored
 from cloud_api import people, schools
 from cloud_api.commands.site import Options, database_options, id_argument, json_option, open_site, school_option, show, time_text
+from cloud_api.repair import conflicts as stored
 from domain.merge import Rule
 
 LIMIT_DEFAULT = 50

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import click
 
-from cloud_api import dead_letters as stored
 from cloud_api import schools
 from cloud_api.commands.site import (
     Options,
@@ -29,7 +28,8 @@ from cloud_api.commands.site import (
     time_text,
 )
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.letter_repair import Repair
+from cloud_api.repair import dead_letters as stored
+from cloud_api.repair.letter_repair import Repair
 from domain.errors import InvalidInput, NotFound, OperatorError, Problem
 from domain.operations import Rejection, Verdict
 

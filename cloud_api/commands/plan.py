@@ -21,7 +21,7 @@ def plan() -> None:
 
 
 _day = click.DateTime(formats=["%Y-%m-%d"])
-_class = click.option("--class", "class_name", metavar="NAME", help="For every student who is in the class now.")
+_class = click.option("--class", "class_name", metavar="NAME", help="For every student of the class, whoever joins it later included.")
 _student = click.option("--student", metavar="USERNAME", help="For this student.")
 
 
@@ -94,8 +94,12 @@ def _add(
 
         def add(cursor: Cursor) -> Any:
             school_id = schools.find_school(cursor, school).id
-            students = _students(cursor, school_id, class_name, student)
-            return plan_rules.add_rules(cursor, site.ids, school_id, students, rules_of(cursor, school_id), site.clock.now_ms())
+            students, class_id = (
+                _students(cursor, school_id, class_name, student),
+                people.find_class(cursor, school_id, class_name) if class_name else None,
+            )
+            new, now_ms = rules_of(cursor, school_id), site.clock.now_ms()
+            return plan_rules.add_rules(cursor, site.ids, school_id, students, new, now_ms, class_id=class_id)
 
         added = database.retrying(add)
     click.echo(f"{added} added" if added else "nothing to add: it was said before")

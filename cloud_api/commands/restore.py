@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cloud_api.access import withdrawals
+from cloud_api.backups import withdrawals
 from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
 from cloud_api.config import erasures_path, withdrawals_path
 from cloud_api.erasure import register
@@ -27,8 +27,8 @@ def restore_backup(options: Options, archive: Path, as_json: bool) -> None:
 
     The replaced database is kept under another name. Devices send again by themselves what the backup does not hold.
     """
-    from cloud_api.restore import restore  # here, because it is seldom needed
-    from cloud_api.since_backup import Registers
+    from cloud_api.backups.restoring import restore  # here, because it is seldom needed
+    from cloud_api.backups.since_backup import Registers
 
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
         registers = Registers(

@@ -7,13 +7,14 @@ import sys
 
 import click
 
-from cloud_api import audit, devices, enrolment, people, schools
+from cloud_api import audit, people, schools
 from cloud_api.access import accounts
-from cloud_api.auth import Revocation
-from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, school_option, show
+from cloud_api.commands.site import Options, database_options, id_argument, json_option, keep_withdrawals, open_site, school_option, show
 from cloud_api.database import Cursor
-from cloud_api.enrolment import EXPIRES_H_DEFAULT, Grant
-from cloud_api.tls import own_key_name
+from cloud_api.devices import enrolled, enrolment, grants
+from cloud_api.devices.auth import Revocation
+from cloud_api.devices.enrolment import EXPIRES_H_DEFAULT, Grant
+from cloud_api.serving.tls import own_key_name
 from domain.counted import counted
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import parse_id
@@ -222,11 +223,11 @@ def device() -> None:
 def list_devices(options: Options, school: str, as_json: bool) -> None:
     """Show the devices of a school, those that were revoked or enrolled again included."""
     with open_site(options) as site, site.database() as database, database.transaction(snapshot=True) as cursor:
-        found = devices.list_devices(cursor, schools.find_school(cursor, school).id)
+        found = enrolled.list_devices(cursor, schools.find_school(cursor, school).id)
     show(found, as_json, [f"{d.id}  {d.name}  {_last_seen(d)}  {' '.join(d.grants)}" for d in found])
 
 
-def _last_seen(found: devices.DeviceSummary) -> str:
+def _last_seen(found: enrolled.DeviceSummary) -> str:
     if found.revoked_at_ms:
         return f"revoked {_time(found.revoked_at_ms)}, {_standing(found)}"
     if found.replaced_by:
@@ -234,7 +235,7 @@ def _last_seen(found: devices.DeviceSummary) -> str:
     return f"last seen {_time(found.last_seen_ms)}" if found.last_seen_ms else "not seen since it was enrolled"
 
 
-def _standing(found: devices.DeviceSummary) -> str:
+def _standing(found: enrolled.DeviceSummary) -> str:
     """What a revoked device was told, and whether it has said that it has done so."""
     told = "told to lock" if found.revocation in (None, Revocation.LOCK) else "told to wipe"
     if found.obeyed_at_ms:
@@ -269,8 +270,33 @@ def revoke_device(options: Options, school: str, device_id: str, wipe: bool, dis
     with open_site(options) as site, site.database() as database:
 
         def run(cursor: Cursor) -> None:
-            devices.revoke(cursor, site.ids, schools.find_school(cursor, school).id, plain_id, site.clock.now_ms(), order=order)
+            enrolled.revoke(cursor, site.ids, schools.find_school(cursor, school).id, plain_id, site.clock.now_ms(), order=order)
 
         database.retrying(run)
         keep_withdrawals(site, database)
     click.echo("revoked")
+
+
+@device.command(
+    name="end-grant", epilog="Example: carrel-cloud device end-grant --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d --student ada"
+)
+@database_options
+@school_option
+@id_argument("device_id")
+@click.option("--student", metavar="USERNAME", help="The device is not to hold this student any more.")
+@click.option("--class", "class_name", metavar="NAME", help="The device is not to hold this class any more.")
+def end_grant(options: Options, school: str, device_id: str, student: str | None, class_name: str | None) -> None:
+    """End one of the things that a device may hold. It forgets it with its next contact, after what it has not sent yet. To give it back, enrol it anew."""
+    if (student is None) == (class_name is None):
+        raise InvalidInput([Problem("--student", "invalid_value", "Say either --student or --class.")])
+    kind, name = ("student", student) if student is not None else ("class", class_name or "")
+    with open_site(options) as site, site.database() as database:
+
+        def run(cursor: Cursor) -> list[str]:
+            school_id = schools.find_school(cursor, school).id
+            grant = grants.find_grant(cursor, school_id, device_id, kind, name)
+            return grants.end_grant(cursor, site.ids, school_id, device_id, grant, site.clock.now_ms())
+
+        still = database.retrying(run)
+        keep_withdrawals(site, database)
+    click.echo(f"ended; the device goes on holding {name} by the class {', '.join(still)}" if still else "ended")

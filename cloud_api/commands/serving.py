@@ -9,7 +9,7 @@ import click
 
 from cloud_api.commands.site import Options, database_options, open_site
 from cloud_api.config import CloudConfig, load_config
-from cloud_api.counting_together import counting_together
+from cloud_api.serving.counting_together import counting_together
 from migrations.waiting import waiting_on_stderr
 
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cloud_api import logs
-from cloud_api.access import withdrawals
+from cloud_api.backups import withdrawals
 from cloud_api.config import CloudConfig, database_url, load_config, withdrawals_path
 from cloud_api.database import CloudDatabase
 from cloud_api.publication import Progress
 from cloud_api.schema import demand_schema
+from cloud_api.serving import logs
 from domain.clock import Clock, SystemClock
 from domain.errors import CarrelError, NotFound, PostgresUnavailable, Unavailable
 from domain.ids import Id, IdSource, parse_id

@@ -25,15 +25,16 @@ Examples:
   carrel-cloud tidy --json""",
 )
 @database_options
+@click.option("--clock-is-right", is_flag=True, help="Go on though something speaks against this server's clock.")
 @json_option
-def tidy_server(options: Options, as_json: bool) -> None:
+def tidy_server(options: Options, clock_is_right: bool, as_json: bool) -> None:
     """Let go of what is kept for a time only: for a timer, once a day.
 
     Old tombstones, expired codes, old entries of the audit log, places in logs that nobody continues; devices that were silent for years are
     revoked, students who left long ago erased and old answers let go of, if that is wanted. How long each is kept is set in [cloud.retention].
     """
     with open_site(options) as site, site.database() as database:
-        done = tidy(database, site.clock, site.ids, site.config.retention)
+        done = tidy(database, site.clock, site.ids, site.config.retention, clock_is_right=clock_is_right)
         keep_withdrawals(site, database)
         with waiting_on_stderr(silent=as_json) as activity:
             if rewritten := answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
-from cloud_api.replacement import is_replaced
+from cloud_api.devices.replacement import is_replaced
 from domain.clock import Clock
 from domain.counted import counted
 from domain.findings import Finding, Severity

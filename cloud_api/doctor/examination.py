@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud_api.backup import back_up
+from cloud_api.backups.making import back_up
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
 from cloud_api.doctor import contents, files, machine, postgres

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cloud_api.backup import SUFFIX
+from cloud_api.backups.making import SUFFIX
 from cloud_api.config import CloudConfig, erasures_path, withdrawals_path
 from domain.findings import Finding, Severity
 from migrations.backup import PARTIAL

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloud_api.backup import SUFFIX
+from cloud_api.backups.making import SUFFIX
 from cloud_api.config import CloudConfig
 from domain.clock import Clock
 from domain.errors import OperatorError

@@ -40,8 +40,10 @@ EVERY_PART, EVERY_DAYS_MAX = 10, 28
 # The tables that hold what was answered: to be written anew afterwards.
 TABLES_WRITTEN = ("dead_letters", "question_attempts", "student_figures")
 _TABLE = TABLES["question_attempts"]
-_NULL = ", ".join(f"{name} = NULL" for name in _TABLE.let_go)
-_HELD = " OR ".join(f"a.{name} IS NOT NULL" for name in _TABLE.let_go)
+# What a newer app says of an answer goes with it: nobody here knows what it is.
+_COLUMNS = (*_TABLE.let_go, "_extra")
+_NULL = ", ".join(f"{name} = NULL" for name in _COLUMNS)
+_HELD = " OR ".join(f"a.{name} IS NOT NULL" for name in _COLUMNS)
 _IN_REACH = "a.school_id = %(school)s AND a.feed_no > %(after)s AND a.feed_no <= %(through)s"
 # LATERAL and LIMIT lead PostgreSQL to the feed's index also where it knows nothing of the table: in a database that was restored just now.
 _REACHED = f"""

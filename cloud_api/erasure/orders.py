@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_api import audit
-from cloud_api.auth import Device
 from cloud_api.database import Cursor
-from cloud_api.replacement import is_replaced
+from cloud_api.devices.auth import Device
+from cloud_api.devices.replacement import is_replaced
 from domain.ids import Id, IdSource
 from domain.wire import ErasureOrder, PullRequest
 

@@ -18,7 +18,7 @@ from domain.ids import is_id
 
 FILE_NAME = "erasures.jsonl"
 NAME = "register of erasures"
-# What backups (cloud_api/backup.py) and dumps before a migration (migrations/dump.py) are called, also half-made ones.
+# What backups (cloud_api/backups/making.py) and dumps before a migration (migrations/dump.py) are called, also half-made ones.
 _DUMPS = (".dump", ".dump.partial")
 # Backups that are named, at most.
 BACKUPS_MAX = 100

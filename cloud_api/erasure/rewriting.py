@@ -33,7 +33,7 @@ SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
  WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped
    AND atttypid IN ('text'::regtype, 'json'::regtype, 'jsonb'::regtype)
 """
-# The wall between schools (cloud_api/wall.sql) stands open for a whole session.
+# The wall between schools (cloud_api/models/wall.sql) stands open for a whole session.
 _SESSION = "-c statement_timeout=0 -c lock_timeout=30s -c carrel.every_school=on"
 # Whole copies of this server's: what a restore has set aside, and what a restore or the verifying of a backup has left that was killed.
 _COPIES = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_api.database import Cursor
-from cloud_api.replacement import is_replaced
+from cloud_api.devices.replacement import is_replaced
 from cloud_api.sync import feed
 
 HOUR_MS = 3_600_000

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from cloud_api.database import Cursor, one_row
-from cloud_api.replacement import is_replaced
+from cloud_api.devices.replacement import is_replaced
 from domain.errors import NotFound
 from domain.ids import Id
 
@@ -183,18 +183,6 @@ def device(cursor: Cursor, school_id: str, device_id: str, now_ms: int) -> Devic
     if (row := cursor.fetchone()) is None:
         raise NotFound("There is no such device in the school.")
     return _device(row)
-
-
-def granted_names(cursor: Cursor, school_id: str, device_id: str) -> list[tuple[str, str]]:
-    """What a device holds: (`class` or `student`, name), classes first."""
-    cursor.execute(
-        "SELECT g.kind, coalesce(c.name, u.display_name, '') FROM device_grants g"
-        " LEFT JOIN classes c ON c.school_id = g.school_id AND c.id = g.subject_id"
-        " LEFT JOIN users u ON u.school_id = g.school_id AND u.id = g.subject_id"
-        " WHERE g.school_id = %s AND g.device_id = %s AND g.ended_at_ms IS NULL ORDER BY 1, 2",
-        (school_id, device_id),
-    )
-    return cursor.fetchall()
 
 
 def refused_of(cursor: Cursor, school_id: str, device_id: str) -> list[tuple[str, int]]:

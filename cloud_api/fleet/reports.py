@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_api.auth import device_for
 from cloud_api.database import Cursor
+from cloud_api.devices.auth import device_for
 from domain.wire import APP_VERSION_LENGTH_MAX, DeviceReport
 
 # The same report again is written down at most this often.

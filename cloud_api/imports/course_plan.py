@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cloud_api.edit import Edit
 from cloud_api.imports.course_files import Course
 from cloud_api.imports.csv_table import Problems
+from cloud_api.imports.edit import Edit
 from cloud_api.publication import Row
 
 _Arc = tuple[str, str]

@@ -14,10 +14,10 @@ import psycopg2
 
 from cloud_api import audit
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.edit import Counts, Edit
 from cloud_api.imports.course_files import CourseFiles, read_course
 from cloud_api.imports.course_plan import plan_course
 from cloud_api.imports.csv_table import Problems
+from cloud_api.imports.edit import Counts, Edit
 from cloud_api.imports.roster_file import read_roster
 from cloud_api.imports.roster_plan import plan_roster
 from cloud_api.publication import Progress, lock_for_editing

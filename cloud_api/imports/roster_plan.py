@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloud_api.edit import Edit
 from cloud_api.imports.csv_table import Problems
+from cloud_api.imports.edit import Edit
 from cloud_api.imports.roster_file import RosterPerson
 from cloud_api.publication import Row
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
-from cloud_api import enrolment
 from cloud_api.access.doorkeeper import Doorkeeper
 from cloud_api.access.sessions import SignedInUser
 from cloud_api.config import Tls
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.enrolment import EXPIRES_H_DEFAULT, EXPIRES_H_MAX, USES_MAX, Grant
+from cloud_api.devices import enrolment
+from cloud_api.devices.enrolment import EXPIRES_H_DEFAULT, EXPIRES_H_MAX, USES_MAX, Grant
 from cloud_api.pages import words
 from cloud_api.pages.serving import html, refusals_as_pages
 from cloud_api.people import find_students, list_classes
 from cloud_api.schools import find_school
-from cloud_api.tls import own_key_name
+from cloud_api.serving.tls import own_key_name
 from domain.clock import Clock
 from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import IdSource

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from cloud_api.access import device_tokens, tries
-from cloud_api.access.tokens import bearer
-from cloud_api.auth import device_for
+from cloud_api.access import tries
+from cloud_api.bundles.keys import server_keys
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.enrolment import read_keys, redeem
+from cloud_api.devices import tokens
+from cloud_api.devices.auth import device_for
+from cloud_api.devices.enrolment import read_keys, redeem
 from cloud_api.routes.messages import answer, read_message
 from cloud_api.schools import server_epoch
-from cloud_api.server_keys import server_keys
+from cloud_api.tokens import bearer
 from domain.clock import Clock
 from domain.errors import Forbidden, RateLimited
 from domain.ids import IdSource
@@ -47,7 +48,7 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
     @blueprint.post("/token")
     def renew() -> Response:
         token = bearer(request.headers.get("Authorization"))
-        offered = database.retrying(lambda cursor: device_tokens.offer(cursor, device_for(cursor, token, lock=True)))
+        offered = database.retrying(lambda cursor: tokens.offer(cursor, device_for(cursor, token, lock=True)))
         return answer(TokenAnswer(offered))
 
     @blueprint.post("/obeyed")
@@ -55,7 +56,7 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
         token = bearer(request.headers.get("Authorization"))
         said, now_ms = read_message(ObeyedRequest), clock.now_ms()
         unsent = max(0, min(said.unsent, UNSENT_MAX))
-        database.retrying(lambda cursor: device_tokens.note_obeyed(cursor, ids, token, said.wiped, unsent, now_ms))
+        database.retrying(lambda cursor: tokens.note_obeyed(cursor, ids, token, said.wiped, unsent, now_ms))
         return answer(ObeyedAnswer(now_ms))
 
     return blueprint
@@ -63,7 +64,7 @@ def devices_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource) -> B
 
 def _count_wrong_code(database: CloudDatabase, address: str, now_ms: int) -> None:
     """A wrong code was tried. A right one is taken however many these were, so that nobody can keep the laptops of a school from enrolling by typing
-    nonsense from the one address that all of them share: what keeps guessers out is the length of a code (cloud_api/enrolment.py).
+    nonsense from the one address that all of them share: what keeps guessers out is the length of a code (cloud_api/devices/enrolment.py).
 
     Raises RateLimited after many.
     """

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
-from cloud_api import devices
 from cloud_api.access.doorkeeper import Doorkeeper
 from cloud_api.access.sessions import SignedInUser
-from cloud_api.auth import Revocation
 from cloud_api.database import CloudDatabase, Cursor
+from cloud_api.devices import enrolled, grants
+from cloud_api.devices.auth import Revocation
 from cloud_api.fleet import hours, overview
 from cloud_api.fleet.overview import PAGE_DEVICES, SORTS, State
 from cloud_api.pages.fleet import words
@@ -84,7 +85,7 @@ def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids
             found = overview.device(cursor, user.school_id, id_, now_ms)
             values: dict[str, Any] = {
                 "school_name": find_school(cursor, user.school_id).name,
-                "granted": [(name, kind) for kind, name in overview.granted_names(cursor, user.school_id, id_)],
+                "granted": grants.held_by(cursor, user.school_id, id_),
                 "refused": overview.refused_of(cursor, user.school_id, id_),
             }
         return html("fleet/device.html", user, device=found, troubles=words.troubles(found, now_ms), now_ms=now_ms, says=words, **values)
@@ -95,10 +96,22 @@ def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids
         order = _order()
 
         def work(cursor: Cursor) -> None:
-            devices.revoke(cursor, ids, user.school_id, id_, clock.now_ms(), order=order, actor=user.actor)
+            enrolled.revoke(cursor, ids, user.school_id, id_, clock.now_ms(), order=order, actor=user.actor)
 
         database.retrying(work, school=user.school_id)
         return Response(status=303, headers={"Location": f"{FLEET}/devices/{dashed(id_)}"})
+
+    @blueprint.post("/devices/<device_id>/grants/<grant_id>/end")
+    def end_grant(device_id: str, grant_id: str) -> Response:
+        """One that has ended meanwhile is as it should be."""
+        user, id_, grant = doorkeeper.demand("admin"), _id(device_id), _id(grant_id)
+
+        def work(cursor: Cursor) -> None:
+            with suppress(NotFound):
+                grants.end_grant(cursor, ids, user.school_id, id_, grant, clock.now_ms(), user.actor)
+
+        database.retrying(work, school=user.school_id)
+        return Response(status=303, headers={"Location": f"{FLEET}/devices/{dashed(id_)}#holds"})
 
 
 def _ways_on(asked: Asked, offset: int, matching: int) -> dict[str, Any]:

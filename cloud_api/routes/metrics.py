@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 
 from cloud_api.config import networks
-from cloud_api.forwarding import THROUGH_PROXY, is_within
-from cloud_api.metrics import Metrics
+from cloud_api.serving.forwarding import THROUGH_PROXY, is_within
+from cloud_api.serving.metrics import Metrics
 from domain.errors import Forbidden
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

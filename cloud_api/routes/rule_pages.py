@@ -96,7 +96,8 @@ def rule_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
             school_id, students, now_ms = place.user.school_id, place.students(cursor), clock.now_ms()
             new = rules_wanted(wanted, course_of(cursor, school_id).concepts, students, now_ms)
             chosen = [wanted.student] if wanted.student else students
-            return plan_rules.add_rules(cursor, ids, school_id, chosen, new, now_ms, place.user.actor)
+            of_class = None if place.student_id or wanted.student else place.class_id
+            return plan_rules.add_rules(cursor, ids, school_id, chosen, new, now_ms, place.user.actor, of_class)
 
         try:
             return _seen(place, "added" if database.retrying(work, school=place.user.school_id) else "before")

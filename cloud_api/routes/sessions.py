@@ -18,8 +18,8 @@ from cloud_api.access.doorkeeper import (
     take_cookie,
 )
 from cloud_api.access.sign_in import SignedIn, SignIn
-from cloud_api.access.tokens import bearer
 from cloud_api.routes.messages import answer, read_message
+from cloud_api.tokens import bearer
 from domain.errors import InvalidInput, Problem
 from domain.ids import dashed
 from domain.shown_text import NAME_LENGTH_MAX, is_shown, shown_schema

@@ -7,20 +7,20 @@ import math
 import msgspec
 from flask import Blueprint, Response, request
 
-from cloud_api.access.tokens import bearer
-from cloud_api.auth import device_for
 from cloud_api.config import Server
 from cloud_api.database import CloudDatabase
+from cloud_api.devices.auth import device_for
 from cloud_api.erasure.orders import confirm
 from cloud_api.fleet import reports
-from cloud_api.metrics import Metrics
 from cloud_api.routes.messages import read_message
+from cloud_api.serving.metrics import Metrics
 from cloud_api.sync.admission import Pace, admit_first_sync, release_first_sync
 from cloud_api.sync.batch import decode_push
 from cloud_api.sync.head import read_head
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
 from cloud_api.sync.verify import tell_versions
+from cloud_api.tokens import bearer
 from domain.clock import Clock
 from domain.ids import IdSource
 from domain.wire import PAGE_BYTES_MAX, POLL_AFTER_HEADER, Limits, PullRequest, PushRequest, VerifyRequest, compress, to_json

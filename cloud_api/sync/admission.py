@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from cloud_api.auth import device_for
+from cloud_api.devices.auth import device_for
 from domain.clock import Clock
 from domain.errors import FirstSyncsBusy
 

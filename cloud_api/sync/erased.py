@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2.extras import execute_values
 
 from cloud_api import audit
-from cloud_api.auth import Device
+from cloud_api.devices.auth import Device
 from cloud_api.sync.batch import Batch, DecodedRun, Refusal
 from domain.ids import Id, is_id
 from domain.operations import Rejection

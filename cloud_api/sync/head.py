@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from cloud_api.access import device_tokens
-from cloud_api.auth import device_for
+from cloud_api.devices import tokens
+from cloud_api.devices.auth import device_for
 from cloud_api.sync.admission import SEEN_WITHIN_MS, Pace
 from domain.clock import Clock
 from domain.ids import IdSource
@@ -45,8 +45,8 @@ def read_head(cursor: Any, token: str, clock: Clock, pace: Pace, ids: IdSource, 
     now_ms = clock.now_ms()
     device = device_for(cursor, token, lock=False)
     if device.token_is_new:
-        device_tokens.settle(cursor, ids, device, token, now_ms)
-    due = device_tokens.is_due(device, now_ms, token_days)
+        tokens.settle(cursor, ids, device, token, now_ms)
+    due = tokens.is_due(device, now_ms, token_days)
     cursor.execute(
         _STANDING,
         {

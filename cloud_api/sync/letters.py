@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from psycopg2.extras import execute_values
 
-from cloud_api.auth import Device
+from cloud_api.devices.auth import Device
 from cloud_api.sync.batch import Batch, DecodedRun
 from cloud_api.sync.clocks import judge_clocks
 from domain.device_clock import RIGHT
@@ -45,10 +45,12 @@ def without_answer(table: Table, letter: str, device_id: str, row_id: str, kind:
 
 
 def _blanked(table: Table, payload: str) -> str:
+    """Without what may be let go of, and without the fields of a newer app, of which nobody here knows what they hold."""
     if not table.let_go:
         return payload
+    kept = set(table.column_names).difference(table.let_go)
     fields = msgspec.json.decode(payload)
-    return msgspec.json.encode({name: None if name in table.let_go else value for name, value in fields.items()}).decode()
+    return msgspec.json.encode({name: value if name in kept else None for name, value in fields.items()}).decode()
 
 
 def refuse_known(cursor: Any, device: Device, batch: Batch, run: DecodedRun, count: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cloud_api.auth import Device, device_for, scopes_of
+from cloud_api.devices.auth import Device, device_for, scopes_of
 from cloud_api.erasure.orders import orders_after
 from cloud_api.sync.envelope import envelope_problems
 from domain.clock import Clock

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cloud_api.auth import Device, device_for
+from cloud_api.devices.auth import Device, device_for
 from cloud_api.fleet import hours, reports
 from cloud_api.sync.apply import Applier, Origin, Settled
 from cloud_api.sync.batch import Batch, DecodedPush, DecodedRun, judge_by_registry, upcast_run

@@ -17,7 +17,7 @@ from cloud_api.sync.batch import DecodedRun
 from domain.merge import value_key
 from domain.registry import Table
 
-# Twice as long as devices keep their settled operations (daemon/outbox.py, KEEP_SYNCED_MS).
+# Twice as long as devices keep their settled operations (daemon/queue/outbox.py, KEEP_SYNCED_MS).
 KEEP_MS = 120 * 24 * 3600 * 1000
 # Old values forgotten for each one remembered, so that the table does not grow for good and no batch pays for a whole year.
 FORGET_RATIO = 4

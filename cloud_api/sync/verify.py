@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from cloud_api.auth import Device, device_for, scopes_of
+from cloud_api.devices.auth import Device, device_for, scopes_of
 from cloud_api.sync.envelope import envelope_problems
 from domain.agreement import BUCKETS, HASH_MODULUS, bucket_of, content_text, row_hash
 from domain.clock import Clock

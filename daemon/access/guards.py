@@ -40,7 +40,7 @@ _PREFLIGHT_HEADERS = {
 class Guard:
     """The checks before routing and the headers after it. `origins` gives those of all apps, such as `http://localhost:3000`.
 
-    That a page belongs to the app whose token it holds is looked at after routing (daemon/access/callers.py).
+    That a page belongs to the app whose token it holds is looked at after routing (daemon/api/callers.py).
     """
 
     def __init__(self, origins: Callable[[], frozenset[str]]) -> None:

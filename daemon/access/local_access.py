@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from daemon import revocation
 from daemon.access.apps import Apps
 from daemon.access.launch_codes import LaunchCodes
 from daemon.access.online import SchoolSignIn
@@ -15,6 +14,7 @@ from daemon.access.pins import Pins
 from daemon.access.sessions import Sessions
 from daemon.access.sign_in import SignIn
 from daemon.database import DeviceDatabase
+from daemon.identity import revocation
 from domain.clock import Clock
 from domain.ids import IdSource
 

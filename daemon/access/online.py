@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from daemon.gateway import CloudGateway
-from daemon.identity import Identity
+from daemon.identity.device import Identity
 from domain.errors import CloudUnreachable, Forbidden, NotEnrolled, RateLimited
 from domain.ids import Id, parse_id
 from domain.wire import StudentSignInRequest

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from daemon.boot import boot_id
 from daemon.database import DeviceDatabase
+from daemon.identity.boot import boot_id
 from domain.clock import Clock
 from domain.errors import RateLimited
 from domain.ids import Id

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.backups.kept import FOLDER_NAME, backups_in, newest_of, rotate
-from daemon.config import PRIVATE_FOLDER_MODE, DeviceConfig
+from daemon.config import DeviceConfig
 from domain.clock import Clock
 from domain.errors import OperatorError, Unavailable
 from migrations.backup import SUFFIX, demand_space, file_name, written_whole
 from migrations.history import HISTORY_TABLE
-from migrations.private_files import real_path
+from migrations.private_files import make_private_folder, real_path
 from migrations.sqlite_copy import copy_database, reading_live, value_of
 from migrations.waiting import SILENCE, Activity
 
@@ -138,7 +138,7 @@ def _copy(
 def _own_folder(config: DeviceConfig) -> Path:
     folder = backup_folder(config)
     try:
-        folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise OperatorError(f"The folder {folder} cannot be made: {error.strerror}.") from error
     return folder

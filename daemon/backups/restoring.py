@@ -19,19 +19,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daemon import inbox, outbox
+from daemon import inbox
 from daemon.backups.kept import WORK_SUFFIX
 from daemon.backups.making import demand_whole
 from daemon.config import PRIVATE_FOLDER_MODE, DeviceConfig, prepare_folders
 from daemon.durable_file import read_json
-from daemon.instance import IDENTITY_COPY, identity_row
+from daemon.identity.instance import IDENTITY_COPY, identity_row
+from daemon.process.state_folder import locked
+from daemon.queue import outbox
 from daemon.readiness import make_ready
 from daemon.recovery import integrity, salvage
 from daemon.recovery.journal_file import Extent, journal_path, scan
 from daemon.recovery.replacement import bring_along, configure, insert_identity, whole_identity
 from daemon.recovery.report import KEPT_DAMAGED, REPLACED_MARK, Report, ReportFile, damaged_files, remove_damaged
 from daemon.recovery.salvage import Damaged
-from daemon.state_folder import locked
 from daemon.upgrade import upgrade_if_needed
 from domain.clock import Clock
 from domain.errors import OperatorError

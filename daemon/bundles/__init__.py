@@ -1,1 +1,1 @@
-"""Sync by stick: what this device gives, what it takes, and with which keys."""
+"""Sync by stick: what this device gives and what it takes."""

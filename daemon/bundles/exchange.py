@@ -13,17 +13,18 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from daemon import inbox, outbox
-from daemon.boot import boot_id
+from daemon import inbox
 from daemon.bundles import carried_feed
 from daemon.bundles.carried_feed import Standing, Use
 from daemon.database import DeviceDatabase
-from daemon.identity import Identity
-from daemon.instance import identity_row
-from daemon.outbox import Progress
+from daemon.identity.boot import boot_id
+from daemon.identity.device import Identity
+from daemon.identity.instance import identity_row
+from daemon.queue import outbox
+from daemon.queue.outbox import Progress
+from daemon.queue.unreadable import set_aside_unreadable, unreadable
 from daemon.sync.pull import next_request
 from daemon.sync.push import chain_after, encode_runs
-from daemon.unreadable import set_aside_unreadable, unreadable
 from domain.bundle import FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Answered, FromDevice, FromSchool
 from domain.clock import Clock
 from domain.errors import BundleRefused, NotEnrolled, Unavailable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.commands.site import Settings, as_json, tell
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 from domain.counted import counted, in_words
 from domain.errors import OperatorError
 

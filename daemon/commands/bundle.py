@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from daemon.commands.site import Settings, as_json, find_daemon, tell
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 
 if TYPE_CHECKING:
     from daemon.bundles.exchange import DeviceBundles
@@ -37,8 +37,8 @@ def export(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
 
     `carrel-cloud bundle import FILE` takes it in, and writes the answer.
     """
-    from daemon.bundles.keys import read_keys
     from daemon.bundles.sentences import export_sentence
+    from daemon.identity.keys import read_keys
     from domain import bundle as bundles
     from domain.clock import SystemClock
     from migrations.whole_file import demand_free, write_whole
@@ -62,8 +62,8 @@ def import_(settings: Settings, file: Path, as_json: bool) -> None:
 
     It may be taken in twice, late, and beside a sync over the network.
     """
-    from daemon.bundles.keys import read_keys
     from daemon.bundles.sentences import import_sentence
+    from daemon.identity.keys import read_keys
     from domain import bundle as bundles
     from domain.errors import BundleRefused
     from migrations.whole_file import read_bounded
@@ -81,7 +81,7 @@ def import_(settings: Settings, file: Path, as_json: bool) -> None:
 
 
 def _server_keys(parties: Answer) -> Any:
-    from daemon.bundles.keys import ServerKeys
+    from daemon.identity.keys import ServerKeys
 
     return ServerKeys(parties["server_verify_key"], parties["server_seal_key"]).public()
 
@@ -154,7 +154,7 @@ def _source(settings: Settings) -> Iterator[_Source]:
         return
     leave_out_postgres()
     from daemon.bundles.exchange import DeviceBundles, NoRounds
-    from daemon.identity import Identity
+    from daemon.identity.device import Identity
     from daemon.offline import offline_database
     from domain.clock import SystemClock
     from domain.ids import IdSource

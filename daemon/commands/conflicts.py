@@ -17,7 +17,7 @@ LIMIT_MAX = 10_000
 @click.pass_obj
 def conflicts(settings: Settings, limit: int, as_json: bool) -> None:
     """Say which values were set at the same time as others and were not taken. The school can restore them."""
-    from daemon.queue_sentences import conflict_lines
+    from daemon.queue.sentences import conflict_lines
 
     with queue_source(settings) as source:
         found = source.conflicts(limit)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from daemon.commands.site import Settings, as_json, tell
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 
 
 @click.command(

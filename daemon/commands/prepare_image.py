@@ -8,7 +8,7 @@ import click
 
 from daemon import sentences
 from daemon.commands.site import Settings, as_json, tell
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 
 
 @click.command("prepare-image")

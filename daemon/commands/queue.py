@@ -33,7 +33,7 @@ def queue() -> None:
 @click.pass_obj
 def list_(settings: Settings, list_pending: bool, limit: int, as_json: bool) -> None:
     """Say what the school refused and why, and what waits to be sent."""
-    from daemon.queue_sentences import queue_lines
+    from daemon.queue.sentences import queue_lines
 
     with queue_source(settings) as source:
         counts = {name: count for name, count in source.counts().items() if name in ("pending", "rejected", "answers_pending")}
@@ -49,7 +49,7 @@ def list_(settings: Settings, list_pending: bool, limit: int, as_json: bool) -> 
 @click.pass_obj
 def show(settings: Settings, change: str, as_json: bool) -> None:
     """Show one CHANGE whole, by the number that `list` prints, or by its id."""
-    from daemon.queue_sentences import operation_lines
+    from daemon.queue.sentences import operation_lines
 
     with queue_source(settings) as source:
         found = source.operation(change)
@@ -66,7 +66,7 @@ def retry(settings: Settings, changes: tuple[str, ...], all_: bool, as_json: boo
 
     Each goes to the end of the queue, with its content and its time as they were.
     """
-    from daemon.queue_sentences import retry_sentence
+    from daemon.queue.sentences import retry_sentence
 
     if bool(changes) == all_:
         raise InvalidInput([Problem("CHANGE", "missing_field", "Name the changes to send again, or say --all.")])
@@ -92,7 +92,7 @@ def _retry_all(source: QueueSource) -> dict[str, object]:
 @click.pass_obj
 def export(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     """Write everything that is not at school into FILE, as JSON, one change a line. It stays queued as well."""
-    from daemon.queue_sentences import export_sentence
+    from daemon.queue.sentences import export_sentence
 
     with queue_source(settings) as source:
         written = _write(source, file, force)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from daemon.commands.site import Settings, find_daemon
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 
 if TYPE_CHECKING:
     from daemon.control import Control
@@ -103,25 +103,28 @@ class _File:
         self._database = database
 
     def counts(self) -> Answer:
-        from daemon import outbox, sync_log
+        from daemon.queue import outbox, sync_log
 
         with self._database.read() as conn:
             counts, answers = outbox.counts(conn), sync_log.answers_pending(conn)
         return {"pending": counts.pending, "rejected": counts.rejected, "answers_pending": answers}
 
     def operations(self, state: str, limit: int) -> list[Answer]:
-        from daemon import sync_answers, sync_log
+        from daemon.api import sync_answers
+        from daemon.queue import sync_log
 
         return _plain(sync_answers.operations(self._database, sync_log.operations(self._database, None, state, None, limit)))
 
     def operation(self, key: str) -> Answer:
-        from daemon import sync_answers, sync_log
+        from daemon.api import sync_answers
+        from daemon.queue import sync_log
 
         found = sync_log.operation(self._database, None, self._id_of(key))
         return _plain(sync_answers.whole_operations(self._database, [found]))[0]
 
     def unsent(self) -> Iterator[Answer]:
-        from daemon import sync_answers, sync_log
+        from daemon.api import sync_answers
+        from daemon.queue import sync_log
 
         after = 0
         while rows := sync_log.unsent(self._database, after, PAGE):
@@ -129,7 +132,7 @@ class _File:
             after = rows[-1].op_no
 
     def retry(self, ids: Sequence[str] | None) -> Answer:
-        from daemon import requeue
+        from daemon.queue import requeue
         from domain.clock import SystemClock
 
         op_ids = None if ids is None else [self._id_of(key) for key in ids]
@@ -138,13 +141,14 @@ class _File:
         return {"retried": len(done.op_nos), "op_nos": list(done.op_nos), "left": done.left}
 
     def conflicts(self, limit: int) -> list[Answer]:
-        from daemon import sync_answers, sync_log
+        from daemon.api import sync_answers
+        from daemon.queue import sync_log
 
         rows = sync_log.conflicts(self._database, None, None, limit)
         return _plain(sync_answers.conflicts(self._database, sync_log.device_id(self._database), rows))
 
     def _id_of(self, key: str) -> Any:
-        from daemon import sync_log
+        from daemon.queue import sync_log
         from domain.errors import NotFound
         from domain.ids import parse_id
 

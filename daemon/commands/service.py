@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from daemon.commands.site import EXIT_NOT_RUNNING, as_json, tell
-from daemon.left_out import leave_out_postgres
+from daemon.process.left_out import leave_out_postgres
 
 
 def _say(sentence: str) -> None:

@@ -21,7 +21,6 @@ EXIT_NOT_RUNNING = 7
 EXIT_WAITING = 8
 EXIT_REJECTED = 9
 EXIT_DIFFERS = 10
-NOT_RUNNING = "The daemon is not running: start it with `carrel run`."
 # Longer than the daemon lets a request wait for a sync round, or for the school's server.
 COMMAND_TIMEOUT_S = 90.0
 
@@ -48,25 +47,39 @@ class Settings:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def find_daemon(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
-    """The running daemon. A configuration with a fault is said on stderr and does not hide it: the daemon may run with the one before."""
-    from daemon import config, control
+def state_dir_of(settings: Settings) -> Path:
+    """The state folder. A configuration with a fault is said on stderr and does not hide it: the daemon may run with the one before."""
+    from daemon import config
 
     try:
-        state_dir = settings.load().state_dir
+        return settings.load().state_dir
     except InvalidConfig as error:
         click.echo(f"carrel: {error.message}", err=True)
-        state_dir = config.find_state_dir(settings.path, settings.environ)
-    return control.find(state_dir, timeout_s)
+        return config.find_state_dir(settings.path, settings.environ)
+
+
+def find_daemon(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
+    """The running daemon."""
+    from daemon import control
+
+    return control.find(state_dir_of(settings), timeout_s)
 
 
 def demand_daemon(settings: Settings) -> Control:
     """The running daemon. Ends the command with EXIT_NOT_RUNNING where there is none."""
-    control = find_daemon(settings)
-    if control is None:
-        click.echo(f"carrel: {NOT_RUNNING}", err=True)
+    from daemon import control
+
+    state_dir = state_dir_of(settings)
+    found = control.find(state_dir, COMMAND_TIMEOUT_S)
+    if found is None:
+        click.echo(f"carrel: {not_running(state_dir)}", err=True)
         sys.exit(EXIT_NOT_RUNNING)
-    return control
+    return found
+
+
+def not_running(state_dir: object) -> str:
+    """Says for which folder no daemon runs: a command that looks into another one than the daemon's is told by it."""
+    return f"The daemon of {state_dir} is not running: start it with `carrel run`."
 
 
 def tell(answer: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]], str]) -> None:

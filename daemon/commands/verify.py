@@ -7,7 +7,7 @@ import sys
 import click
 
 from daemon import sentences
-from daemon.commands.site import EXIT_DIFFERS, EXIT_NOT_RUNNING, EXIT_WAITING, NOT_RUNNING, Settings, as_json, find_daemon, tell
+from daemon.commands.site import EXIT_DIFFERS, EXIT_WAITING, Settings, as_json, demand_daemon, tell
 
 _EXIT_CODES = {"mismatch": EXIT_DIFFERS, "inconclusive": EXIT_WAITING}
 
@@ -21,10 +21,6 @@ def verify(settings: Settings, content: bool, as_json: bool) -> None:
 
     The daemon does so by itself once a day. Both versions of what differed are kept in verify-report.json beside the database.
     """
-    control = find_daemon(settings)
-    if control is None:
-        click.echo(f"carrel: {NOT_RUNNING}", err=True)
-        sys.exit(EXIT_NOT_RUNNING)
-    answer = control.post("/v1/sync/verify", {"content": content})
+    answer = demand_daemon(settings).post("/v1/sync/verify", {"content": content})
     tell(answer, as_json, sentences.verify_sentence)
     sys.exit(_EXIT_CODES.get(str(answer["result"]), 0))

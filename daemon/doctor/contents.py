@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from daemon import outbox
 from daemon.backups.kept import backups_in, newest_of
 from daemon.backups.making import HOUR_MS, back_up, backup_folder
 from daemon.config import DeviceConfig
-from daemon.identity import TOKEN_FILE
-from daemon.instance import identity_row
+from daemon.identity.device import TOKEN_FILE
+from daemon.identity.instance import identity_row
+from daemon.queue import outbox
 from daemon.sentences import span
 from domain.clock import Clock
 from domain.counted import counted

@@ -11,9 +11,9 @@ from pathlib import Path
 from daemon.backups.kept import PARTIAL_KEPT_MS, WORK_SUFFIX
 from daemon.backups.making import backup_folder
 from daemon.config import PRIVATE_FOLDER_MODE, DeviceConfig
+from daemon.process.state_folder import FILE_MODE, locked
 from daemon.recovery import ballast
 from daemon.recovery.report import damaged_files
-from daemon.state_folder import FILE_MODE, locked
 from domain.clock import SystemClock
 from domain.findings import Finding, Severity
 from migrations.backup import MB, RESERVE_BYTES, SPACE_FACTOR

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from daemon import control
 from daemon.config import DeviceConfig
-from daemon.enrolment import app_version
+from daemon.identity.enrolment import app_version
 from daemon.installation.layout import DEVICE, Layout
-from daemon.state_folder import find_running
+from daemon.process.state_folder import find_running
 from domain.errors import AlreadyRunning, CarrelError
 from domain.findings import Finding, Severity
 from migrations.lock import owning

@@ -16,7 +16,7 @@ from daemon import tls
 from daemon.config import DeviceConfig
 from daemon.doctor.contents import reading
 from daemon.gateway import check_url
-from daemon.instance import identity_row
+from daemon.identity.instance import identity_row
 from daemon.sentences import span
 from domain.clock import Clock
 from domain.errors import CloudUnreachable, InvalidConfig

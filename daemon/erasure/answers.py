@@ -23,11 +23,13 @@ _DONE = ("answers:through_no:done", "answers:before_ms:done")
 _RAISE = "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = max(cursor, excluded.cursor)"
 _SET = "INSERT INTO cursors (scope, cursor) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET cursor = excluded.cursor"
 
+# What a newer app says of an answer goes with it: nobody here knows what it is.
+_COLUMNS = (*_TABLE.let_go, "_extra")
 _BLANK_ROWS = (
-    f"UPDATE {_TABLE.name} SET {', '.join(f'{name} = NULL' for name in _TABLE.let_go)} WHERE id IN (SELECT a.id FROM {_TABLE.name} a"
+    f"UPDATE {_TABLE.name} SET {', '.join(f'{name} = NULL' for name in _COLUMNS)} WHERE id IN (SELECT a.id FROM {_TABLE.name} a"
     " WHERE (a.feed_no BETWEEN 1 AND :through_no"
     " OR a.feed_no = 0 AND a.id IN (SELECT r.row_id FROM sync_operations r WHERE r.state = 'rejected' AND r.settled_at_ms < :before_ms))"
-    f" AND ({' OR '.join(f'a.{name} IS NOT NULL' for name in _TABLE.let_go)})"
+    f" AND ({' OR '.join(f'a.{name} IS NOT NULL' for name in _COLUMNS)})"
     " AND NOT EXISTS (SELECT 1 FROM sync_operations o WHERE o.state = 'pending' AND o.row_id = a.id) LIMIT :most)"
 )
 _HELD = " OR ".join(f"json_extract(o.payload, '$.{name}') IS NOT NULL" for name in _TABLE.let_go)
@@ -83,10 +85,11 @@ def note_settled(conn: sqlite3.Connection, first_feed_no: int) -> None:
 
 
 def note_arrived(conn: sqlite3.Connection, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Rows came, by stick perhaps, as they were before the school let go of their answers."""
+    """Rows came, by stick perhaps, as they were before the school let go of their answers. `columns` has those of a newer server, too."""
     through_no = told(conn).through_no
     old = [place for place, feed_no in enumerate(columns["feed_no"]) if feed_no <= through_no]
-    if any(columns[name][place] is not None for name in _TABLE.let_go for place in old):
+    kept = {*_TABLE.column_names, "feed_no"}.difference(_TABLE.let_go)
+    if any(columns[name][place] is not None for name in columns.keys() - kept for place in old):
         _look_again(conn)
 
 

@@ -20,7 +20,7 @@ from daemon.database import DeviceDatabase
 from daemon.erasure import answers, orders
 from daemon.erasure.files import files_with_students, remove
 from daemon.erasure.rows import close_up, delete_rows, operations_of
-from daemon.identity import Identity
+from daemon.identity.device import Identity
 from domain.errors import OperatorError, Unavailable
 from domain.wire import AnswersLetGo, ErasureOrder
 from loglines.parts import fields

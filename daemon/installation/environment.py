@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.installation.layout import PROGRAMS, Layout, shipped
+from daemon.installation.layout import PROGRAMS, Layout
 from daemon.installation.tools import run
 from domain.errors import OperatorError
 
@@ -21,7 +22,8 @@ HASH_DIGITS = 12
 WHEEL_NAME = re.compile(r"carrel-([^-]+)-py3-none-any\.whl")
 # The service cannot read these (ProtectHome=): a Python that lies there is of no use to it.
 HIDDEN_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
-_READABLE = 0o755
+# In the environment: the versions that it may hold, each with the hashes of its files; pip takes nothing else.
+_LOCK = "packages.lock"
 
 
 @dataclass(frozen=True)
@@ -38,27 +40,35 @@ def make_environment(layout: Layout, source: Source, extra: str) -> Path:
     match = WHEEL_NAME.fullmatch(source.wheel.name)
     if not match or not source.wheel.is_file():
         raise OperatorError(f"{source.wheel} is not a wheel of Carrel: `make build` makes one in dist/.")
-    digest = hashlib.sha256(source.wheel.read_bytes()).hexdigest()[:HASH_DIGITS]
-    folder = layout.versions / "-".join(filter(None, (match[1], digest, extra)))
+    lock, digest = _lock(source.wheel, match[1], extra), hashlib.sha256(source.wheel.read_bytes()).hexdigest()
+    folder = layout.versions / "-".join(filter(None, (match[1], digest[:HASH_DIGITS], extra)))
     if (folder / MARKER).exists():
         return folder
     python = source.python or own_python()
     shutil.rmtree(folder, ignore_errors=True)
-    layout.versions.mkdir(mode=_READABLE, parents=True, exist_ok=True)
-    umask = os.umask(0o022)  # everybody may read it, whatever the administrator's own files are like
+    layout.versions.mkdir(parents=True, exist_ok=True)
     try:
         own_pip = (
             importlib.util.find_spec("pip") is not None
         )  # one of its own would cost the environment some seconds, and is of no use later
         run([python, "-m", "venv", *(["--without-pip"] if own_pip else []), folder], otherwise="The environment cannot be made")
-        run([*_pip(folder, own_pip), *_asked(source, extra)], otherwise="The packages cannot be installed")
+        (folder / _LOCK).write_bytes(lock)
+        run([*_pip(folder, own_pip), *_asked(source, extra, digest, folder / _LOCK)], otherwise="The packages cannot be installed")
         (folder / MARKER).write_text(f"{match[1]}\n")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    finally:
-        os.umask(umask)
     return folder
+
+
+def _lock(wheel: Path, version: str, extra: str) -> bytes:
+    """The packages that the wheel itself goes with: what runs this may be of another version. Raises OperatorError."""
+    name = "server.lock" if extra else "device.lock"
+    try:
+        with zipfile.ZipFile(wheel) as opened:
+            return opened.read(f"carrel-{version}.data/data/share/carrel/{name}")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise OperatorError(f"{wheel} is not a wheel of Carrel, or is damaged: {error}.") from error
 
 
 def own_python() -> Path:
@@ -76,10 +86,32 @@ def _pip(folder: Path, own: bool) -> list[str | Path]:
     return [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
 
 
-def _asked(source: Source, extra: str) -> list[str | Path]:
+def _asked(source: Source, extra: str, digest: str, lock: Path) -> list[str | Path]:
     offline: list[str | Path] = ["--no-index", "--find-links", source.wheels] if source.wheels else []
-    wheel = f"carrel{f'[{extra}]' if extra else ''} @ {source.wheel.absolute().as_uri()}"
-    return ["install", "--quiet", *offline, "--constraint", shipped("constraints.txt"), wheel]
+    wheel = f"carrel{f'[{extra}]' if extra else ''} @ {source.wheel.absolute().as_uri()}#sha256={digest}"
+    return ["install", "--quiet", *offline, "--require-hashes", "--requirement", lock, wheel]
+
+
+def begin(layout: Layout) -> tuple[Path | None, bool]:
+    """Notes that the machine is being changed. Returns the environment that served before, and whether a change was broken off: what runs may
+    then be of it still, whatever the links say.
+    """
+    note = layout.unfinished
+    broken_off = note.exists()
+    if not broken_off:
+        now = present(layout)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        fresh = note.with_name(f"{note.name}.new")
+        fresh.write_text(now.name if now else "")
+        fresh.rename(note)
+    name = note.read_text().strip()
+    folder = layout.versions / name
+    return (folder if name and (folder / MARKER).exists() else None), broken_off
+
+
+def end(layout: Layout) -> None:
+    """The machine is what its links say."""
+    layout.unfinished.unlink(missing_ok=True)
 
 
 def present(layout: Layout) -> Path | None:
@@ -93,14 +125,13 @@ def before(layout: Layout) -> Path | None:
 
 
 def use(layout: Layout, folder: Path) -> None:
-    """Makes an environment the present one; the present becomes the one before. Nothing happens when it is already."""
+    """Makes an environment the present one; the present becomes the one before, unless it is the same."""
     now = present(layout)
-    if now == folder:
-        return
-    if now is not None:
+    if now not in (None, folder):
         _link(layout.previous, now)
-    _link(layout.current, folder)
-    (layout.prefix / "bin").mkdir(mode=_READABLE, exist_ok=True)
+    if now != folder:
+        _link(layout.current, folder)
+    (layout.prefix / "bin").mkdir(exist_ok=True)
     for name in PROGRAMS:
         _link(layout.program(name), Path("../current/bin") / name)
 

@@ -1,15 +1,16 @@
 """Installing, upgrading in place, and going back to the version before.
 
-    environment from the wheel ──▶ account, settings, units ──▶ (upgrade: a backup) ──▶ the link moved ──▶ started, ready
-                                                                                          └── not ready: the link moved back
+    environment from the wheel ──▶ (upgrade: a backup) ──▶ the link moved ──▶ account, units, settings ──▶ started, ready
+                                                                └── not ready: the link moved back, with the units of before
 
-Every step finds out what is there already, so that the whole may be called again at any time.
+Every step finds out what is there already, so that the whole may be called again at any time: also after it was killed, which a note in /opt/carrel
+tells (`environment.begin`). Units and settings are those of the version that is taken up, whichever version does it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from daemon.installation import environment
 from daemon.installation.environment import Source
 from daemon.installation.layout import SERVER, Layout, Role, shipped
 from daemon.installation.services import services_of
-from daemon.installation.tools import run
+from daemon.installation.tools import alone, run
 from domain.errors import OperatorError
 
 Say = Callable[[str], None]
@@ -40,28 +41,32 @@ def install(layout: Layout, role: Role, source: Source | None, say: Say) -> Inst
     taken back.
     """
     services_of(layout).demand()
-    roles = [one for one in layout.roles.values() if one is role or layout.has(one)]
+    with alone(layout):
+        return _install(layout, role, source, say)
+
+
+def _install(layout: Layout, role: Role, source: Source | None, say: Say) -> Installed:
+    there = [one for one in layout.roles.values() if layout.has(one)]
+    roles = [one for one in layout.roles.values() if one is role or one in there]
     folder = _environment(layout, source, roles, say)
-    before = environment.present(layout)
-    upgrading = [one for one in roles if layout.has(one)] if before not in (None, folder) else []
-    changed = services_of(layout).place_units(layout, role)
-    services_of(layout).make_account(role)
-    _place_settings(layout, role)
-    if changed:
-        services_of(layout).reload()
+    before, broken_off = environment.begin(layout)
+    upgrading = there if before not in (None, folder) else []
     for one in upgrading:
         say(f"backing up before the upgrade of the {one.name}")
         _back_up(layout, one)
-    environment.use(layout, folder)
+    changed = _take_up(layout, roles, folder)
+    _place_settings(layout, role, folder)
     try:
         for one in roles:
             if one is role or one in upgrading:
-                _run(layout, one, say, again=before != folder or changed)
+                _run(layout, one, say, again=before != folder or changed or broken_off)
     except OperatorError as error:
         if before is None or before == folder:
             raise
         _take_back(layout, upgrading, folder, before)
+        environment.end(layout)
         raise OperatorError(f"Version {environment.version_of(before)} is in use again. {error.message}") from error
+    environment.end(layout)
     environment.forget_older(layout)
     return _installed(layout, role)
 
@@ -71,6 +76,11 @@ def go_back(layout: Layout, role: Role, say: Say) -> Installed:
     a server's stays, for every version serves on the next one's. Raises OperatorError, and then the present version is in use.
     """
     services_of(layout).demand()
+    with alone(layout):
+        return _go_back(layout, role, say)
+
+
+def _go_back(layout: Layout, role: Role, say: Say) -> Installed:
     now, older = environment.present(layout), environment.before(layout)
     if now is None or older is None:
         raise OperatorError("There is no version before the present one.")
@@ -86,9 +96,10 @@ def go_back(layout: Layout, role: Role, say: Say) -> Installed:
         if layout.device in roles:
             _take_database_back(layout, now, older)
         _go_on(layout, roles, older, say)
-    except OperatorError:
+    except BaseException:  # Ctrl-C too: what is stopped here, nobody else starts
         _go_on(layout, roles, now, say)
         raise
+    environment.end(layout)
     return _installed(layout, role)
 
 
@@ -102,8 +113,19 @@ def _demand_servable(now: Path, older: Path) -> None:
         )
 
 
-def _go_on(layout: Layout, roles: list[Role], folder: Path, say: Say) -> None:
+def _take_up(layout: Layout, roles: Sequence[Role], folder: Path) -> bool:
+    """Has the machine use this version, and its units. Returns whether any unit was another."""
+    services = services_of(layout)
     environment.use(layout, folder)
+    changed = [services.place_units(layout, role, folder) for role in roles]
+    for role in roles:
+        services.make_account(role)
+    services.reload()
+    return any(changed)
+
+
+def _go_on(layout: Layout, roles: Sequence[Role], folder: Path, say: Say) -> None:
+    _take_up(layout, roles, folder)
     for role in roles:
         _run(layout, role, say, again=False)
 
@@ -129,16 +151,22 @@ def _environment(layout: Layout, source: Source | None, roles: list[Role], say: 
     return environment.make_environment(layout, source, "cloud" if SERVER in roles else "")
 
 
-def _place_settings(layout: Layout, role: Role) -> None:
-    """Settings that are there are never touched."""
+def _place_settings(layout: Layout, role: Role, folder: Path) -> None:
+    """Settings that are there are never touched, so they are there whole or not at all."""
     layout.config.parent.mkdir(parents=True, exist_ok=True)
     if not layout.config.exists():
-        text = shipped("config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{layout.device.state}"', 1)
-        layout.config.write_text(text, "utf-8")
-        layout.config.chmod(_SETTINGS_MODE)
+        text = shipped(folder, "config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{layout.device.state}"', 1)
+        _write(layout.config, text, _SETTINGS_MODE)
     if role is SERVER and not layout.database_address.exists():
-        layout.database_address.touch(_SECRET_MODE)
-        layout.database_address.write_text(_ENV_TEXT)
+        _write(layout.database_address, _ENV_TEXT, _SECRET_MODE)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode)
+    fresh.write_text(text, "utf-8")
+    fresh.rename(path)
 
 
 def _run(layout: Layout, role: Role, say: Say, *, again: bool) -> None:
@@ -171,11 +199,22 @@ def _back_up(layout: Layout, role: Role) -> None:
 
 
 def _take_database_back(layout: Layout, now: Path, older: Path) -> None:
-    """By the present version, which knows how its own migrations are taken back. Raises OperatorError for one that cannot be."""
-    heads = [_migrations(folder, "device")[-1] for folder in (now, older)]
+    """By the present version, which knows how its own migrations are taken back; a version that knows more brings it up itself. Raises
+    OperatorError for one that cannot be.
+    """
+    known = _migrations(older, "device")
     database = layout.state(layout.device) / "carrel.sqlite3"
-    if heads[0] != heads[1] and database.exists():
-        migrate: list[str | Path] = [now / "bin" / "carrel-migrate", "--db", "device", "--sqlite", database, "downgrade", heads[1], "--yes"]
+    if set(_migrations(now, "device")) - set(known) and database.exists():
+        migrate: list[str | Path] = [
+            now / "bin" / "carrel-migrate",
+            "--db",
+            "device",
+            "--sqlite",
+            database,
+            "downgrade",
+            known[-1],
+            "--yes",
+        ]
         run(
             [*services_of(layout).as_account(layout.device), *migrate],
             _device_environ(layout),

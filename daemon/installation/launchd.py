@@ -43,11 +43,11 @@ class Launchd:
         if os.geteuid() != 0:
             raise OperatorError("This changes the machine: run it as root, with sudo.")
 
-    def place_units(self, layout: Layout, role: Role) -> bool:
-        """Writes the property lists where launchd finds them at the next start of the machine. Returns whether anything was new."""
+    def place_units(self, layout: Layout, role: Role, environment: Path) -> bool:
+        """Writes this version's property lists where launchd finds them at the next start of the machine. Returns whether anything was new."""
         changed = False
         for name in role.units:
-            target, text = layout.units / name, shipped(f"systemd/launchd/{name}").read_bytes()
+            target, text = layout.units / name, shipped(environment, f"systemd/launchd/{name}").read_bytes()
             if not target.exists() or target.read_bytes() != text:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(text)

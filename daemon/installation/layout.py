@@ -3,6 +3,7 @@
 /opt/carrel/versions/0.1.0-1f0c9b2e4a77/   an environment for each wheel; the present one and the one before it are kept
 /opt/carrel/current, previous              links to two of them
 /opt/carrel/bin/                           the commands, by way of `current`
+/opt/carrel/unfinished                     while the machine is being changed: which version served before
 /etc/carrel/config.toml                    settings, without secrets; never overwritten
 /etc/systemd/system/, /etc/sysusers.d/     units and accounts
 /Library/LaunchDaemons/                    property lists, on a Mac
@@ -17,7 +18,6 @@ from pathlib import Path
 from domain.errors import OperatorError
 
 PROGRAMS = ("carrel", "carrel-cloud", "carrel-migrate")
-_SOURCE_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ class Layout:
         return self.prefix / "previous"
 
     @property
+    def unfinished(self) -> Path:
+        return self.prefix / "unfinished"
+
+    @property
     def config(self) -> Path:
         return self.root / "etc/carrel/config.toml"
 
@@ -150,9 +154,9 @@ class Layout:
         return self.prefix / "bin" / name
 
 
-def shipped(name: str) -> Path:
-    """A file that comes with Carrel, in a clone or installed: `config.toml`, `constraints.txt`, `systemd/carrel.service`. Raises OperatorError."""
-    for folder in (_SOURCE_ROOT, Path(sys.prefix) / "share" / "carrel"):
-        if (folder / "systemd" / "carrel.service").is_file() and (folder / name).is_file():
-            return folder / name
-    raise OperatorError(f"{name} did not come with this installation of Carrel: install it from its wheel.")
+def shipped(environment: Path, name: str) -> Path:
+    """A file that a version brings along: `config.toml`, `systemd/carrel.service`. Raises OperatorError."""
+    path = environment / "share" / "carrel" / name
+    if not path.is_file():
+        raise OperatorError(f"{name} did not come with the version in {environment}: install another.")
+    return path

@@ -24,10 +24,10 @@ def demand() -> None:
         raise OperatorError("This changes the machine: run it as root, with sudo.")
 
 
-def place_units(layout: Layout, role: Role) -> bool:
-    """Writes account and units of the role where systemd finds them. Returns whether anything was new. Raises OperatorError."""
-    files = {layout.units / name: shipped(f"systemd/{name}") for name in role.units}
-    files[layout.sysusers(role)] = shipped(f"systemd/{role.sysusers}")
+def place_units(layout: Layout, role: Role, environment: Path) -> bool:
+    """Writes account and units of the role, as this version has them, where systemd finds them. Returns whether anything was new. Raises OperatorError."""
+    files = {layout.units / name: shipped(environment, f"systemd/{name}") for name in role.units}
+    files[layout.sysusers(role)] = shipped(environment, f"systemd/{role.sysusers}")
     changed = False
     for target, source in files.items():
         text = source.read_bytes()

@@ -7,8 +7,9 @@ import sqlite3
 from dataclasses import dataclass
 
 from daemon.image import unsent
-from daemon.installation.layout import Layout, Role
+from daemon.installation.layout import SERVER, Layout, Role
 from daemon.installation.services import services_of
+from daemon.installation.tools import alone
 from domain.counted import counted
 from domain.errors import OperatorError
 
@@ -25,26 +26,35 @@ class Removed:
 def uninstall(layout: Layout, role: Role, *, purge: bool, even_unsent: bool) -> Removed:
     """Stops the role and takes it away; nothing happens where it is not. Data and settings stay unless `purge` says otherwise.
 
-    Raises OperatorError, with nothing changed but that the daemon was stopped, when `purge` would lose what is not at school and `even_unsent`
-    does not say so.
+    Raises OperatorError, with nothing changed but that the daemon was stopped until the machine's next start, when `purge` would lose what is not at
+    school and `even_unsent` does not say so.
     """
+    services_of(layout).demand()
+    with alone(layout):
+        return _uninstall(layout, role, purge=purge, even_unsent=even_unsent)
+
+
+def _uninstall(layout: Layout, role: Role, *, purge: bool, even_unsent: bool) -> Removed:
     services = services_of(layout)
-    services.demand()
+    if purge and role is layout.device and not even_unsent:
+        if layout.has(role):
+            services.pause(role)
+        _demand_nothing_unsent(layout)
     if layout.has(role):
         services.stop(role)
-    if purge and role is layout.device and not even_unsent:
-        _demand_nothing_unsent(layout)
     services.remove_units(layout, role)
     services.reload()
-    alone = not any(layout.has(other) for other in layout.roles.values() if other is not role)
-    if alone:
+    is_last = not any(layout.has(other) for other in layout.roles.values() if other is not role)
+    if is_last:
         shutil.rmtree(layout.prefix, ignore_errors=True)
     if purge:
         shutil.rmtree(layout.state(role), ignore_errors=True)
-        if alone:
+        if role is SERVER:
+            layout.database_address.unlink(missing_ok=True)
+        if is_last:
             shutil.rmtree(layout.config.parent, ignore_errors=True)
         services.remove_account(role)
-    return Removed(role.name, programs=alone, data=purge)
+    return Removed(role.name, programs=is_last, data=purge)
 
 
 def _demand_nothing_unsent(layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from daemon.installation import manager
@@ -16,8 +17,8 @@ class Services(Protocol):
     def demand(self) -> None:
         """That this is root, on a machine of this kind."""
 
-    def place_units(self, layout: Layout, role: Role) -> bool:
-        """Whether anything was new."""
+    def place_units(self, layout: Layout, role: Role, environment: Path) -> bool:
+        """Those of the version in `environment`; whether anything was new."""
 
     def remove_units(self, layout: Layout, role: Role) -> None:
         """What `place_units` wrote."""

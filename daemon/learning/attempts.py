@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from daemon.database import DeviceDatabase
-from daemon.models import QuestionAttempt
+from daemon.models.study import QuestionAttempt
 from domain.ids import Id
 from domain.learning.attempts import DAY_MS
 from domain.learning.mastery import FoldedAttempt

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from daemon.database import DeviceDatabase
 from daemon.learning.attempts import Extent, extent_of
 from daemon.learning.histories import Histories
-from daemon.models import ConceptMastery
+from daemon.models.study import ConceptMastery
 from domain.clock import Clock
 from domain.errors import NotFound, StorageFull
 from domain.ids import Id

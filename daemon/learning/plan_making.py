@@ -13,7 +13,7 @@ from daemon.learning.engine import Engine
 from daemon.learning.plan_inputs import Wish, inputs_of
 from daemon.learning.plans import DONE, MOVED, PLANNED, SKIPPED, StandingPlan
 from daemon.learning.situation import Situation
-from daemon.models import StudyPlanItem
+from daemon.models.study import StudyPlanItem
 from daemon.records import NewPlanItem
 from domain.errors import InvalidInput, NotFound, PlanSuperseded, Problem, StorageFull
 from domain.ids import Id, dashed
@@ -41,7 +41,7 @@ def standing(engine: Engine, student_id: Id, now: Situation, on: date | None = N
     with engine.planning, suppress(StorageFull):  # yesterday's plan is better than none
         found = _found(engine, student_id, now, on=on) or found
         if not _is_of_today(found, now):  # nobody has made it meanwhile
-            make(engine, student_id, plan_notes.read_notes(found.plan.notes).wish(found.plan.days), now)
+            make(engine, student_id, plan_notes.read_notes(found.plan.notes).wish(found.plan.days), now, shortened=True)
             found = _found(engine, student_id, now, on=on)
     return found
 
@@ -61,13 +61,13 @@ def replan_due(engine: Engine, now: Situation, device_id: Callable[[], Id]) -> i
     return len(due)
 
 
-def make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
-    """Plans from today and stores the plan, which then counts. Raises InvalidInput for a plan that would get too long."""
+def make(engine: Engine, student_id: Id, wish: Wish, now: Situation, *, shortened: bool = False) -> None:
+    """Plans from today and stores the plan, which then counts. One that would get too long is `shortened` by its last days; else raises InvalidInput."""
     with engine.planning:
-        _make(engine, student_id, wish, now)
+        _make(engine, student_id, wish, now, shortened)
 
 
-def _make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
+def _make(engine: Engine, student_id: Id, wish: Wish, now: Situation, shortened: bool) -> None:
     study = _study(engine, student_id, now)
     with engine.database.read() as conn:
         course, inputs = engine.courses.current(conn), inputs_of(conn, student_id)
@@ -77,13 +77,15 @@ def _make(engine: Engine, student_id: Id, wish: Wish, now: Situation) -> None:
     nodes = at_pace(course.nodes, inputs.pace)
     plan = make_plan(nodes, study.states, request)
     changes = _changes(before, plan, request, study, wish, {node.id for node in nodes})
-    end = now.today + timedelta(days=wish.horizon_days)
-    items = [*kept.items, *(_new_item(item) for item in plan.items if item.day < end)]
-    if len(items) > ITEMS_MAX:
-        raise InvalidInput([Problem("$.horizon_days", "too_long", f"A plan has at most {ITEMS_MAX} items: ask for fewer days.")])
+    days = wish.horizon_days
+    if len(kept.items) + sum((item.day - now.today).days < days for item in plan.items) > ITEMS_MAX:
+        if not shortened:
+            raise InvalidInput([Problem("$.horizon_days", "too_long", f"A plan has at most {ITEMS_MAX} items: ask for fewer days.")])
+        days = max(1, (plan.items[max(0, ITEMS_MAX - len(kept.items))].day - now.today).days)
+    items = [*kept.items, *(_new_item(item) for item in plan.items if (item.day - now.today).days < days)]
     row = {
         "starts_on": now.today.isoformat(),
-        "days": wish.horizon_days,
+        "days": days,
         "planner_version": plan.version,
         "forecast": plan_notes.forecast_of(plan.forecast),
         "notes": plan_notes.notes_of(wish, request, changes, plan.ignored),

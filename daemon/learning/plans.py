@@ -10,7 +10,7 @@ from datetime import date
 from daemon.database import DeviceDatabase
 from daemon.learning.plan_inputs import HORIZON_DAYS_DEFAULT, Wish
 from daemon.learning.situation import Situation, situation
-from daemon.models import StudyPlan, StudyPlanItem
+from daemon.models.study import StudyPlan, StudyPlanItem
 from domain.errors import NotFound
 from domain.ids import Id
 from domain.learning.plan_progress import Since, done_by_answers

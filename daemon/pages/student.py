@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 
-from daemon import content, sync_log
+from daemon import content
 from daemon.learning import attempts, plan_making
 from daemon.learning.engine import Engine
 from daemon.learning.mastery import mastery_of
 from daemon.learning.plans import MOVED, PLANNED, StandingPlan
 from daemon.learning.situation import situation
-from daemon.models import ConceptMastery, StudyPlanItem, SyncOperation
+from daemon.models.study import ConceptMastery, StudyPlanItem
+from daemon.models.sync import SyncOperation
 from daemon.pages import words
+from daemon.queue import sync_log
 from domain.ids import Id
 from domain.operations import OperationState
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from daemon import sentences
-from daemon.queue_sentences import help_for
-from daemon.schemas.sync import Status
+from daemon.api.schemas.sync import Status
+from daemon.queue.sentences import help_for
 from domain.counted import in_words
 from domain.learning.levels import Level
 from domain.operations import OperationState

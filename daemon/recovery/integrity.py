@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.durable_file import read_json, replace_json
-from daemon.instance import IDENTITY_COPY
+from daemon.identity.instance import IDENTITY_COPY
 from daemon.recovery.journal_file import KeptOperation, is_same, journal_path, read, scan
 from daemon.sqlite_errors import is_about_surroundings, is_busy
 from domain.clock import Clock

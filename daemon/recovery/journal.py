@@ -55,6 +55,7 @@ class Journal:
     _operations: int = 0  # in the file, settled or not
     _last_op_no: int = 0
     _settled_op_no: int = 0
+    _incarnation: str | None = None  # of the log, of which the numbers above are
     _behind: bool = False
     _dirty: bool = False
     _anew: bool = False
@@ -102,15 +103,15 @@ class Journal:
                 self._file = None
 
     def _follow(self, conn: sqlite3.Connection, file: int) -> None:
-        rows = conn.execute(_NEW, (self._last_op_no,)).fetchall()
-        settled_op_no = _settled_op_no(conn)
-        if rows:
+        incarnation, settled_op_no = _place(conn)
+        if incarnation != self._incarnation:  # operations may have other numbers now, or are to be sent once more
+            self._rewrite(conn)
+            return
+        if rows := conn.execute(_NEW, (self._last_op_no,)).fetchall():
             lines = [encoded("op", *row) for row in rows]
             self._append(file, lines if self._size else [_header(conn), *lines])
             self._last_op_no, self._operations = rows[-1][0], self._operations + len(rows)
-        if settled_op_no < self._settled_op_no:  # what was settled is to be sent once more
-            self._rewrite(conn)
-        elif settled_op_no > self._settled_op_no:
+        if settled_op_no > self._settled_op_no:
             self._settle(conn, file, settled_op_no)
 
     def _settle(self, conn: sqlite3.Connection, file: int, settled_op_no: int) -> None:
@@ -136,7 +137,7 @@ class Journal:
 
     def _rewrite(self, conn: sqlite3.Connection) -> None:
         """Leaves what is unsent now and nothing else; when that is nothing, an empty file."""
-        last_op_no, settled_op_no = _last_op_no(conn), _settled_op_no(conn)
+        last_op_no, (incarnation, settled_op_no) = _last_op_no(conn), _place(conn)
         operations = _unsent(conn)
         first = next(operations, None)
         if first is None and self._file is not None:
@@ -145,7 +146,7 @@ class Journal:
         else:
             kept = () if first is None else itertools.chain([first], operations)
             self._exchange(_header(conn) + encoded("settled", settled_op_no), kept)
-        self._last_op_no, self._settled_op_no = last_op_no, settled_op_no
+        self._last_op_no, self._settled_op_no, self._incarnation = last_op_no, settled_op_no, incarnation
 
     def _exchange(self, head: bytes, operations: Iterable[KeptOperation]) -> None:
         """Puts a file with these operations in the place of the present one, on the disk before it takes its name."""
@@ -190,9 +191,9 @@ def _header(conn: sqlite3.Connection) -> bytes:
     return encoded("journal", VERSION, row[0] if row else None)
 
 
-def _settled_op_no(conn: sqlite3.Connection) -> int:
-    row = conn.execute("SELECT acked_op_no FROM sync_progress").fetchone()
-    return int(row[0]) if row else 0
+def _place(conn: sqlite3.Connection) -> tuple[str | None, int]:
+    row = conn.execute("SELECT incarnation, acked_op_no FROM sync_progress").fetchone()
+    return row or (None, 0)
 
 
 def _last_op_no(conn: sqlite3.Connection) -> int:

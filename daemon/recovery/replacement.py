@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daemon import inbox, outbox
+from daemon import inbox
 from daemon.durable_file import read_json
-from daemon.instance import IDENTITY_COPY, identity_row
+from daemon.identity.instance import IDENTITY_COPY, identity_row
+from daemon.queue import outbox
 from daemon.recovery.integrity import Checkup
 from daemon.recovery.journal_file import Extent, KeptOperation, is_same, journal_path, read, scan
 from daemon.recovery.report import DAMAGED_MARK, KEPT_DAMAGED, Report, ReportFile, damaged_files, remove_damaged

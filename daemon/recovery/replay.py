@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from daemon import outbox, shown_rows
+from daemon.queue import outbox, shown_rows
 from daemon.recovery.journal_file import KeptOperation
 from domain.operations import OperationKind, OperationState
 from domain.registry import TABLES, Policy, Table

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon import outbox
 from daemon.durable_file import read_json, replace_json
+from daemon.queue import outbox
 from domain.errors import CarrelError, OperatorError
 from migrations.private_files import real_path
 

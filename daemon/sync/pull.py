@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from daemon import inbox, logs, offering, outbox
+from daemon import inbox
 from daemon.database import DeviceDatabase
 from daemon.erasure import orders
 from daemon.gateway import CloudGateway
-from daemon.identity import DeviceIdentity, Identity
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.process import logs
+from daemon.queue import outbox
+from daemon.sync import offering
 from daemon.sync.reporting import report_after
 from daemon.sync.resending import begin_anew
 from daemon.sync.server_time import ServerTime

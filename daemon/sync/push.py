@@ -12,16 +12,18 @@ from typing import Any
 
 import msgspec
 
-from daemon import inbox, logs, outbox
-from daemon.boot import boot_id
+from daemon import inbox
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
-from daemon.identity import DeviceIdentity, Identity
-from daemon.outbox import Progress
+from daemon.identity.boot import boot_id
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.process import logs
+from daemon.queue import outbox
+from daemon.queue.outbox import Progress
+from daemon.queue.unreadable import set_aside_unreadable
 from daemon.sync.reporting import report_after
 from daemon.sync.resending import begin_anew
 from daemon.sync.server_time import ServerTime
-from daemon.unreadable import set_aside_unreadable
 from domain.blocks import Encoded, encode_column
 from domain.clock import Clock
 from domain.errors import BodyTooLarge, CloudUnreachable, InvalidInput, MalformedJson

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from functools import cache
 
-from daemon import outbox
-from daemon.enrolment import app_version
+from daemon.identity.enrolment import app_version
+from daemon.queue import outbox
 from domain.registry import SCHEMA_VERSION
 from domain.wire import DeviceReport
 

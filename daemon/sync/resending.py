@@ -5,15 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from daemon import offering, outbox
 from daemon.database import DeviceDatabase
+from daemon.queue import outbox
+from daemon.sync import offering
 from daemon.sync.server_time import ServerTime
 
 
 def begin_anew(database: DeviceDatabase, server_time: ServerTime, begin: Callable[[sqlite3.Connection], None]) -> None:
-    """Has `begin` start a new life of the log, without what is too old to be sent again (daemon/outbox.py, `forget_outdated`).
+    """Has `begin` start a new life of the log, without what is too old to be sent again (daemon/queue/outbox.py, `forget_outdated`).
 
-    If something is left, this device was not away for longer than that, and may offer what others wrote, too (daemon/offering.py).
+    If something is left, this device was not away for longer than that, and may offer what others wrote, too (daemon/sync/offering.py).
     """
 
     def begin_anew(conn: sqlite3.Connection) -> None:

@@ -17,20 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from daemon import agreement, logs, outbox
 from daemon.database import DeviceDatabase
 from daemon.erasure.eraser import Eraser
 from daemon.gateway import CloudGateway
-from daemon.identity import DeviceIdentity, Identity
-from daemon.revocation import Obedience
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.identity.revocation import Obedience
+from daemon.process import logs
+from daemon.process.tally import Tally
+from daemon.queue import outbox
+from daemon.sync import agreement
 from daemon.sync.backoff import CAP_S, Backoff
 from daemon.sync.pull import Puller
 from daemon.sync.push import Pushed, Pusher
 from daemon.sync.server_time import ServerTime
-from daemon.tally import Tally
 from domain.agreement import Result
 from domain.clock import Clock
 from domain.errors import CarrelError, CloudUnreachable, NotSignedIn, Unavailable
+from domain.ids import Id
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +188,7 @@ class SyncRound:
         return result
 
     def _steps(self) -> RoundResult:
+        device = self._identity.current()
         pushed = rejected = pulled = 0
         try:
             self._erase()  # what an earlier round, or a bundle, has ordered
@@ -198,8 +202,12 @@ class SyncRound:
                 pulled += sum(self._pull_all())
             self._tidy()
         except CloudUnreachable as failure:
-            self._note_failure(failure)
-            self._heed(failure)
+            now = self._identity.current()
+            if (
+                device and now and now.device_id == device.device_id
+            ):  # else it was enrolled anew meanwhile, and the school said this of what it was before
+                self._note_failure(failure)
+                self._heed(failure, device)
             return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
         except Exception as error:
             # Not the way to the school but this device: `status` must not go on saying that all is well.
@@ -234,7 +242,7 @@ class SyncRound:
         raise CloudUnreachable("refused", "The school's server refuses this device's operations again and again.")
 
     def _pull_all(self) -> Iterator[int]:
-        gateway, _ = self._way()
+        gateway, device = self._way()
         pulls_begun = self._identity.pulls_begun
         if pulls_begun != self._etag_pulls_begun:
             self._etag = None
@@ -245,7 +253,7 @@ class SyncRound:
         answer, etag = found
         self._server_time.heard(answer.server_time_ms)
         if answer.token_due:
-            self._renew_token(gateway)
+            self._renew_token(gateway, device.device_id)
         fruitless = 0
         while fruitless < FRUITLESS_MAX and self._identity.pulls_begun - pulls_begun < FRUITLESS_MAX:
             fruitless += 1
@@ -262,20 +270,20 @@ class SyncRound:
                 return
         raise CloudUnreachable("refused", "The school's server sends pages again and again that lead nowhere.")
 
-    def _renew_token(self, gateway: CloudGateway) -> None:
+    def _renew_token(self, gateway: CloudGateway, device_id: Id) -> None:
         """The token has grown old. What goes wrong here is tried again with the next poll; the present token stays valid until then."""
         try:
-            self._identity.renew_token(gateway.renew_token(self._identity.token()).token)
+            self._identity.renew_token(gateway.renew_token(self._identity.token()).token, device_id)
         except (CloudUnreachable, OSError) as error:
             log.warning("the token was not renewed: %s", type(error).__name__)
 
-    def _heed(self, failure: CloudUnreachable) -> None:
-        """What a refusal asks of this device, beyond waiting: another token, or to lock itself or be wiped."""
+    def _heed(self, failure: CloudUnreachable, device: DeviceIdentity) -> None:
+        """What a refusal asks of the device that it refused, beyond waiting: another token, or to lock itself or be wiped."""
         try:
-            if failure.http_status == NotSignedIn.status and self._identity.try_other_token():
+            if failure.http_status == NotSignedIn.status and self._identity.try_other_token(device.device_id):
                 log.info("the school does not know the token; trying the one before it")
-            gateway, identity = self._way()
-            self._obedience.obey(failure, gateway, identity.cloud_url)
+            gateway, _ = self._way()
+            self._obedience.obey(failure, gateway, device)
         except (CarrelError, OSError) as error:
             log.warning("what the school has ordered could not be done: %s", error)
 

@@ -15,11 +15,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from daemon import agreement, outbox
-from daemon.agreement import Repair
 from daemon.database import DeviceDatabase
 from daemon.gateway import CloudGateway
-from daemon.identity import DeviceIdentity, Identity
+from daemon.identity.device import DeviceIdentity, Identity
+from daemon.queue import outbox
+from daemon.sync import agreement
+from daemon.sync.agreement import Repair
 from daemon.sync.verify_report import Report
 from domain.agreement import (
     BUCKETS,

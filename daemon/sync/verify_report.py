@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.agreement import StoredRow
+from daemon.sync.agreement import StoredRow
 from domain.agreement import Differences
 from domain.registry import TABLES
 from domain.wire import Place, VerifyAnswer, decode_block

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daemon import agreement
 from daemon.database import DeviceDatabase
+from daemon.sync import agreement
 from daemon.sync.round import RoundResult, SyncRound
 from daemon.sync.verify import Verified, Verifier
 from domain.agreement import Result, is_due

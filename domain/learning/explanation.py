@@ -6,12 +6,11 @@ add up to the score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from domain.learning.attempts import DAY_MS, QuestionRef
-from domain.learning.features import Features, StudentState, Weights, concept_features, question_features
+from domain.learning.attempts import DAY_MS
+from domain.learning.features import Features, StudentState, Weights, concept_features
 from domain.learning.odds import sigmoid
 
 SHARE_DECIMALS = 4
@@ -20,18 +19,14 @@ SHARE_DECIMALS = 4
 class Part(StrEnum):
     """What a score is made of, in the order in which the parts are added."""
 
-    QUESTION = "question"  # this question against the middle one of its concepts
-    ANSWERS = "answers"  # the student's answers about these concepts
-    THIS_QUESTION = "this_question"  # earlier answers to this very question
+    ANSWERS = "answers"  # the student's answers about this concept
     OVERALL = "overall"  # how the student does with everything
     TIME = "time"  # forgetting since
 
 
-# The features of each part; `constant` and `skill` are the start.
+# The features of each part; `constant` and `skill` are the start, and those of a question play no part in a score.
 _FEATURES = {
-    Part.QUESTION: ("question",),
     Part.ANSWERS: ("fresh", "recent", "short", "good", "bad"),
-    Part.THIS_QUESTION: ("qgood", "qbad", "again"),
     Part.OVERALL: ("rate", "lasting", "form"),
     Part.TIME: ("gap", "pause"),
 }
@@ -58,28 +53,12 @@ class Explanation:
 def explain_score(state: StudentState, concept_id: str, at_ms: int | None) -> Explanation:
     """Why `mastery.score` is what it is."""
     reasons = {
-        Part.ANSWERS: _answers_reason(state, (concept_id,)),
+        Part.ANSWERS: _answers_reason(state, concept_id),
         Part.OVERALL: _overall_reason(state),
-        Part.TIME: _time_reason(state, (concept_id,), at_ms),
+        Part.TIME: _time_reason(state, concept_id, at_ms),
     }
     unknown = concept_features(StudentState(state.rates, state.weights), concept_id, at_ms)
     return _explained(state.weights, unknown, concept_features(state, concept_id, at_ms), reasons)
-
-
-def explain_prediction(state: StudentState, question: QuestionRef, at_ms: int | None) -> Explanation:
-    """Why `mastery.predict` is what it is, guessing left aside. The start is the middle question of its concepts."""
-    seen = state.questions.get(question.question_id)
-    reasons = {
-        Part.QUESTION: "this question against others of its concepts",
-        Part.ANSWERS: _answers_reason(state, question.concept_ids),
-        Part.THIS_QUESTION: "never asked before" if seen is None else f"asked {_times(seen.right + seen.wrong)} before, {seen.right} right",
-        Part.OVERALL: _overall_reason(state),
-        Part.TIME: _time_reason(state, question.concept_ids, at_ms),
-    }
-    unknown = question_features(StudentState(state.rates, state.weights), question, at_ms)
-    of_question = Weights._fields.index("question")
-    middle = (*unknown[:of_question], 0.0, *unknown[of_question + 1 :])
-    return _explained(state.weights, middle, question_features(state, question, at_ms), reasons)
 
 
 def _explained(weights: Weights, start: Features, end: Features, reasons: dict[Part, str]) -> Explanation:
@@ -96,12 +75,11 @@ def _explained(weights: Weights, start: Features, end: Features, reasons: dict[P
     return Explanation(first, tuple(shares), here)
 
 
-def _answers_reason(state: StudentState, concept_ids: Sequence[str]) -> str:
-    known = [state.concepts[c] for c in sorted(set(concept_ids)) if c in state.concepts]
-    if not known:
+def _answers_reason(state: StudentState, concept_id: str) -> str:
+    known = state.concepts.get(concept_id)
+    if known is None:
         return "no answer yet"
-    answers = sum(k.answers for k in known)
-    return f"{answers} answer{'s' if answers > 1 else ''}, {sum(k.right for k in known)} right"
+    return f"{known.answers} answer{'s' if known.answers > 1 else ''}, {known.right} right"
 
 
 def _overall_reason(state: StudentState) -> str:
@@ -110,16 +88,11 @@ def _overall_reason(state: StudentState) -> str:
     return f"{100 * state.recent_right / state.recent_answers:.0f} % right lately, over all concepts"
 
 
-def _time_reason(state: StudentState, concept_ids: Sequence[str], at_ms: int | None) -> str:
-    known = [state.concepts[c] for c in concept_ids if c in state.concepts]
-    times_ms = [k.last_at_ms for k in known if k.last_at_ms is not None]
-    if not known:
+def _time_reason(state: StudentState, concept_id: str, at_ms: int | None) -> str:
+    known = state.concepts.get(concept_id)
+    if known is None:
         return "never met"
-    if not times_ms or at_ms is None:
+    if known.last_at_ms is None or at_ms is None:
         return "not known when last met"
-    days = max(0, at_ms - max(times_ms)) // DAY_MS
+    days = max(0, at_ms - known.last_at_ms) // DAY_MS
     return "met within a day" if days == 0 else f"last met {days} day{'s' if days > 1 else ''} ago"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -45,9 +45,6 @@ def mastery_model(snapshot: DifficultySnapshot | None, weights: Weights | None) 
     return MasteryModel(version, snapshot.rates if snapshot else Rates.empty(), weights or WEIGHTS)
 
 
-SHIPPED = mastery_model(None, None)
-
-
 def newest_snapshot(contents: Iterable[str]) -> DifficultySnapshot | None:
     """The first that can be read, of published tables newest first; a newer server may publish forms that this program does not know."""
     for content in contents:

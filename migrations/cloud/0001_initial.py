@@ -339,11 +339,14 @@ CREATE TABLE plan_rules (
     origin_no integer NOT NULL DEFAULT 0,
     _extra jsonb,
     created_by text NOT NULL DEFAULT '',
+    class_id uuid,
     PRIMARY KEY (school_id, id),
     FOREIGN KEY (school_id, student_id) REFERENCES users (school_id, id),
-    FOREIGN KEY (school_id, concept_id) REFERENCES concepts (school_id, id)
+    FOREIGN KEY (school_id, concept_id) REFERENCES concepts (school_id, id),
+    FOREIGN KEY (school_id, class_id) REFERENCES classes (school_id, id)
 );
 CREATE INDEX idx_plan_rules_feed ON plan_rules (school_id, student_id, feed_no);
+CREATE INDEX idx_plan_rules_class ON plan_rules (school_id, class_id) WHERE class_id IS NOT NULL;
 """
 
 _DEVICES = """
@@ -596,6 +599,7 @@ CREATE TABLE audit_log (
     PRIMARY KEY (school_id, id)
 );
 CREATE INDEX idx_audit_log_time ON audit_log (school_id, at_ms);
+CREATE INDEX idx_audit_log_passwords ON audit_log (school_id, subject, at_ms) WHERE action = 'user.password_set';
 """
 
 _AUDIT = """

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from domain.errors import InvalidConfig, Problem
 from migrations.engines.contract import Engine, Limits, first_line
-from migrations.engines.postgres import PostgresEngine
+from migrations.engines.postgres import PostgresEngine, with_database
 from migrations.engines.sqlite import SqliteEngine
 from migrations.files import Kind
 
-__all__ = ["Engine", "Limits", "PostgresEngine", "SqliteEngine", "first_line", "open_engine", "sqlite_path"]
+__all__ = ["Engine", "Limits", "PostgresEngine", "SqliteEngine", "first_line", "open_engine", "sqlite_path", "with_database"]
 
 
 def open_engine(kind: Kind, url: str, limits: Limits) -> Engine:

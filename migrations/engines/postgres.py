@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import peewee as pw
 
@@ -23,6 +24,13 @@ KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 30, "keepalives
 UNLIMITED = ("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
 # lock_not_available and deadlock_detected: another transaction was in the way, and nothing is wrong with the migration.
 BLOCKED_CODES = frozenset({"55P03", "40P01"})
+
+
+def with_database(url: str, name: str) -> str:
+    """The address of another database of the same server. In the query of an address, a name would count more than that in its path."""
+    base, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and not pair.startswith("dbname=")]
+    return "?".join(filter(None, [re.sub(r"\A(postgres(?:ql)?://[^/]*)(?:/.*)?", rf"\1/{quote(name)}", base, count=1), "&".join(kept)]))
 
 
 class DeclaringPostgres(DeclaringDatabase, pw.PostgresqlDatabase):

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from daemon.state_folder import find_running, read_app_token
+from daemon.process.state_folder import find_running, read_app_token
 from domain.clock import SystemClock
 from domain.errors import OperatorError
 from domain.ids import Id, IdSource, dashed

@@ -18,7 +18,7 @@ from typing import Any
 import urllib3
 
 from daemon.control import Control
-from daemon.state_folder import find_running
+from daemon.process.state_folder import find_running
 from domain.errors import CarrelError
 from tests.support.devstack import descendants
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from devstack.compare import cloud_rows, compare, device_rows
 from domain.errors import Unavailable

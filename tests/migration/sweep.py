@@ -27,7 +27,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from daemon import logs, upgrade
+from daemon import upgrade
+from daemon.process import logs
 from domain.errors import SchemaError
 from migrations import current, runner
 from migrations.backup import PARTIAL, backups_of

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import migrations.device
-from daemon import logs, upgrade
+from daemon import upgrade
+from daemon.process import logs
 from domain.errors import SchemaError
 from migrations import current, runner
 from migrations.backup import backups_of

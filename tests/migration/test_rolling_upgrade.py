@@ -21,7 +21,7 @@ from cloud_api.app import create_app
 from cloud_api.cli import main
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from migrations.files import files_in
 from migrations.lint import cloud_findings
 from migrations.runner import upgrade_cloud

@@ -12,6 +12,7 @@ import pytest
 from cloud_api.embedded import DatabaseServer
 from domain.errors import OperatorError
 from migrations import scratch
+from migrations.engines import with_database
 from migrations.scratch import NAME_PREFIX, STALE_AFTER_S, server_scratch
 from tests.migration.conftest import Target
 
@@ -72,9 +73,24 @@ def test_a_name_in_the_query_of_the_address_does_not_lead_back_to_the_real_datab
         assert row[0].startswith(NAME_PREFIX)
 
 
+@pytest.mark.parametrize(
+    ("address", "other"),
+    [
+        ("postgresql:///carrel?host=/run/postgresql", "postgresql:///b%20b?host=/run/postgresql"),
+        (
+            "postgres://a:p%40w@h1,h2:5433/carrel?target_session_attrs=read-write",
+            "postgres://a:p%40w@h1,h2:5433/b%20b?target_session_attrs=read-write",
+        ),
+        ("postgresql://h", "postgresql://h/b%20b"),
+    ],
+)
+def test_the_address_of_another_database_is_that_of_the_same_server(address: str, other: str) -> None:
+    assert with_database(address, "b b") == other
+
+
 def test_an_address_that_leads_to_one_database_whatever_its_name_is_refused(cloud: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a pooler may."""
-    monkeypatch.setattr(scratch, "_with_database", lambda url, name: url)
+    monkeypatch.setattr(scratch, "with_database", lambda url, name: url)
     with pytest.raises(OperatorError, match="leads to one database, whatever its name"), server_scratch(cloud.url)():
         pytest.fail("the real database was given")
     assert cloud.sql(NAMES) == []

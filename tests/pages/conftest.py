@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from daemon.server import LocalServer
+from daemon.api.server import LocalServer
 from tests.support.browsing import chromium
 from tests.support.cloud import cloud_database, cloud_school, cloud_template, flask_cloud, open_cloud_database
 from tests.support.device import ADA, DeviceUnderTest, open_device

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cloud_api import devices
-from cloud_api.enrolment import EnrolledDevice, Grant, redeem
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import EnrolledDevice, Grant, redeem
+from cloud_api.devices.replacement import replace
 from cloud_api.fleet import hours, reports
-from cloud_api.replacement import replace
 from domain.wire import DeviceReport
 from tests.security.cloud.staff import PASSWORD, Staffroom
 from tests.support.browsing import PHONE, Visit, visiting
@@ -288,7 +288,7 @@ def test_the_summary_keeps_itself_current(browser: Any, office: Office) -> None:
         sign_in(visit)
         visit.wait_for("The device is up to date.")
         with office.school.database.transaction() as cursor:
-            devices.revoke(cursor, office.school.ids, office.school.id, lost.id, office.school.clock.now_ms())
+            enrolled.revoke(cursor, office.school.ids, office.school.id, lost.id, office.school.clock.now_ms())
         visit.pass_time(31_000)
         visit.is_announced("No device is enrolled.")
 

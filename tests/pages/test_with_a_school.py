@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from daemon.config import load_config, prepare_folders
 from daemon.control import find
+from daemon.process.state_folder import RunningDaemon, locked, read_app_token
 from daemon.readiness import make_ready
 from daemon.service import Service
-from daemon.state_folder import RunningDaemon, locked, read_app_token
 from domain.ids import dashed
 from tests.pages.conftest import PIN
 from tests.support.browsing import visiting

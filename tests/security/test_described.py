@@ -16,12 +16,12 @@ import schemathesis
 from flask import Flask
 from schemathesis import Case
 
-from cloud_api import devices
 from cloud_api.access import sessions
 from cloud_api.access.accounts import set_password
 from cloud_api.access.doorkeeper import CSRF_HEADER, SECURE_COOKIE, csrf_token
 from cloud_api.config import SignIn
-from cloud_api.enrolment import Grant
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import Grant
 from cloud_api.people import User
 from cloud_api.publication import Publication, lock_for_editing
 from daemon.bundles.spool import INCOMING, lay_down
@@ -145,7 +145,7 @@ class Campus:
         device = self.school.enrol(Grant("class", self.class_id), Grant("student", self.people["ada"].id))
         if revoked:
             with self.school.database.transaction() as cursor:
-                devices.revoke(cursor, self.school.ids, self.school.id, device.id, self.school.clock.now_ms())
+                enrolled.revoke(cursor, self.school.ids, self.school.id, device.id, self.school.clock.now_ms())
         return device.token
 
     def page(self) -> dict[str, Any]:

@@ -19,12 +19,12 @@ import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
-from cloud_api import logs
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig, Server
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.openapi import OPERATIONS
+from cloud_api.serving import logs
 from domain.wire import ClockReading, PushRequest, Run, to_json
 from tests.support.cloud import SchoolBuilder
 from tests.support.postgres import temporary_data_dir

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_api import backup
+from cloud_api.backups import making
 from cloud_api.database import CloudDatabase
 from cloud_api.embedded import DatabaseServer
 from tests.simulation.connection import Session, session_class
@@ -135,7 +135,7 @@ class RestorableCloud(SimulatedCloud):
         self._create(current)
         self._backup = self._made[-1]
         with self.transaction() as cursor:
-            backup._note_durable(cursor.execute, places)
+            making._note_durable(cursor.execute, places)
 
     def restore(self) -> None:
         """The database is the copy; nobody has the one that it was."""

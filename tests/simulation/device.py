@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from daemon import instance, outbox
-from daemon.bundles.keys import KEYS_FILE
-from daemon.identity import TOKEN_FILE, Identity
-from daemon.outbox import NewOperation, Outbox
+from daemon.identity import instance
+from daemon.identity.device import TOKEN_FILE, Identity
+from daemon.identity.keys import KEYS_FILE
+from daemon.queue import outbox
+from daemon.queue.outbox import NewOperation, Outbox
 from daemon.records import LocalRecords
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verified, Verifier

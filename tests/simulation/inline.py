@@ -14,7 +14,7 @@ from typing import Any, Self
 from unittest import mock
 
 from cloud_api import database as cloud_database
-from daemon import outbox
+from daemon.queue import outbox
 from daemon.sync import pull, push
 
 

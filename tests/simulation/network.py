@@ -19,7 +19,7 @@ import urllib3
 from psycopg2 import errors
 from urllib3.exceptions import NewConnectionError, ProtocolError, ReadTimeoutError
 
-from cloud_api.routes.problems import CONTENT_TYPE as PROBLEM_TYPE
+from cloud_api.problems import CONTENT_TYPE as PROBLEM_TYPE
 from daemon.gateway import HttpGateway
 from domain.wire import decompress
 from tests.simulation.cloud import STATEMENTS_MAX, ServerCrash, SimulatedCloud

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cloud_api import conflicts, dead_letters
-from cloud_api.letter_repair import Repair
-from daemon import requeue
+from cloud_api.repair import conflicts, dead_letters
+from cloud_api.repair.letter_repair import Repair
+from daemon.queue import requeue
 from domain.errors import Conflict
 from tests.simulation.faults import SPOILED
 from tests.simulation.people import accepting

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import StorageFull
 from domain.ids import Id

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud_api import bundles as school_bundles
-from cloud_api import carried_feed as school_feed
+from cloud_api.bundles import carried_feed as school_feed
+from cloud_api.bundles import exchange as school_bundles
 from cloud_api.sync import apply, push
-from daemon import outbox
 from daemon.bundles import carried_feed, exchange
+from daemon.queue import outbox
 from daemon.sync import round as sync_round
 from domain.bundle import Answered, FromSchool
 from domain.operations import OperationState

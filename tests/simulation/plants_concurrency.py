@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from cloud_api import auth
+from cloud_api.devices import auth
 from cloud_api.sync import feed, pull, push
 
 # More than one batch ever takes.

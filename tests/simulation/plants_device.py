@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from daemon import identity, inbox, outbox, records
+from daemon import inbox, records
+from daemon.identity import device
+from daemon.queue import outbox
 from daemon.sync import pull, push
 from daemon.sync import round as sync_round
 from domain.errors import BodyTooLarge, CloudUnreachable
@@ -122,10 +124,10 @@ def restored_server_not_refilled(patch: pytest.MonkeyPatch) -> None:
 def new_epoch_overlooked(patch: pytest.MonkeyPatch) -> None:
     """A device takes a restored server for the one that it knew."""
 
-    def overlook(self: identity.Identity, conn: sqlite3.Connection, epoch: str) -> None:
+    def overlook(self: device.Identity, conn: sqlite3.Connection, epoch: str) -> None:
         conn.execute("UPDATE identity SET server_epoch = ?", (epoch,))
 
-    patch.setattr(identity.Identity, "follow_epoch", overlook)
+    patch.setattr(device.Identity, "follow_epoch", overlook)
 
 
 def pruned_too_early(patch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from cloud_api import auth, publication
+from cloud_api import publication
 from cloud_api.database import CloudDatabase
+from cloud_api.devices import auth
 from cloud_api.routes import sync as routes
 from cloud_api.sync import apply, feed, head, insert, merge, pull, push, rows
 from cloud_api.sync.savepoints import accepted

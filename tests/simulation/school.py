@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_api.devices import revoke
-from cloud_api.enrolment import EnrolledDevice, Grant
+from cloud_api.devices.enrolled import revoke
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
 from cloud_api.people import create_user, end_memberships
 from cloud_api.publication import Publication
 from cloud_api.schools import create_school
-from daemon.bundles.keys import DeviceKeys
+from daemon.identity.keys import DeviceKeys
 from domain.clock import Clock
 from domain.ids import Id, IdSource, derived_id
 from domain.sealing import PublicKeys

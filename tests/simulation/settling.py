@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from tests.simulation.checks import violated
 from tests.simulation.endings import check_end
 from tests.simulation.people import regrant

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cloud_api.bundles import Bundles
-from cloud_api.server_keys import server_keys
-from daemon.bundles.keys import fresh_keys
+from cloud_api.bundles.exchange import Bundles
+from cloud_api.bundles.keys import server_keys
+from daemon.identity.keys import fresh_keys
 from domain.errors import BundleRefused, CarrelError
 from domain.sealing import public_keys
 from tests.simulation.checks import violated

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from domain.ids import Id, IdSource
 from domain.wire import EnrolAnswer, Limits
 from tests.simulation.checks import Violated, check_always, check_status

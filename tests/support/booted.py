@@ -142,14 +142,15 @@ def _install(root: Path) -> None:
     (etc / "ld.so.conf").write_text(f"include /etc/ld.so.conf.d/*.conf\n{INNER_PYTHON}/lib\n")
     (etc / "ld.so.conf.d").mkdir()
     _install_first(root / FIRST.relative_to("/"))
-    put_together(root / WHEELS.relative_to("/"), "cloud")
-    shutil.copy(build_wheel(root.parent), root / WHEELS.relative_to("/"))
+    wheels = root / WHEELS.relative_to("/")
+    put_together(wheels, "cloud")
+    shutil.copy(build_wheel(root.parent, wheels=wheels), wheels)
     subprocess.run(["chmod", "-R", "a+rX", str(root / "opt")], check=True, timeout=COMMAND_MAX_S)
     root.chmod(0o755)
 
 
 def _install_first(prefix: Path) -> None:
-    """An environment as `python -m venv` makes it, with the packages, what comes with them, and a path to the libraries of the tests."""
+    """An environment as `python -m venv` makes it, with the packages and a path to the libraries of the tests; what is installed comes from a wheel alone."""
     home = Path("/usr/bin") if sys.base_prefix == "/usr" else INNER_PYTHON / "bin"
     site_packages = prefix / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     site_packages.mkdir(parents=True)
@@ -159,10 +160,6 @@ def _install_first(prefix: Path) -> None:
     (site_packages / "libraries.pth").write_text("/opt/libraries\n")
     for package in packages():
         shutil.copytree(ROOT / package, site_packages / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("config.toml", "constraints.txt"):
-        (prefix / "share" / "carrel").mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, prefix / "share" / "carrel")
-    shutil.copytree(ROOT / "systemd", prefix / "share" / "carrel" / "systemd")
     (prefix / "bin" / "carrel").write_text(COMMAND)
     (prefix / "bin" / "carrel").chmod(0o755)
 

@@ -1,5 +1,7 @@
 """A real browser for tests of pages: Debian's Chromium, driven by playwright, which looks at everything that a page does.
 
+Where there is the build of it that has no windows at all, that one: the same engine for a third of the work.
+
 A visit ends with what no page may have done: asked another address, broken its own content security policy, or written an error to the console.
 """
 
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
 PHONE = {"width": 320, "height": 640}
 DESK = {"width": 1100, "height": 800}
@@ -32,7 +34,7 @@ def chromium() -> Iterator[Any]:
     """A browser without a window (playwright's `Browser`). Skips the test where Chromium or playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (make installs it)")
     if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+        pytest.skip("needs Chromium (Debian: apt-get install chromium-headless-shell)")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         try:

@@ -10,7 +10,7 @@ from psycopg2.extras import Json, execute_values
 
 from cloud_api.analytics.class_figures import ClassFigures
 from cloud_api.analytics.days import day_text
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from cloud_api.sync import feed
 from domain.clock import Clock

@@ -18,8 +18,8 @@ from flask.testing import FlaskClient
 from cloud_api import config
 from cloud_api.app import create_app
 from cloud_api.database import CloudDatabase
+from cloud_api.devices.enrolment import EnrolledDevice, Grant, create_code, redeem
 from cloud_api.embedded import DatabaseServer
-from cloud_api.enrolment import EnrolledDevice, Grant, create_code, redeem
 from cloud_api.imports.loading import Importer
 from cloud_api.people import User, create_user, find_class
 from cloud_api.schools import create_school

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from daemon.database import DeviceDatabase
-from daemon.identity import TOKEN_FILE
-from daemon.instance import keep_copy
+from daemon.identity.device import TOKEN_FILE
+from daemon.identity.instance import keep_copy
 from daemon.models import MODELS
 from daemon.records import NewAttempt
 from tests.support.desk import DATABASE, Desk, crashed_copy, started

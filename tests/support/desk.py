@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon import instance
 from daemon.database import DeviceDatabase
-from daemon.identity import Identity
+from daemon.identity import instance
+from daemon.identity.device import Identity
 from daemon.models import MODELS
 from daemon.records import LocalRecords
 from daemon.recovery.ballast import Ballast

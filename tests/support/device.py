@@ -27,20 +27,20 @@ from werkzeug.test import TestResponse
 from daemon.access.apps import OWN_APP
 from daemon.access.local_access import make_access
 from daemon.access.sessions import Student
-from daemon.app import create_app
+from daemon.api.app import create_app
+from daemon.api.endpoints import Device
 from daemon.bundles.exchange import DeviceBundles
 from daemon.bundles.spool import SpooledBundles
 from daemon.database import DeviceDatabase
-from daemon.endpoints import Device
-from daemon.enrolment import Enrolment
-from daemon.identity import Identity
+from daemon.identity.device import Identity
+from daemon.identity.enrolment import Enrolment
 from daemon.learning.engine import Engine
 from daemon.models import MODELS
 from daemon.records import LocalRecords
+from daemon.sync.on_demand import SyncOnDemand
 from daemon.sync.round import SyncRound
 from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
-from daemon.sync_on_demand import SyncOnDemand
 from domain.clock import HybridClock
 from domain.errors import CloudUnreachable
 from domain.ids import Id, IdSource, derived_id
@@ -161,7 +161,7 @@ def _insert(conn: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """The API's settings (daemon.endpoints.ApiSettings, daemon.access.local_access.SignInSettings)."""
+    """The API's settings (daemon.api.endpoints.ApiSettings, daemon.access.local_access.SignInSettings)."""
 
     body_bytes_max: int = 256 * 1024
     requests_per_s: float = 1_000_000.0

@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
-from daemon.bundles.keys import DeviceKeys
 from daemon.database import DeviceDatabase
 from daemon.gateway import HttpGateway
-from daemon.identity import Identity
+from daemon.identity.device import Identity
+from daemon.identity.keys import DeviceKeys
 from daemon.models import MODELS
 from daemon.records import LocalRecords, NewAttempt
 from daemon.sync.round import SyncRound

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 
-from cloud_api.bundles import Bundles, Imported
-from cloud_api.enrolment import Grant
-from cloud_api.server_keys import server_keys
+from cloud_api.bundles.exchange import Bundles, Imported
+from cloud_api.bundles.keys import server_keys
+from cloud_api.devices.enrolment import Grant
 from daemon.bundles.exchange import DeviceBundles, Taken
-from daemon.bundles.keys import ServerKeys, fresh_keys, read_keys
+from daemon.identity.keys import ServerKeys, fresh_keys, read_keys
 from domain import bundle
 from domain.bundle import Header, Kind
 from domain.sealing import PublicKeys, public_keys

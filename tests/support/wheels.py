@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import re
 import shutil
 import subprocess
@@ -13,12 +14,17 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FILES = ("setup.cfg", "pyproject.toml", "config.toml", "constraints.txt")
+FILES = ("setup.cfg", "pyproject.toml", "config.toml", "device.lock", "server.lock")
 BUILD_MAX_S = 100
 
 
-def build_wheel(folder: Path, version: str | None = None, change: Callable[[Path], object] = lambda source: None) -> Path:
-    """Builds the wheel in `folder`, from a copy, so that the working tree stays as it is; as another version, and changed, if that is given."""
+def build_wheel(
+    folder: Path, version: str | None = None, change: Callable[[Path], object] = lambda source: None, wheels: Path | None = None
+) -> Path:
+    """Builds the wheel in `folder`, from a copy, so that the working tree stays as it is; as another version, and changed, if that is given.
+
+    With `wheels`, its locks name the files of that folder, which `put_together` has filled.
+    """
     source = folder / f"source-{version or 'own'}"
     for name in (*packages(), "systemd"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -27,6 +33,8 @@ def build_wheel(folder: Path, version: str | None = None, change: Callable[[Path
     if version:
         text = (source / "setup.cfg").read_text("utf-8")
         (source / "setup.cfg").write_text(re.sub(r"^version = .*$", f"version = {version}", text, count=1, flags=re.MULTILINE), "utf-8")
+    if wheels is not None:
+        lock(wheels, source / "device.lock", source / "server.lock")
     change(source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source / "dist")]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=BUILD_MAX_S, check=False)
@@ -53,6 +61,17 @@ def put_together(folder: Path, *extras: str) -> None:
         wanted += [required for required, extra in _requirements(found[name]) if not extra and _is_here(required)]
     for one in found.values():
         _write(one, folder)
+
+
+def lock(folder: Path, *files: Path) -> None:
+    """Writes what `make lock` would if these wheels were the index."""
+    lines = []
+    for wheel in folder.glob("*.whl"):
+        name, version = wheel.name.split("-")[:2]
+        if name != "carrel":
+            lines.append(f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    for file in files:
+        file.write_text("".join(lines))
 
 
 def _required_by_carrel(*extras: str) -> list[str]:

@@ -28,8 +28,8 @@ from cloud_api.access import tries
 from cloud_api.access.accounts import set_password
 from cloud_api.access.doorkeeper import SECURE_COOKIE, csrf_token
 from cloud_api.database import CloudDatabase
+from cloud_api.devices.enrolment import Grant
 from cloud_api.embedded import DatabaseServer
-from cloud_api.enrolment import Grant
 from daemon.gateway import HttpGateway
 from domain.errors import CloudUnreachable
 from domain.ids import Id

@@ -53,7 +53,7 @@ def newer_wheel(folder: Path) -> str:
     def change(source: Path) -> None:
         (source / "migrations" / "cloud" / f"{NEWER_MIGRATION}.py").write_text(MIGRATION)
 
-    wheel = build_wheel(folder, NEWER_VERSION, change)
+    wheel = build_wheel(folder, NEWER_VERSION, change, folder / "machine" / WHEELS.relative_to("/"))
     shutil.copy(wheel, folder / "machine" / FIRST.relative_to("/"))
     return f"{FIRST}/{wheel.name}"
 

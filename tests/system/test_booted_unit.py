@@ -59,7 +59,7 @@ def newer_wheel(folder: Path) -> str:
     def change(source: Path) -> None:
         (source / "migrations" / "device" / f"{NEWER_MIGRATION}.py").write_text(MIGRATION)
 
-    wheel = build_wheel(folder, NEWER_VERSION, change)
+    wheel = build_wheel(folder, NEWER_VERSION, change, folder / "machine" / WHEELS.relative_to("/"))
     shutil.copy(wheel, folder / "machine" / FIRST.relative_to("/"))
     return f"{FIRST}/{wheel.name}"
 
@@ -162,7 +162,7 @@ def test_the_daemon_reads_and_writes_nothing_of_others(machine: Machine) -> None
         "mkdir -p /home/ada /var/lib/other && echo answer | tee /home/ada/diary >/tmp/note && chmod -R a+rwX /home /var/lib/other",
     )
     assert as_the_daemon(machine, "cat", "/var/lib/carrel/daemon.json")[0] == 0
-    assert as_the_daemon(machine, "cat", "/proc/sys/kernel/random/boot_id")[0] == 0  # daemon/boot.py
+    assert as_the_daemon(machine, "cat", "/proc/sys/kernel/random/boot_id")[0] == 0  # daemon/identity/boot.py
     assert as_the_daemon(machine, "cat", "/home/ada/diary")[0] != 0
     assert as_the_daemon(machine, "cat", "/tmp/note")[0] != 0
     code, said = as_the_daemon(machine, "touch", "/var/lib/other/file")

@@ -23,10 +23,10 @@ import pytest
 
 from daemon.config import DATABASE_NAME
 from daemon.database import DeviceDatabase
-from daemon.identity import Identity
+from daemon.identity.device import Identity
 from daemon.models import MODELS
+from daemon.process.state_folder import read_app_token
 from daemon.service import EXIT_FAILED, EXIT_HURRIED
-from daemon.state_folder import read_app_token
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, InvalidInput, NotEnrolled
 from domain.ids import Id, IdSource, dashed

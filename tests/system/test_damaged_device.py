@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
+from daemon.process.state_folder import find_running, read_app_token
 from daemon.recovery.integrity import SUFFIX as HEALTH
 from daemon.service import EXIT_FAILED
-from daemon.state_folder import find_running, read_app_token
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, CarrelError
 from domain.ids import Id, IdSource, dashed

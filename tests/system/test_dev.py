@@ -14,7 +14,7 @@ import pytest
 import urllib3
 
 from cloud_api.database import CloudDatabase, one_row
-from daemon.state_folder import find_running
+from daemon.process.state_folder import find_running
 from tests.support.devstack import POLL_S, ROOT, WAIT_S, Command, devstack, reachable_temporary_folder
 
 PACKAGES = ("domain", "loglines", "webpages", "daemon", "cloud_api", "migrations", "devstack", "seeds")
@@ -59,7 +59,7 @@ def await_said(command: Command, text: str, *, since: str) -> None:
 
 
 def test_the_part_whose_code_changed_is_started_again_and_broken_code_waits_to_be_mended(project: Path) -> None:
-    state, route = project / ".state", project / "daemon" / "routes" / "health.py"
+    state, route = project / ".state", project / "daemon" / "api" / "routes" / "health.py"
     with devstack("dev", folder=project, root=project, CARREL_STATE_DIR=str(state), **ANY_PORT) as command:
         command.wait_for(FOLLOWING)
         url, works = address(command, "daemon"), route.read_text()

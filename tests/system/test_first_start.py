@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from daemon.provisioning import FILE_NAME
+from daemon.identity.provisioning import FILE_NAME
 from tests.system.test_daemon_process import WAIT_S, Carrel, carrel, school
 
 __all__ = ["carrel", "school"]

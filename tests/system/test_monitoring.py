@@ -16,8 +16,8 @@ import pytest
 import urllib3
 
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant
-from daemon.state_folder import find_running
+from cloud_api.devices.enrolment import Grant
+from daemon.process.state_folder import find_running
 from tests.chaos.processes import Cloud, Daemon, free_port, wait_until
 from tests.support.cloud import SchoolBuilder, cloud_database, cloud_template
 from tests.support.examples import DOCS, example

@@ -69,7 +69,8 @@ def test_the_wheel_holds_the_packages_and_every_file_they_need(wheel: Path) -> N
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} <= {*PACKAGES, "devstack"}
     beside = {name.partition(".data/data/")[2] for name in shipped if ".data/data/" in name}
     units = {f"share/carrel/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "systemd").rglob("*") if path.is_file()}
-    assert beside == {"share/carrel/config.toml", "share/carrel/constraints.txt", *units} - {"share/carrel/systemd/README.md"}
+    files = {f"share/carrel/{name}" for name in ("config.toml", "device.lock", "server.lock")}
+    assert beside == files | units - {"share/carrel/systemd/README.md"}
 
 
 def test_daemon_is_ours_and_lies_beside_domain(installed: Path, tmp_path: Path) -> None:

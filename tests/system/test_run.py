@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from daemon.state_folder import find_running
+from daemon.process.state_folder import find_running
 from tests.support.devstack import POLL_S, WAIT_S, Command, descendants, devstack, reachable_temporary_folder, running
 
 # The last line of what it prints when all is up.
@@ -68,6 +68,14 @@ def device_url(command: Command) -> str:
     return str(url)
 
 
+def teachers_sign_in(command: Command) -> int:
+    """The status of signing in at the school's server as the output says."""
+    [(url, username, password)] = re.findall(
+        r"^  cloud API +(\S+)   the teacher's pages: (\w+), password (\S+)$", command.output, re.MULTILINE
+    )
+    return urllib3.request("POST", f"{url}/v1/sessions", json={"username": username, "password": password}).status
+
+
 def end_sessions(session_line: str) -> None:
     """What a lesson of somebody else does, or 15 idle minutes."""
     somebody_else = re.sub('"username": "[a-z]+"', '"username": "jonas"', session_line)
@@ -91,6 +99,7 @@ def test_what_it_prints_works_and_the_next_start_finds_it_again(state: Path) -> 
         end_sessions(session_line)
         assert paste(attempt_line)["created"], "whenever it is pasted"
         assert paste(status_line)["school_name"] == "Demo School"
+        assert teachers_sign_in(command) == 201
         await_synced(device_url(command))
         first_output = command.output
         assert command.signal(signal.SIGINT) == 0, command.output

@@ -23,9 +23,9 @@ import daemon.cli
 from cloud_api.config import CONFIG_VARIABLE as CLOUD_CONFIG_VARIABLE
 from cloud_api.config import DATABASE_URL_VARIABLE, CloudConfig
 from daemon import service
+from daemon.api.listeners import OTHER
 from daemon.config import CONFIG_VARIABLE, SYSTEM_CONFIG, DeviceSettings, load_config
 from daemon.installation.layout import ROLES
-from daemon.listeners import OTHER
 from domain.settings import settings_of
 
 ROOT = Path(__file__).parents[2]
@@ -274,7 +274,7 @@ def test_peers_keep_their_accounts(unit: str) -> None:
 
 
 def test_the_daemon_may_ask_which_boot_this_is() -> None:
-    # daemon/boot.py: without it, every start of the daemon would count as a boot.
+    # daemon/identity/boot.py: without it, every start of the daemon would count as a boot.
     assert values("carrel.service", "ProcSubset") == []
 
 

@@ -8,6 +8,7 @@ from datetime import date
 
 from cloud_api.analytics.days import day_text
 from cloud_api.analytics.rows import DataAge
+from cloud_api.pages.formulas import plain
 from cloud_api.pages.words import ago, count
 from domain.learning.analytics.needs_help import RULE_SENTENCES, Rule
 from domain.learning.attempts import DAY_MS
@@ -104,5 +105,5 @@ def percent(share: float | None) -> str:
 
 
 def stem(text: str) -> str:
-    """A question's text for reading over: without the marks around its formulas."""
-    return text.replace("$$", "") or "Question without text"
+    """A question's text for reading over."""
+    return plain(text) or "Question without text"

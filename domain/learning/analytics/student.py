@@ -116,13 +116,6 @@ class StudentFigures:
         return self.state.latest[1] if self.state.latest and self.state.latest[0] else None
 
 
-def take_in_all(figures: StudentFigures, answers: Iterable[Answer]) -> StudentFigures:
-    """Take in answers that come in canonical order, each once; returns the same figures."""
-    for answer in answers:
-        take_in(figures, answer)
-    return figures
-
-
 def take_in(figures: StudentFigures, answer: Answer) -> None:
     """Bring the figures up to date with the next answer; the caller keeps canonical order (`StudentState.precedes`)."""
     attempt, concepts = answer.attempt, concept_set(answer.attempt.concept_ids)

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase, Cursor, OverflowPool
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.schema import RECHECK_EVERY_MS
 from domain.errors import StorageFull
 from domain.wire import BODY_BYTES_MAX

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from cloud_api.cli import main
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import redeem
+from cloud_api.devices.enrolment import redeem
 from daemon.cli import main as carrel
 from domain import content_pack
 from domain.clock import SystemClock

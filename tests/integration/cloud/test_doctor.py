@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 
-from cloud_api.backup import SUFFIX
+from cloud_api.backups.making import SUFFIX
 from cloud_api.cli import main
 from cloud_api.config import CloudConfig, Server, Tls
 from cloud_api.database import CloudDatabase
+from cloud_api.devices.enrolment import Grant
 from cloud_api.doctor import files, machine, postgres
 from cloud_api.doctor.contents import devices
 from cloud_api.doctor.examination import examine_server
-from cloud_api.enrolment import Grant
 from domain.clock import SystemClock
 from domain.findings import EXIT_ERRORS, Finding, Severity
 from tests.support.cloud import SchoolBuilder, serving

@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 
-from cloud_api import devices, enrolment
-from cloud_api.access.tokens import bearer, token_hash
-from cloud_api.auth import device_for, scopes_of
 from cloud_api.cli import main
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant, OpenCode, code_hash, new_code, redeem
+from cloud_api.devices import enrolled, enrolment
+from cloud_api.devices.auth import device_for, scopes_of
+from cloud_api.devices.enrolment import Grant, OpenCode, code_hash, new_code, redeem
 from cloud_api.people import MEMBERS, end_memberships
 from cloud_api.publication import Publication, read_rows
+from cloud_api.tokens import bearer, token_hash
 from domain.errors import Forbidden, InvalidInput, NotFound, NotSignedIn, Unavailable
 from domain.ids import Id, dashed
 from tests.support.cloud import SchoolBuilder
@@ -172,7 +172,7 @@ def test_a_revoked_device_is_told_so_and_keeps_nothing(school: SchoolBuilder, st
     device = school.enrol(Grant("student", student))
     for _ in range(2):
         with school.database.transaction() as cursor:
-            devices.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms())
+            enrolled.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms())
     with pytest.raises(Forbidden) as refused:
         _scopes(school, device.token)
     assert refused.value.code == "device_revoked"
@@ -180,13 +180,13 @@ def test_a_revoked_device_is_told_so_and_keeps_nothing(school: SchoolBuilder, st
     assert school.value("SELECT count(*) FROM audit_log WHERE action = 'device.revoked'") == 1
     another = SchoolBuilder.build(school.database)
     with pytest.raises(NotFound), school.database.transaction() as cursor:
-        devices.revoke(cursor, school.ids, another.id, device.id, school.clock.now_ms())
+        enrolled.revoke(cursor, school.ids, another.id, device.id, school.clock.now_ms())
 
 
 def test_the_list_of_devices_shows_what_each_may_hold(school: SchoolBuilder, student: Id) -> None:
     device = school.enrol(Grant("student", student), name="Desk 7")
     with school.database.transaction() as cursor:
-        (found,) = devices.list_devices(cursor, school.id)
+        (found,) = enrolled.list_devices(cursor, school.id)
     assert (found.id, found.name, found.grants, found.revoked_at_ms) == (device.id, "Desk 7", [f"student:{student}"], None)
 
 

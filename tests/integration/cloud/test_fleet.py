@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from cloud_api.app import create_app
 from cloud_api.cli import main
 from cloud_api.config import CloudConfig
-from cloud_api.enrolment import EnrolledDevice, Grant
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
 from cloud_api.fleet import hours, overview, reports
 from cloud_api.fleet.hours import COUNT_EVERY_MS, HOUR_MS, KEPT_MS, Hour
 from cloud_api.fleet.overview import PAGE_DEVICES, DeviceRow, State

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.fleet import reports
 from domain.wire import DeviceReport
 from tests.support.cloud import SchoolBuilder

@@ -9,7 +9,8 @@ import pytest
 
 from cloud_api.database import CloudDatabase
 from cloud_api.embedded import DatabaseServer
-from cloud_api.models import MODELS, SyncedRow
+from cloud_api.models import MODELS
+from cloud_api.models.base import SyncedRow
 from domain.registry import TABLES, Kind
 from tests.support.postgres import temporary_database
 

@@ -14,9 +14,11 @@ from cloud_api import audit, retention
 from cloud_api.cli import main
 from cloud_api.config import Retention
 from cloud_api.database import Cursor
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.erasure import leavers, register
 from cloud_api.retention import DAY_MS, Tidied, tidy
+from cloud_api.sync import feed
+from domain.errors import OperatorError
 from tests.support.cloud import SchoolBuilder
 
 
@@ -36,6 +38,12 @@ def bury(school: SchoolBuilder, days_ago: int, count: int = 1) -> list[int]:
 
 def run(school: SchoolBuilder, **settings: Any) -> Tidied:
     return tidy(school.database, school.clock, school.ids, Retention(**settings))
+
+
+def note_days(school: SchoolBuilder, *days_ago: int) -> None:
+    """The server was at work so many days ago."""
+    for days in days_ago:
+        school.database.retrying(lambda cursor, at=school.clock.now_ms() - days * DAY_MS: feed.note_day(cursor, school.id, at))  # type: ignore[misc]
 
 
 def change(school: SchoolBuilder, sql: str, *parameters: Any) -> None:
@@ -145,6 +153,46 @@ def test_each_device_keeps_the_newest_lives_of_its_log(cloud_school: SchoolBuild
     newest = cloud_school.value("SELECT array_agg(no ORDER BY no) FROM (SELECT no FROM device_incarnations ORDER BY no DESC LIMIT 6) AS n")
     assert run(cloud_school, incarnations_kept=3) == Tidied(incarnations=2)
     assert cloud_school.value("SELECT array_agg(no ORDER BY no) FROM device_incarnations") == newest
+
+
+def test_under_a_clock_that_ran_years_ahead_nothing_is_let_go_of_and_no_device_is_revoked(cloud_school: SchoolBuilder) -> None:
+    """By it every deletion is old, every student who left has left long ago, and every device was silent for years."""
+    numbers = bury(cloud_school, 1_000)
+    device = cloud_school.enrol(Grant("student", cloud_school.add_user("ada").id)).id
+    change(cloud_school, "UPDATE devices SET enrolled_at_ms = enrolled_at_ms - %s", 1_000 * DAY_MS)
+    note_days(cloud_school, 1_001, 1_000, 999)
+    with pytest.raises(OperatorError, match="has done nothing for 999 days"):
+        run(cloud_school)
+    note_days(cloud_school, 1, 0)  # devices have pushed under that clock, since yesterday
+    with pytest.raises(OperatorError, match="has done nothing for 998 days"):
+        run(cloud_school)
+    assert cloud_school.value("SELECT array_agg(feed_no) FROM tombstones") == numbers
+    assert cloud_school.value("SELECT array_agg(id) FROM devices WHERE revoked_at_ms IS NULL") == [device]
+
+
+def test_after_a_week_at_work_or_when_a_person_says_that_the_clock_is_right_a_long_pause_is_over(cloud_school: SchoolBuilder) -> None:
+    bury(cloud_school, 1_000)
+    note_days(cloud_school, 999, 8, 7, 1)
+    assert run(cloud_school) == Tidied(tombstones=1)
+    bury(cloud_school, 1_000)
+    change(cloud_school, "DELETE FROM feed_days")
+    note_days(cloud_school, 999)
+    environ = {"DATABASE_URL": cloud_school.database.url}
+    refused = CliRunner().invoke(main, ["tidy"], env=environ)
+    assert refused.exit_code != 0
+    assert "1 tombstone" in CliRunner().invoke(main, ["tidy", "--clock-is-right"], env=environ, catch_exceptions=False).stdout
+
+
+def test_a_clock_that_most_devices_contradict_lets_go_of_nothing(cloud_school: SchoolBuilder) -> None:
+    bury(cloud_school, 400)
+    student, now_ms = cloud_school.add_user("ada").id, cloud_school.clock.now_ms()
+    devices = [cloud_school.enrol(Grant("student", student)).id for _ in range(5)]
+    change(cloud_school, "UPDATE devices SET last_seen_ms = %s, clock_offset_ms = 0", now_ms)
+    change(cloud_school, "UPDATE devices SET clock_offset_ms = %s WHERE id = ANY(%s::uuid[])", 200 * DAY_MS, devices[:3])
+    with pytest.raises(OperatorError, match="3 of the 5 devices"):
+        run(cloud_school)
+    change(cloud_school, "UPDATE devices SET clock_offset_ms = %s WHERE id = ANY(%s::uuid[])", 0, devices[:1])
+    assert run(cloud_school) == Tidied(tombstones=1)
 
 
 def test_the_command_says_what_went(cloud_school: SchoolBuilder, cloud_database: str) -> None:

@@ -97,7 +97,7 @@ def test_clients_that_never_finish_do_not_keep_the_threads(port: int) -> None:
 STOPPED_AT_BIRTH = """
 import os, signal
 from cloud_api.cli import main
-from cloud_api.worker import Worker
+from cloud_api.serving.worker import Worker
 
 def init_process(worker, begin=Worker.init_process):
     if worker.age == 1:

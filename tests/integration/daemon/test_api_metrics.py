@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.routes.metrics import STATES
+from daemon.api.routes.metrics import STATES
 from daemon.sync.round import SyncStatus
 from tests.support.device import START_MS, DeviceUnderTest, attempt
 

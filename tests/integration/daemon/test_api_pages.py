@@ -113,7 +113,7 @@ def test_pages_hold_no_script_and_no_style_of_their_own(device: DeviceUnderTest)
 
 def test_the_library_of_templates_is_loaded_by_the_first_look_at_the_page(tmp_path: Path) -> None:
     """What nobody looks at takes no memory: see `make bench`."""
-    from daemon.routes import pages
+    from daemon.api.routes import pages
 
     pages._templates.cache_clear()
     with open_device(tmp_path) as device:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from daemon.sync.on_demand import SyncOnDemand
 from daemon.sync.round import RoundResult
-from daemon.sync_on_demand import SyncOnDemand
 from domain.ids import dashed, derived_id
 from domain.wire import HeadAnswer
 from tests.support.device import ADA, BEN, CONTROL_TOKEN, DEVICE_ID, GOOD_CODE, DeviceUnderTest, attempt

@@ -19,9 +19,9 @@ from daemon.backups.making import back_up, back_up_if_due
 from daemon.backups.restoring import restore
 from daemon.config import DeviceConfig, load_config
 from daemon.image import strip
+from daemon.process.state_folder import locked
 from daemon.recovery.journal_file import journal_path
 from daemon.recovery.report import damaged_files
-from daemon.state_folder import locked
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, OperatorError, SchemaError
 from domain.ids import IdSource

@@ -92,7 +92,7 @@ def test_enrolling_needs_a_server_from_somewhere(environ: dict[str, str | None])
 
 
 def test_a_state_folder_in_use_is_named_with_its_process(tmp_path: Path, environ: dict[str, str | None]) -> None:
-    from daemon.state_folder import locked
+    from daemon.process.state_folder import locked
 
     (tmp_path / "state").mkdir()
     code = (

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from daemon.api.server import LocalServer
 from daemon.cli import main
 from daemon.commands import queue_source
-from daemon.queue_sentences import _HELP, help_for
-from daemon.server import LocalServer
-from daemon.state_folder import TOKEN_NAME, RunningDaemon, announce, locked, write_private
+from daemon.process.state_folder import TOKEN_NAME, RunningDaemon, announce, locked, write_private
+from daemon.queue.sentences import _HELP, help_for
 from domain.errors import AlreadyRunning, NotFound
 from domain.ids import dashed, derived_id
 from domain.operations import Rejection

@@ -19,7 +19,7 @@ from daemon.cli import main
 from daemon.config import DATABASE_NAME
 from daemon.doctor import files
 from daemon.doctor.examination import examine_device
-from daemon.identity import TOKEN_FILE
+from daemon.identity.device import TOKEN_FILE
 from domain.clock import SystemClock
 from domain.findings import EXIT_ERRORS, EXIT_WARNINGS, Finding, Severity, fix
 from migrations import begun

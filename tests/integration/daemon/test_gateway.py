@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from daemon import gateway as gateway_module
-from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway, check_url
-from daemon.identity import Identity
+from daemon.identity.device import Identity
+from daemon.identity.enrolment import Enrolment
 from daemon.records import NewAttempt
 from daemon.sync.round import SyncRound
 from domain.errors import CloudUnreachable, Forbidden, InvalidConfig

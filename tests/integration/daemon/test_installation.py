@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from daemon.installation import environment
 from daemon.installation.environment import MARKER, Source
-from daemon.installation.layout import ROLES, Layout, shipped
+from daemon.installation.layout import ROLES, Layout
 from domain.errors import OperatorError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -56,18 +61,68 @@ def test_an_environment_that_was_not_finished_does_not_count(layout: Layout) -> 
     assert environment.before(layout) is None
 
 
+def test_a_damaged_wheel_is_refused(layout: Layout, tmp_path: Path) -> None:
+    wheel = wheel_with(tmp_path, device_lock="")
+    wheel.write_bytes(wheel.read_bytes()[:-30])
+    with pytest.raises(OperatorError, match="damaged"):
+        environment.make_environment(layout, Source(wheel), "")
+
+
 @pytest.mark.parametrize("name", ["carrel-0.1.0.tar.gz", "other-0.1.0-py3-none-any.whl", "carrel-0.1.0-py3-none-any.whl"])
 def test_what_is_no_wheel_of_carrel_is_refused(layout: Layout, tmp_path: Path, name: str) -> None:
     with pytest.raises(OperatorError, match="not a wheel of Carrel"):
         environment.make_environment(layout, Source(tmp_path / name), "")
 
 
-def test_an_environment_that_fails_leaves_nothing(layout: Layout, tmp_path: Path) -> None:
-    wheel = tmp_path / "carrel-0.1.0-py3-none-any.whl"
-    wheel.write_text("no wheel")
-    with pytest.raises(OperatorError, match="The packages cannot be installed"):
-        environment.make_environment(layout, Source(wheel, Path(sys.executable), tmp_path), "")
+def wheel_with(folder: Path, *, device_lock: str, requires: str = "") -> Path:
+    """A wheel of the name, with nothing in it but what pip asks for and the list of what it goes with."""
+    path = folder / "carrel-0.1.0-py3-none-any.whl"
+    about = {
+        "carrel-0.1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: carrel\nVersion: 0.1.0\n{requires}",
+        "carrel-0.1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "carrel-0.1.0.data/data/share/carrel/device.lock": device_lock,
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in about.items():
+            wheel.writestr(name, text)
+        wheel.writestr("carrel-0.1.0.dist-info/RECORD", "".join(f"{name},,\n" for name in (*about, "carrel-0.1.0.dist-info/RECORD")))
+    return path
+
+
+def a_package(folder: Path, content: str) -> str:
+    """Lays the wheel of a package there. Returns the line of a lock that names it."""
+    path = folder / "something-1.0-py3-none-any.whl"
+    about = "something-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("something.py", content)
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: something\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", f"something.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+    return f"something==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def test_an_environment_takes_the_files_that_its_wheel_knows_and_no_others(layout: Layout, tmp_path: Path) -> None:
+    line = a_package(tmp_path, "answer = 42")
+    wheel = wheel_with(tmp_path, device_lock=line, requires="Requires-Dist: something\n")
+    source = Source(wheel, Path(sys.executable), tmp_path)
+    folder = environment.make_environment(layout, source, "")
+    assert list(folder.rglob("something.py"))
+    shutil.rmtree(folder)
+    a_package(tmp_path, "answer = 43")
+    with pytest.raises(OperatorError, match="DO NOT MATCH THE HASHES"):
+        environment.make_environment(layout, source, "")
+    wheel_with(tmp_path, device_lock="", requires="Requires-Dist: something\n")
+    with pytest.raises(OperatorError, match="require-hashes"):
+        environment.make_environment(layout, source, "")
     assert os.listdir(layout.versions) == []
+
+
+def test_commands_that_a_killed_installation_has_not_linked_are_linked_by_the_next(layout: Layout) -> None:
+    first = made(layout, "0.1.0-abc")
+    environment.use(layout, first)
+    shutil.rmtree(layout.prefix / "bin")
+    environment.use(layout, first)
+    assert said(layout) == "0.1.0-abc"
 
 
 def test_a_python_in_somebodys_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +136,4 @@ def test_a_python_in_somebodys_home_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_everything_that_a_role_needs_is_shipped() -> None:
     for role in ROLES.values():
         for name in (*role.units, role.sysusers):
-            assert shipped(f"systemd/{name}").is_file()
-    with pytest.raises(OperatorError):
-        shipped("systemd/nothing.service")
+            assert (ROOT / "systemd" / name).is_file()

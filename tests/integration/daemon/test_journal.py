@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from daemon import outbox
 from daemon.database import DeviceDatabase
-from daemon.identity import Identity
+from daemon.erasure.rows import close_up
+from daemon.identity.device import Identity
 from daemon.models import MODELS
+from daemon.queue import outbox
 from daemon.records import LocalRecords, NewAttempt
 from daemon.recovery import journal as journal_module
 from daemon.recovery.journal import Journal
@@ -120,6 +121,18 @@ def test_it_follows_when_settled_operations_are_to_be_sent_once_more(desk: Desk)
     desk.settle(through=4)
     desk.database.write(lambda conn: desk.identity.start_incarnation(conn, resend_all=True))
     assert desk.journalled() == desk.queued() == ids
+
+
+def test_it_follows_when_the_log_closes_up_behind_a_student_who_was_erased(desk: Desk) -> None:
+    desk.answer(4)
+
+    def erase(conn: sqlite3.Connection) -> None:
+        close_up(conn, [1, 2])
+        desk.identity.start_incarnation(conn, resend_all=False)
+
+    desk.database.write(erase)
+    assert desk.journalled() == desk.queued() != desk.answer(1)
+    assert desk.journalled() == desk.queued()
 
 
 def test_a_start_writes_it_anew_from_the_database(desk: Desk) -> None:

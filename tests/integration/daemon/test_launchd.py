@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 
 from daemon.installation import environment, launchd
 from daemon.installation.environment import MARKER, Source
-from daemon.installation.installing import go_back, install
+from daemon.installation.installing import Installed, go_back, install
+from daemon.installation.launchd import Launchd
 from daemon.installation.layout import Layout
 from daemon.installation.removing import uninstall
-from domain.errors import OperatorError
+from daemon.installation.tools import alone
+from domain.errors import AlreadyRunning, OperatorError
 
+ROOT = Path(__file__).parents[3]
 DAEMON, BACKUP = "school.carrel.daemon", "school.carrel.backup"
 PROGRAM = (
     f"#!{sys.executable} -IS\n"
@@ -129,10 +133,16 @@ class Mac:
         (folder / "bin").mkdir(parents=True)
         for program in ("carrel", "carrel-migrate"):
             self._program(folder / "bin" / program)
-        (folder / "bin" / "python").write_text("#!/bin/sh\necho 0001_initial\n")
-        (folder / "bin" / "python").chmod(0o755)
+        self.migrations(folder, "0001_initial")
+        shutil.copytree(ROOT / "systemd" / "launchd", folder / "share" / "carrel" / "systemd" / "launchd")
+        shutil.copy(ROOT / "config.toml", folder / "share" / "carrel")
         (folder / MARKER).touch()
         return folder
+
+    def migrations(self, version: Path, *names: str) -> None:
+        """What the version ships for a device."""
+        (version / "bin" / "python").write_text(f"#!/bin/sh\necho {' '.join(names)}\n")
+        (version / "bin" / "python").chmod(0o755)
 
     def spoil(self, version: Path) -> None:
         self._write(self.state | {"broken": [version.name]})
@@ -210,6 +220,95 @@ def test_an_upgrade_that_does_not_answer_is_taken_back(mac: Mac, monkeypatch: py
         install(mac.layout, mac.layout.device, Source(Path("carrel-0.2.0-py3-none-any.whl")), lambda sentence: None)
     assert environment.present(mac.layout) == mac.layout.versions / "0.1.0-abc"
     assert set(mac.state["loaded"]) == {DAEMON, BACKUP}
+
+
+def upgrade(mac: Mac, monkeypatch: pytest.MonkeyPatch, version: Path) -> Installed:
+    monkeypatch.setattr(environment, "make_environment", lambda layout, source, extra: version)
+    return install(mac.layout, mac.layout.device, Source(Path("carrel-0.2.0-py3-none-any.whl")), lambda sentence: None)
+
+
+def test_going_back_brings_the_lists_of_before_and_once_more_goes_on_to_the_newer_version(
+    mac: Mac, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which migrates by itself; the older one's programs know nothing of its migrations."""
+    installed(mac)
+    (mac.layout.state(mac.layout.device) / "carrel.sqlite3").touch()
+    second, unit = mac.version("0.2.0-def"), f"{DAEMON}.plist"
+    mac.migrations(second, "0001_initial", "0002_notes")
+    of_before = (mac.layout.units / unit).read_text()
+    (second / "share" / "carrel" / "systemd" / "launchd" / unit).write_text(of_before + "<!-- newer -->\n")
+    upgrade(mac, monkeypatch, second)
+    assert (mac.layout.units / unit).read_text().endswith("<!-- newer -->\n")
+    for version, downgrades in (("0.1.0", [["downgrade", "0001_initial", "--yes"]]), ("0.2.0", [])):
+        mac.forget()
+        assert go_back(mac.layout, mac.layout.device, lambda sentence: None).version == version
+        assert [one[-3:] for one in mac.state["asked"] if one[0] == "carrel-migrate"] == downgrades
+        assert (mac.layout.units / unit).read_text().endswith("<!-- newer -->\n") == (version == "0.2.0")
+
+
+def test_an_upgrade_that_was_broken_off_is_gone_on_with_and_still_taken_back(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs were exchanged, and the daemon that runs is still that of before."""
+    first, second = installed(mac), mac.version("0.2.0-def")
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Launchd, "reload", interrupted)
+        upgrade(mac, monkeypatch, second)
+    assert environment.present(mac.layout) == second
+    mac.spoil(second)
+    monkeypatch.setattr(launchd, "START_MAX_S", 0.2)
+    with pytest.raises(OperatorError, match=r"Version 0\.1\.0 is in use again"):
+        upgrade(mac, monkeypatch, second)
+    assert environment.present(mac.layout) == first
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_stopped_to_go_back_is_started_again_when_somebody_interrupts_it(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(mac)
+    upgrade(mac, monkeypatch, mac.version("0.2.0-def"))
+    monkeypatch.setattr("daemon.installation.installing._take_database_back", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go_back(mac.layout, mac.layout.device, lambda sentence: None)
+    assert set(mac.state["loaded"]) == {DAEMON, BACKUP}
+
+
+def test_a_second_installation_at_the_same_time_is_refused(mac: Mac) -> None:
+    installed(mac)
+    with alone(mac.layout):
+        for change in (
+            lambda: install(mac.layout, mac.layout.device, None, lambda sentence: None),
+            lambda: go_back(mac.layout, mac.layout.device, lambda sentence: None),
+            lambda: uninstall(mac.layout, mac.layout.device, purge=True, even_unsent=True),
+        ):
+            with pytest.raises(AlreadyRunning):
+                change()
+
+
+def test_what_is_installed_can_be_read_by_its_account_whatever_umask_the_administrator_has(mac: Mac) -> None:
+    before = os.umask(0o077)
+    try:
+        environment.use(mac.layout, mac.version("0.1.0-abc"))
+        for folder in (mac.layout.prefix, mac.layout.versions, mac.layout.prefix / "bin"):  # made by this test
+            folder.chmod(0o755)
+        install(mac.layout, mac.layout.device, None, lambda sentence: None)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert [oct(path.stat().st_mode & 0o777) for path in (mac.layout.config.parent, mac.layout.config)] == ["0o755", "0o644"]
+
+
+def test_a_purge_that_is_refused_leaves_the_daemon_to_come_with_the_next_start(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(mac)
+    (mac.layout.state(mac.layout.device) / "carrel.sqlite3").touch()
+    monkeypatch.setattr("daemon.installation.removing.unsent", lambda database: 3)
+    stopped = []
+    monkeypatch.setattr(Launchd, "stop", lambda self, role: stopped.append(role))
+    monkeypatch.setattr(Launchd, "pause", lambda self, role: None)
+    with pytest.raises(OperatorError, match="3 changes are not at school"):
+        uninstall(mac.layout, mac.layout.device, purge=True, even_unsent=False)
+    assert not stopped
+    assert mac.layout.has(mac.layout.device)
 
 
 def test_removing_keeps_the_data_and_purging_leaves_nothing(mac: Mac) -> None:

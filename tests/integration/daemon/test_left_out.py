@@ -17,7 +17,9 @@ HEAVY = (
 
 def told(code: str) -> str:
     """What code says that begins as `carrel run` begins."""
-    begin = "import sys\nimport daemon.cli\nfrom daemon.left_out import left_out\nwith left_out():\n    from daemon import service\n"
+    begin = (
+        "import sys\nimport daemon.cli\nfrom daemon.process.left_out import left_out\nwith left_out():\n    from daemon import service\n"
+    )
     done = subprocess.run([sys.executable, "-c", begin + code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -10,9 +10,9 @@ from contextlib import closing, suppress
 import pytest
 from flask import Flask
 
-from daemon import listeners
+from daemon.api import listeners
+from daemon.api.listeners import Listeners
 from daemon.config import ApiSettings
-from daemon.listeners import Listeners
 from domain.errors import OperatorError
 
 pytestmark = pytest.mark.skipif(not listeners._exists("::1"), reason="this machine has no IPv6")

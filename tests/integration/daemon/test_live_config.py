@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import DeviceConfig, load_config
-from daemon.live_config import LiveConfig
+from daemon.process.live_config import LiveConfig
 
 
 class Live:

@@ -146,6 +146,23 @@ def test_a_full_disk_leaves_yesterdays_plan(device: DeviceUnderTest, monkeypatch
     assert ada.get("/plan").get_json()["id"] == first["id"]
 
 
+def test_a_plan_that_has_grown_too_long_over_night_ends_earlier_and_is_refused_to_nobody_but_who_asks_for_it(
+    device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(device, horizon_days=7)
+    device.clock.advance(DAY_MS)
+    whole = planned(device, horizon_days=7)["items"]
+    last_day = whole[-1]["day"]
+    monkeypatch.setattr(plan_making, "ITEMS_MAX", len(whole) - 1)
+    device.clock.advance(-1)
+    device.execute("DELETE FROM study_plans WHERE starts_on = ?", TOMORROW)
+    assert device.signed_in().get("/questions/next").status_code == 200
+    plan = shown(device)
+    assert plan["items"] == [item | {"id": found["id"]} for item, found in zip(whole, plan["items"], strict=False) if item["day"] < last_day]
+    assert 1 <= plan["days"] < 7
+    assert device.signed_in().post("/plan", json={"horizon_days": 7}).get_json()["errors"][0]["code"] == "too_long"
+
+
 def test_answers_do_an_item_and_what_is_done_is_kept_in_a_new_plan(device: DeviceUnderTest) -> None:
     first = planned(device)
     device.clock.advance(HOUR_MS)

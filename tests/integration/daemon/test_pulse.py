@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import pulse
-from daemon.server import LocalServer
-from daemon.state_folder import RunningDaemon
+from daemon.api.server import LocalServer
+from daemon.process import pulse
+from daemon.process.state_folder import RunningDaemon
 from tests.support.device import open_device
 
 

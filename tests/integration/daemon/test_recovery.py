@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.instance import IDENTITY_COPY
+from daemon.identity.instance import IDENTITY_COPY
 from daemon.recovery.journal_file import journal_path
 from daemon.recovery.replacement import Recovery
 from daemon.recovery.report import KEPT_DAMAGED, damaged_files

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import DeviceConfig, load_config, prepare_folders
-from daemon.live_config import LiveConfig
+from daemon.process.live_config import LiveConfig
 from daemon.schedule import Schedule, Tasks
 from daemon.sync.round import RoundResult, SyncStatus
 from domain.clock import SystemClock

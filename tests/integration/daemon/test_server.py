@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from daemon.server import HEADER_BYTES_MAX, LocalServer
+from daemon.api.server import HEADER_BYTES_MAX, LocalServer
 from domain.errors import OperatorError
 from tests.support.device import ADA, APP_TOKEN, BEN, DeviceUnderTest, Settings, attempt, open_device
 

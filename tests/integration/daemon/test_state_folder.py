@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.state_folder import RunningDaemon, announce, find_running, locked, new_token, withdraw, write_private
+from daemon.process.state_folder import RunningDaemon, announce, find_running, locked, new_token, withdraw, write_private
 from domain.errors import AlreadyRunning, OperatorError
 
 RUNNING = RunningDaemon(pid=1, host="127.0.0.1", port=8750, started_at_ms=1_769_847_300_000)
-_HOLD = "import sys; from pathlib import Path; from daemon.state_folder import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+_HOLD = "import sys; from pathlib import Path; from daemon.process.state_folder import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture

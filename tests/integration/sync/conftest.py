@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, SyncedDevice, running_fleet
 

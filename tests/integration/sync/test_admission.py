@@ -10,7 +10,7 @@ import pytest
 
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig, Server
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.sync.admission import LEASE_MS, TURN_AFTER_MIN_S
 from domain.wire import PullRequest
 from tests.support.cloud import SchoolBuilder, serving

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from cloud_api.access.tokens import token_hash
-from cloud_api.enrolment import Grant
-from daemon import durable_file, identity
-from daemon.adoption import FILE_NAME
+from cloud_api.devices.enrolment import Grant
+from cloud_api.tokens import token_hash
+from daemon import durable_file
 from daemon.database import DeviceDatabase
-from daemon.identity import Identity
+from daemon.identity import device
+from daemon.identity.adoption import FILE_NAME
+from daemon.identity.device import Identity
 from daemon.models import MODELS
 from domain.wire import EnrolAnswer, Limits
 from migrations.runner import upgrade_device
@@ -88,8 +89,8 @@ def adopt_until_killed(fleet: Fleet, folder: Path, given: EnrolAnswer, steps: in
     database.open(MODELS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable_file, "replace_durably", count.before(durable_file.replace_durably))
-        patch.setattr("daemon.adoption.replace_durably", count.before(durable_file.replace_durably))
-        patch.setattr(identity, "_write_secret", count.before(identity._write_secret))
+        patch.setattr("daemon.identity.adoption.replace_durably", count.before(durable_file.replace_durably))
+        patch.setattr(device, "_write_secret", count.before(device._write_secret))
         patch.setattr(Path, "replace", count.before(Path.replace))
         patch.setattr(Path, "rename", count.before(Path.rename))
         patch.setattr(Path, "unlink", count.before(Path.unlink))
@@ -119,7 +120,7 @@ def after_the_next_start(fleet: Fleet, folder: Path) -> str | None:
 def token_fits(fleet: Fleet, folder: Path, device_id: str) -> bool:
     """Whether the server knows the token in the folder as that device's."""
     ((stored,),) = fleet.server("SELECT token_hash FROM devices WHERE id = %s", device_id)
-    return bytes(stored) == token_hash((folder / identity.TOKEN_FILE).read_text())
+    return bytes(stored) == token_hash((folder / device.TOKEN_FILE).read_text())
 
 
 @pytest.mark.parametrize("enrolled_before", [False, True])
@@ -158,14 +159,14 @@ def test_killed_before_every_step_the_next_start_is_one_device_or_the_other_with
 
 def test_the_file_holds_the_token_for_nobody_else_and_not_for_long(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     seen = []
-    write = identity._write_secret
+    write = device._write_secret
 
     def look(path: Path, text: str) -> None:
         seen.append((path.parent / FILE_NAME).stat().st_mode & 0o077)
         write(path, text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identity, "_write_secret", look)
+        patch.setattr(device, "_write_secret", look)
         laptop.identity.adopt(answer(fleet, ada), fleet.url)
     assert seen == [0]
     assert not (laptop.folder / FILE_NAME).exists()

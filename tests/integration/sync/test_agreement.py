@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from daemon.records import NewPlanItem
 from daemon.sync import verify as verify_module

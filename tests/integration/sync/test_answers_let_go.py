@@ -12,26 +12,29 @@ import pytest
 from click.testing import CliRunner
 
 from cloud_api.analytics.keep_up import keep_up_school, recount
-from cloud_api.backup import back_up
+from cloud_api.backups.making import back_up
+from cloud_api.backups.restoring import restore
+from cloud_api.backups.since_backup import Registers
 from cloud_api.cli import main
 from cloud_api.commands import tidy as tidying
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.erasure import answers
 from cloud_api.erasure.answers import DAY_MS, LetGo, let_answers_go
 from cloud_api.erasure.rewriting import Rewritten
 from cloud_api.learning import mastery as cloud_mastery
-from cloud_api.restore import restore
-from cloud_api.since_backup import Registers
 from cloud_api.sync import feed
-from daemon import agreement, inbox
+from cloud_api.sync.letters import without_answer
+from daemon import inbox
 from daemon.erasure import answers as device_answers
 from daemon.learning import mastery as device_mastery
 from daemon.records import NewAttempt
+from daemon.sync import agreement
 from daemon.sync.pull import next_request
 from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
 from domain.agreement import Result
 from domain.errors import ImmutableRow
+from domain.registry import TABLES
 from domain.wire import AnswersLetGo
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite, running_fleet
@@ -491,6 +494,23 @@ def test_what_is_queued_keeps_its_answer_and_nothing_is_compared_or_done_before_
         assert not agreement.is_settled(conn)
 
 
+def test_what_a_newer_app_says_of_an_answer_goes_with_it(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+    write(fleet, laptop, ada, "old")
+    laptop.sync()
+    fleet.server('UPDATE question_attempts SET _extra = \'{"working": "old"}\', answer = NULL, confidence = NULL')
+    tablet.sync()
+    assert tablet.value("SELECT count(*) FROM question_attempts WHERE _extra IS NOT NULL") == 3
+    pass_days(fleet, DAYS + 1)
+    assert let_go(fleet) == LetGo(attempts=3)
+    tablet.sync()
+    assert tablet.value("SELECT count(*) FROM question_attempts WHERE _extra IS NOT NULL") == 0
+    assert fleet.server("SELECT count(*) FROM question_attempts WHERE _extra IS NOT NULL") == [(0,)]
+    letter = without_answer(
+        TABLES["question_attempts"], "0" * 32, "1" * 32, "2" * 32, "insert", '{"answer":"old","correct":true,"working":"old"}'
+    )
+    assert letter[1] == '{"answer":null,"correct":true,"working":null}'
+
+
 def test_an_app_may_send_an_answer_again_that_was_let_go_of(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
     (attempt,) = fleet.attempts(1, answer="old", id=fleet.school.ids.new(), correct=True)
     laptop.records.record_attempts(ada, [attempt])
@@ -516,7 +536,7 @@ def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada
     assert fleet.server(figures) == [(3, True)]
     pass_days(fleet, DAYS + 1)
     environ = {"DATABASE_URL": fleet.school.database.url, "CARREL_CLOUD_RETENTION_ANSWERS_DAYS": str(DAYS)}
-    told = CliRunner().invoke(main, ["tidy", "--json"], env=environ, catch_exceptions=False)
+    told = CliRunner().invoke(main, ["tidy", "--clock-is-right", "--json"], env=environ, catch_exceptions=False)
     assert json.loads(told.stdout)["answers"] == 3
     assert fleet.server(figures) == [(3, False)]
     assert fleet.server("SELECT questions -> 'first' -> 3, questions -> 'wrong' -> 0 FROM student_figures") == [([None] * 3, "000")]
@@ -526,7 +546,7 @@ def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada
     kept_up = fleet.server("SELECT questions::text FROM student_figures")
     recount(fleet.school.database, fleet.school.id)
     assert fleet.server("SELECT questions::text FROM student_figures") == kept_up
-    assert "3 answers let go of" not in CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False).stdout
+    assert "3 answers let go of" not in CliRunner().invoke(main, ["tidy", "--clock-is-right"], env=environ, catch_exceptions=False).stdout
 
 
 def test_tables_are_written_anew_also_after_a_run_that_was_killed_before(
@@ -544,7 +564,7 @@ def test_tables_are_written_anew_also_after_a_run_that_was_killed_before(
 
     monkeypatch.setattr(tidying, "rewrite", rewrite)
     environ = {"DATABASE_URL": fleet.school.database.url}
-    told = [CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False).stderr for _ in range(2)]
+    told = [CliRunner().invoke(main, ["tidy", "--clock-is-right"], env=environ, catch_exceptions=False).stderr for _ in range(2)]
     assert written == [answers.TABLES_WRITTEN]
     assert "carrel_replaced_1, a copy of before, still holds old answers" in told[0]
     assert "write-ahead logs" in told[0]
@@ -559,7 +579,7 @@ def test_days_of_the_feed_are_noted_by_pushes_and_forgotten_when_they_are_of_no_
         pass_days(fleet, 200)
     assert fleet.server("SELECT count(DISTINCT head) FROM feed_days") == [(3,)]
     environ = {"DATABASE_URL": fleet.school.database.url, "CARREL_CLOUD_RETENTION_ANSWERS_DAYS": str(DAYS)}
-    CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False)
+    CliRunner().invoke(main, ["tidy", "--clock-is-right"], env=environ, catch_exceptions=False)
     assert held_at_school(fleet) == 3
     kept = fleet.server("SELECT DISTINCT d.head - g.through_no FROM feed_days d, answers_let_go g ORDER BY 1")
     assert kept == [(0,), (3,)], "the last of which the answers went, and those of which they did not"

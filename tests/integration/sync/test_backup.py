@@ -14,17 +14,19 @@ import psycopg2
 import pytest
 from click.testing import CliRunner
 
-from cloud_api import backup as backup_module
-from cloud_api.backup import back_up
+from cloud_api.backups import making as backup_module
+from cloud_api.backups import restoring
+from cloud_api.backups.making import back_up
+from cloud_api.backups.restoring import restore
 from cloud_api.cli import main
+from cloud_api.devices.enrolment import Grant
 from cloud_api.doctor.postgres import erasing
 from cloud_api.embedded import DatabaseServer
 from cloud_api.embedded.cluster import OWNER
-from cloud_api.enrolment import Grant
-from cloud_api.restore import restore
-from daemon import outbox
+from daemon.queue import outbox
 from domain.errors import OperatorError
 from domain.findings import Severity
+from migrations.engines import with_database
 from migrations.history import HISTORY_TABLE
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
@@ -249,6 +251,28 @@ def test_a_database_that_is_gone_is_restored_under_its_name(fleet: Fleet, url: s
     done = restore(url, made.path, fleet.school.clock, fleet.school.ids)
     assert done.replaced is None
     assert fleet.epoch() == done.server_epoch
+
+
+def test_a_database_whose_name_stands_in_the_query_of_its_address_is_the_one_that_is_replaced(
+    fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path
+) -> None:
+    made = back_up(url, tmp_path, fleet.school.clock)
+    base, _, name = url.rpartition("/")
+    done = restore(f"{base}/another?dbname={name}", made.path, fleet.school.clock, fleet.school.ids)
+    assert (done.database, done.server_epoch) == (name, fleet.epoch())
+    assert "another" not in databases(postgres)
+
+
+def test_an_address_that_leads_to_one_database_whatever_its_name_is_refused_and_nothing_changes(
+    fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a pooler may; the database that is served would be taken for the one that is made."""
+    made = back_up(url, tmp_path, fleet.school.clock)
+    epoch, before = fleet.epoch(), databases(postgres)
+    monkeypatch.setattr(restoring, "with_database", lambda address, name: with_database(address, name) if name == "postgres" else url)
+    with pytest.raises(OperatorError, match="leads to one database"):
+        restore(url, made.path, fleet.school.clock, fleet.school.ids)
+    assert (fleet.epoch(), databases(postgres)) == (epoch, before)
 
 
 def test_a_server_under_load_is_swapped_under_its_feet_and_answers_again(

@@ -16,19 +16,19 @@ from click.testing import CliRunner, Result
 
 import cloud_api.cli
 import daemon.cli
-from cloud_api.enrolment import Grant
-from daemon.bundles import keys as device_keys
-from daemon.bundles.keys import KEYS_FILE
+from cloud_api.devices.enrolment import Grant
 from daemon.bundles.spool import INCOMING, OUTGOING
 from daemon.commands import bundle as bundle_command
 from daemon.config import load_config
 from daemon.database import DeviceDatabase
-from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway
-from daemon.identity import Identity
+from daemon.identity import keys as device_keys
+from daemon.identity.device import Identity
+from daemon.identity.enrolment import Enrolment
+from daemon.identity.keys import KEYS_FILE
 from daemon.models import MODELS
+from daemon.process.state_folder import locked
 from daemon.service import Service
-from daemon.state_folder import locked
 from domain.errors import NotEnrolled, OperatorError
 from tests.support.device import OfflineGateway
 from tests.support.fleet import Fleet, SyncedDevice, migrated_file

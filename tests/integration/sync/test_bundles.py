@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from domain.errors import BundleRefused, Unavailable
@@ -210,7 +210,7 @@ def test_answers_that_do_not_fit_are_given_to_the_next_bundle(
     fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.bundles.exchange.BATCH_OPS_MAX", 2)
-    monkeypatch.setattr("cloud_api.bundles._CONTENT_BYTES_MAX", 1_500)
+    monkeypatch.setattr("cloud_api.bundles.exchange._CONTENT_BYTES_MAX", 1_500)
     laptop.records.record_attempts(ada, fleet.attempts(12))
     settled = []
     while laptop.rounds.status().pending:
@@ -404,8 +404,8 @@ def test_a_feed_goes_on_from_where_the_devices_last_bundle_said_it_was(fleet: Fl
 def test_a_feed_that_does_not_fit_comes_in_several_bundles(
     fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_api.carried_feed.PAGE_ROWS_MAX", 7)
-    monkeypatch.setattr("cloud_api.bundles._CONTENT_BYTES_MAX", 4_000)
+    monkeypatch.setattr("cloud_api.bundles.carried_feed.PAGE_ROWS_MAX", 7)
+    monkeypatch.setattr("cloud_api.bundles.exchange._CONTENT_BYTES_MAX", 4_000)
     laptop.records.record_attempts(ada, fleet.attempts(30))
     laptop.sync()
     bundles = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from domain.errors import BundleRefused
 from domain.registry import TABLES, tables_in

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.learning import mastery as cloud_mastery
 from daemon.learning import mastery as device_mastery
 from domain.ids import Id

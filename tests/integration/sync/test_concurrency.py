@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud_api.enrolment import EnrolledDevice, Grant
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
 from cloud_api.sync.batch import decode_push
 from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cloud_api.cli import main
-from cloud_api.enrolment import Grant
-from cloud_api.field_edits import FieldEdit, edit_fields
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication, scope_of
+from cloud_api.repair.field_edits import FieldEdit, edit_fields
 from cloud_api.sync import settled
 from daemon.records import NewPlanItem
 from domain.errors import Conflict, InvalidInput, NotFound

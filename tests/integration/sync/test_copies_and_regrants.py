@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cloud_api.dead_letters import Filter, letters_in_order, replay
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
-from daemon.requeue import retry
+from cloud_api.repair.dead_letters import Filter, letters_in_order, replay
+from daemon.queue.requeue import retry
 from domain.ids import Id
 from domain.wire import EnrolAnswer, Limits, PullAnswer, PullRequest, PushAnswer, PushRequest
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from daemon.gateway import HttpGateway
-from daemon.instance import IDENTITY_COPY
+from daemon.identity.instance import IDENTITY_COPY
 from daemon.sync.round import RoundResult, SyncRound
 from domain.clock import SystemClock
 from domain.registry import TABLES, Kind

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cloud_api.cli import main
-from cloud_api.enrolment import Grant
-from daemon import requeue
+from cloud_api.devices.enrolment import Grant
+from daemon.queue import requeue
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import InvalidInput, NotFound
 from tests.integration.sync.test_poison_and_grants import _tamper

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cloud_api import devices
-from cloud_api.enrolment import EnrolledDevice, Grant
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
+from cloud_api.devices.replacement import UNDER_WAY_MAX_MS
 from cloud_api.erasure.erase import erase
 from cloud_api.erasure.orders import Standing, standings
 from cloud_api.fleet import overview
 from cloud_api.fleet.overview import State
-from cloud_api.replacement import UNDER_WAY_MAX_MS
-from daemon.enrolment import Enrolment
+from daemon.identity.enrolment import Enrolment
 from domain.errors import CloudUnreachable
 from domain.wire import EnrolAnswer, EnrolRequest
 from tests.support.cloud import SchoolBuilder
@@ -48,7 +48,7 @@ def enrol_again(fleet: Fleet, device: SyncedDevice, student: str, *, url: str = 
 
 def states(fleet: Fleet) -> dict[str, State]:
     with fleet.school.database.transaction(snapshot=True) as cursor:
-        listed = [d.id for d in devices.list_devices(cursor, fleet.school.id)]
+        listed = [d.id for d in enrolled.list_devices(cursor, fleet.school.id)]
         return {id_: overview.device(cursor, fleet.school.id, id_, fleet.school.clock.now_ms()).state for id_ in listed}
 
 
@@ -77,7 +77,7 @@ def test_the_device_that_it_was_is_replaced_and_what_was_queued_goes_under_the_n
     assert states(fleet) == {before: State.REPLACED, after: State.CURRENT}
     assert len(fleet.server_rows("question_attempts")) == 4
     with fleet.school.database.transaction(snapshot=True) as cursor:
-        old, new = devices.list_devices(cursor, fleet.school.id)
+        old, new = enrolled.list_devices(cursor, fleet.school.id)
         totals = overview.totals(cursor, fleet.school.id, fleet.school.clock.now_ms())
         shown, _ = overview.devices_page(cursor, fleet.school.id, fleet.school.clock.now_ms())
     assert (old.replaced_by, old.revoked_at_ms, old.revocation, new.replaced_by) == (after, None, None, None)
@@ -142,7 +142,7 @@ def test_a_token_of_another_school_changes_nothing_and_tells_nothing(fleet: Flee
     foreign = other.enrol(Grant("student", other.add_user("eve").id))
     revoked = fleet.school.enrol(Grant("student", ada))
     with fleet.school.database.transaction() as cursor:
-        devices.revoke(cursor, fleet.school.ids, fleet.school.id, revoked.id, fleet.school.clock.now_ms())
+        enrolled.revoke(cursor, fleet.school.ids, fleet.school.id, revoked.id, fleet.school.clock.now_ms())
     gateway = Listening(fleet.url)
     fleet.closing.callback(gateway.close)
     shapes = set()

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cloud_api import restore as restoring
-from cloud_api.backup import back_up
+from cloud_api.backups import restoring
+from cloud_api.backups.making import back_up
+from cloud_api.backups.restoring import restore
 from cloud_api.cli import main
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.erasure import export, register
 from cloud_api.erasure.erase import Erased, erase
 from cloud_api.erasure.holdings import counts
 from cloud_api.erasure.orders import standings
-from cloud_api.restore import restore
 from daemon.records import NewPlanItem
 from domain.errors import OperatorError, StorageFull
 from domain.wire import Limits, PushRequest

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloud_api.config import Retention
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from cloud_api.retention import DAY_MS, tidy
 from daemon import inbox
@@ -25,7 +25,7 @@ def tidy_later(fleet: Fleet, days: int, **settings: int) -> Any:
         def monotonic_ms(self) -> int:
             return fleet.school.clock.monotonic_ms()
 
-    return tidy(fleet.school.database, Later(), fleet.school.ids, Retention(**settings))
+    return tidy(fleet.school.database, Later(), fleet.school.ids, Retention(**settings), clock_is_right=True)
 
 
 def delete(fleet: Fleet, table: str, row_id: str, scope: str = "school") -> None:

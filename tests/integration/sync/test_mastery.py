@@ -7,7 +7,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from cloud_api.cli import main
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.learning import mastery as cloud_mastery
 from daemon.learning import mastery as device_mastery
 from tests.support.fleet import Fleet, SyncedDevice

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.retention import DAY_MS
-from daemon import offering
+from daemon.sync import offering
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 HOUR_MS = 3_600_000

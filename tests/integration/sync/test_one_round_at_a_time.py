@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from daemon.sync import round as sync_round
 from daemon.sync.round import SyncRound
 from domain.errors import Unavailable

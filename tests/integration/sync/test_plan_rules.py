@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 
 from cloud_api.cli import main
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
+from cloud_api.imports.loading import Importer
 from tests.support.fleet import Fleet, SyncedDevice
 
 
@@ -57,6 +59,35 @@ def test_a_rule_for_a_class_is_one_for_each_of_its_students(fleet: Fleet, cloud_
         fleet.school.add_user(name, classes=["Knots 1"])
     assert run(fleet, cloud_database, "exclude", title(fleet), "--class", "Knots 1").output == "2 added\n"
     assert [rule["student"] for rule in rules(fleet, cloud_database, "--class", "Knots 1")] == ["ben", "cleo"]
+
+
+def test_whoever_joins_a_class_later_has_its_rules_and_whoever_leaves_it_has_them_no_more(
+    fleet: Fleet, cloud_database: str, tmp_path: Path
+) -> None:
+    fleet.add_class("Knots 1")
+    fleet.add_class("Knots 2")
+    concept = title(fleet)
+    ben = fleet.school.add_user("ben", classes=["Knots 1"]).id
+    laptop = fleet.device(Grant("student", ben))
+    for rule in (("exclude", concept), ("day-off", "2020-01-01", "2099-03-09")):
+        run(fleet, cloud_database, *rule, "--class", "Knots 1")
+    run(fleet, cloud_database, "pin", concept, "--student", "ben")
+    cleo = fleet.school.add_user("cleo", classes=["Knots 1"]).id
+    told = rules(fleet, cloud_database, "--student", "cleo")
+    assert [(rule["kind"], rule["day"], rule["created_by"]) for rule in told] == [
+        ("day_off", "2099-03-09", "operator"),
+        ("exclude", None, "operator"),
+    ], "what is for the class, but for days that are over"
+    fleet.school.add_user("tom", role="teacher", classes=["Knots 1"])
+    roster = tmp_path / "roster.csv"
+    roster.write_text("username,display_name,role,class,external_id\nben,Ben,student,Knots 2,1\ndora,Dora,student,Knots 1,2\n")
+    Importer(fleet.school.database, fleet.school.clock, fleet.school.ids, fleet.school.id, retire=True).roster(roster)
+    assert [rule["kind"] for rule in rules(fleet, cloud_database, "--student", "ben")] == ["pin"], "that is his own"
+    assert sorted(rule["kind"] for rule in rules(fleet, cloud_database, "--student", "dora")) == ["day_off", "exclude"]
+    assert len(rules(fleet, cloud_database, "--student", "cleo")) == 2
+    laptop.sync()
+    assert laptop.rows("SELECT kind FROM plan_rules") == [("pin",)]
+    assert fleet.server("SELECT count(*) FROM plan_rules WHERE student_id = %s AND class_id IS NULL", cleo) == [(0,)]
 
 
 def test_what_makes_no_sense_is_refused_and_writes_nothing(fleet: Fleet, ada: str, cloud_database: str) -> None:

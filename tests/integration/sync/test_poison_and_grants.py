@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from daemon.records import NewAttempt, NewPlanItem

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from daemon.database import DeviceDatabase
-from daemon.enrolment import Enrolment
 from daemon.gateway import HttpGateway
-from daemon.identity import Identity
+from daemon.identity.device import Identity
+from daemon.identity.enrolment import Enrolment
+from daemon.identity.provisioning import FILE_NAME, REFUSED_RETRY_S, RETRY_FIRST_S, RETRY_MAX_S, Provisioning
 from daemon.models import MODELS
-from daemon.provisioning import FILE_NAME, REFUSED_RETRY_S, RETRY_FIRST_S, RETRY_MAX_S, Provisioning
 from domain.ids import IdSource
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import ManualClock

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from cloud_api.devices import revoke
-from cloud_api.enrolment import Grant
-from cloud_api.server_keys import server_keys
-from daemon.bundles.keys import ServerKeys, read_keys
+from cloud_api.bundles.keys import server_keys
+from cloud_api.devices.enrolled import revoke
+from cloud_api.devices.enrolment import Grant
+from daemon.identity.keys import ServerKeys, read_keys
 from domain import bundle, sealing
 from domain.bundle import FromDevice, FromSchool, Header, Kind
 from domain.errors import BundleRefused, CarrelError, Forbidden, InvalidInput, OperatorError, UnsupportedProtocol

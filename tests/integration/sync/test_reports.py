@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_api.enrolment import Grant
+from cloud_api.devices.enrolment import Grant
 from cloud_api.fleet import hours
 from domain.ids import Id
 from domain.wire import BATCH_OPS_MAX, PushRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon import outbox
+from daemon.queue import outbox
 from tests.support.fleet import Fleet, SyncedDevice
 
 DAY_MS = 24 * 3600 * 1000

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cloud_api import logs as cloud_logs
-from daemon.logs import JsonFormat
+from cloud_api.serving import logs as cloud_logs
+from daemon.process.logs import JsonFormat
 from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice
 

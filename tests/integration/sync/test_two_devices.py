@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from daemon import outbox
+from daemon.queue import outbox
 from daemon.records import NewAttempt, NewPlanItem
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 

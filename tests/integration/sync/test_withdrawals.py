@@ -12,19 +12,18 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from cloud_api import restore as restoring
-from cloud_api.access import withdrawals
 from cloud_api.access.accounts import set_password
-from cloud_api.access.withdrawals import Entry, Withdrawn
 from cloud_api.app import create_app, keep_withdrawals
-from cloud_api.auth import Revocation
-from cloud_api.backup import back_up
+from cloud_api.backups import restoring, withdrawals
+from cloud_api.backups.making import back_up
+from cloud_api.backups.restoring import restore
+from cloud_api.backups.withdrawals import Entry, Withdrawn
 from cloud_api.cli import main
 from cloud_api.config import CloudConfig
-from cloud_api.devices import revoke
-from cloud_api.enrolment import Grant, end_code, open_codes
-from cloud_api.restore import restore
-from daemon.identity import REVOKED_FILE
+from cloud_api.devices.auth import Revocation
+from cloud_api.devices.enrolled import revoke
+from cloud_api.devices.enrolment import Grant, end_code, open_codes
+from daemon.identity.device import REVOKED_FILE
 from domain.errors import NotFound, OperatorError, Unavailable
 from tests.security.cloud.staff import PASSWORD, Staffroom
 from tests.support.fleet import Fleet, SyncedDevice
@@ -210,6 +209,11 @@ def test_pages_that_withdraw_something_have_it_in_the_register_before_they_say_s
     path = tmp_path / "folder" / withdrawals.FILE_NAME
     keep_withdrawals(room.app, fleet.school.database, path)
     client, headers = room.browser("root")
+    page, [(grant,)] = f"/pages/fleet/devices/{laptop.id}", fleet.server("SELECT id FROM device_grants WHERE device_id = %s", laptop.id)
+    assert f"{page}/grants/{grant}/end" in client.get(page, headers=headers).get_data(as_text=True)
+    assert [client.post(f"{page}/grants/{grant}/end", headers=headers).status_code for _ in range(2)] == [303, 303]
+    assert [entry.subject_id for entry in of_kind(path, "grant")] == [grant]
+    assert "Nothing but the course." in client.get(page, headers=headers).get_data(as_text=True)
     form = {"order": "lock", "confirmed": "yes"}
     assert client.post(f"/pages/fleet/devices/{laptop.id}/revoke", data=form, headers=headers).status_code == 303
     assert [entry.subject_id for entry in of_kind(path, "device")] == [laptop.id]
@@ -229,12 +233,45 @@ def test_a_code_that_was_ended_since_the_backup_is_ended_again(fleet: Fleet, roo
     code, _ = (school.code(Grant("student", school.add_user(name).id)) for name in ("mia", "noa"))
     made = back_up(school.database.url, tmp_path, school.clock)
     run(fleet, tmp_path, "enrol-code", "end", "--school", school.id, code)
-    assert len(of_kind(tmp_path / "withdrawals.jsonl", "code")) == 1
+    assert [entry.uses_left for entry in of_kind(tmp_path / "withdrawals.jsonl", "code")].count(0) == 1
     restore(school.database.url, made.path, school.clock, school.ids)
     with school.database.transaction(snapshot=True) as cursor:
         assert len(open_codes(cursor, school.id, school.clock.now_ms(), 10)) == 1
     with pytest.raises(NotFound), school.database.transaction() as cursor:
         end_code(cursor, school.ids, school.id, code, school.clock.now_ms())
+
+
+def test_a_code_that_was_used_since_the_backup_has_none_of_these_uses_back(fleet: Fleet, room: Staffroom, tmp_path: Path) -> None:
+    school = fleet.school
+    code = school.code(Grant("student", school.add_user("mia").id), uses=3)
+    made = back_up(school.database.url, tmp_path, school.clock)
+    keep_withdrawals(room.app, school.database, tmp_path / withdrawals.FILE_NAME)
+    for name in ("one", "two"):
+        assert (
+            room.app.test_client().post("/v1/devices/enrol", json={"code": code, "device_name": name, "app_version": "1"}).status_code
+            == 201
+        )
+    fleet.server("UPDATE enrolment_codes SET uses_left = 3")  # the disk with the database is gone
+    restore(school.database.url, made.path, school.clock, school.ids)
+    assert fleet.server("SELECT uses_left FROM enrolment_codes") == [(1,)]
+
+
+def test_a_grant_that_was_ended_takes_the_student_off_the_device_and_is_not_given_back_by_a_backup(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, room: Staffroom, tmp_path: Path
+) -> None:
+    school = fleet.school
+    laptop.sync()
+    made = back_up(school.database.url, tmp_path, school.clock)
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    assert run(fleet, tmp_path, "device", "end-grant", "--school", school.id, laptop.id, "--student", "ADA") == "ended\n"
+    for _ in range(2):
+        laptop.sync()
+    assert laptop.value("SELECT count(*) FROM question_attempts") == 0
+    assert fleet.server("SELECT count(*) FROM question_attempts") == [(2,)], "what was written before is taken"
+    fleet.server("UPDATE device_grants SET ended_at_ms = NULL")  # the disk with the database is gone
+    restore(school.database.url, made.path, school.clock, school.ids)
+    assert fleet.server("SELECT count(*) FROM device_grants WHERE device_id = %s AND ended_at_ms IS NULL", laptop.id) == [(0,)]
+    assert fleet.server("SELECT device_id FROM device_grants WHERE ended_at_ms IS NULL") == [(tablet.id,)], "and nothing else"
 
 
 def test_a_command_that_has_withdrawn_something_does_not_fail_for_the_register(

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from cloud_api import devices
 from cloud_api.access import sessions
 from cloud_api.analytics.tables import MASTERY, TABLES
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig, SignIn
 from cloud_api.database import CloudDatabase
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import Grant
 from cloud_api.embedded import DatabaseServer
-from cloud_api.enrolment import Grant
 from cloud_api.people import MEMBERS, end_memberships
 from cloud_api.publication import Publication, lock_for_editing, read_rows
 from daemon.sync.push import encode_runs
@@ -153,7 +153,7 @@ class Borders(RuleBasedStateMachine):
         device = self.devices[pick % len(self.devices)]
         school = self.schools[device.school]
         with self.database.transaction() as cursor:
-            devices.revoke(cursor, school.ids, school.id, device.id, self.clock.now_ms())
+            enrolled.revoke(cursor, school.ids, school.id, device.id, self.clock.now_ms())
         device.revoked = True
 
     # --- what devices send and get

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 
-from cloud_api import devices
 from cloud_api.access import tries
-from cloud_api.auth import Revocation, device_for
 from cloud_api.cli import main
 from cloud_api.config import CloudConfig
-from cloud_api.enrolment import EnrolledDevice, Grant
+from cloud_api.devices import enrolled
+from cloud_api.devices.auth import Revocation, device_for
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
 from domain.errors import Forbidden
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import DAY_MS, ManualClock
@@ -46,7 +46,7 @@ def renewed(client: FlaskClient, token: str) -> str:
 
 def revoke(school: SchoolBuilder, device: EnrolledDevice, order: Revocation = Revocation.LOCK) -> None:
     with school.database.transaction() as cursor:
-        devices.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms(), order=order)
+        enrolled.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms(), order=order)
 
 
 def test_a_device_is_asked_for_a_new_token_when_its_own_is_old_also_when_nothing_else_is_new(

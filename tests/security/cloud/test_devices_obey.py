@@ -10,24 +10,25 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cloud_api import devices
 from cloud_api.access.accounts import set_password
-from cloud_api.auth import Revocation
 from cloud_api.config import CloudConfig
-from cloud_api.enrolment import EnrolledDevice, Grant
-from daemon import image, revocation
+from cloud_api.devices import enrolled as enrolled_devices
+from cloud_api.devices.auth import Revocation
+from cloud_api.devices.enrolment import EnrolledDevice, Grant
+from daemon import image
 from daemon.access.apps import App
 from daemon.access.local_access import LocalAccess, make_access
 from daemon.access.online import SchoolSignIn
 from daemon.database import DeviceDatabase
 from daemon.gateway import HttpGateway
-from daemon.identity import TOKEN_FILE, Identity
+from daemon.identity import revocation
+from daemon.identity.device import TOKEN_FILE, Identity
 from daemon.models import MODELS
 from daemon.records import LocalRecords
 from daemon.sync.round import SyncRound
 from domain.clock import HybridClock
 from domain.errors import Forbidden
-from domain.ids import IdSource
+from domain.ids import Id, IdSource
 from domain.wire import EnrolAnswer, Limits
 from migrations.runner import upgrade_device
 from tests.support.cloud import SchoolBuilder, serving
@@ -110,7 +111,7 @@ def laptop(tmp_path: Path, url: str, clock: ManualClock, enrolled: EnrolledDevic
 
 def revoke(school: SchoolBuilder, device: EnrolledDevice, order: Revocation) -> None:
     with school.database.transaction() as cursor:
-        devices.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms(), order=order)
+        enrolled_devices.revoke(cursor, school.ids, school.id, device.id, school.clock.now_ms(), order=order)
 
 
 def standing(school: SchoolBuilder) -> tuple[Any, ...]:
@@ -204,7 +205,7 @@ def test_a_device_renews_its_token_by_itself_and_the_old_one_ends(laptop: Laptop
     after = laptop.identity.token()
     assert after != before
     assert laptop.sync() == "done"
-    laptop.identity.renew_token(before)
+    laptop.identity.renew_token(before, laptop.identity.device_id())
     assert laptop.sync() == "unauthorised"  # and the one before it is tried next
     assert laptop.identity.token() == after
     assert laptop.sync() == "done"
@@ -219,9 +220,9 @@ def test_a_device_that_dies_while_it_renews_its_token_is_not_locked_out(
 
     keep = laptop.identity.renew_token
 
-    def dies(token: str) -> None:
+    def dies(token: str, device_id: Id) -> None:
         if stored:
-            keep(token)
+            keep(token, device_id)
         raise PowerCut
 
     monkeypatch.setattr(laptop.identity, "renew_token", dies)

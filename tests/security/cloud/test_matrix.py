@@ -12,14 +12,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from cloud_api import devices
 from cloud_api.access.accounts import set_password
 from cloud_api.analytics.tables import MASTERY, TABLES
 from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import Grant
 from cloud_api.embedded import DatabaseServer
-from cloud_api.enrolment import Grant
 from cloud_api.publication import Publication, lock_for_editing
 from domain.ids import Id
 from tests.support.cloud import SchoolBuilder
@@ -167,7 +167,7 @@ def populated(app: Flask, database: CloudDatabase, clock: ManualClock) -> World:
 
     revoked = school.enrol(Grant("student", people["ada"]))
     with database.transaction() as cursor:
-        devices.revoke(cursor, school.ids, school.id, revoked.id, clock.now_ms())
+        enrolled.revoke(cursor, school.ids, school.id, revoked.id, clock.now_ms())
     signed_out = session(school, "canary-grace")
     app.test_client().delete("/v1/sessions", headers=signed_out)
     headers = {

@@ -44,6 +44,7 @@ FORMS = (
     "/pages/fleet/codes",
     "/pages/fleet/codes/<code_id>/end",
     "/pages/fleet/devices/<device_id>/revoke",
+    "/pages/fleet/devices/<device_id>/grants/<grant_id>/end",
     "/pages/classes/<class_id>/rules",
     "/pages/classes/<class_id>/rules/<rule_id>/remove",
     "/pages/classes/<class_id>/students/<student_id>/rules",
@@ -79,12 +80,12 @@ def _rule_for(world: World, cursor: Cursor, now_ms: int) -> None:
 def address(world: World, rule: str) -> str:
     with world.database.transaction(read_only=True) as cursor:
         cursor.execute(
-            "SELECT d.id FROM devices d JOIN device_grants g ON g.device_id = d.id WHERE g.subject_id = %s LIMIT 1", (world.ada,)
+            "SELECT d.id, g.id FROM devices d JOIN device_grants g ON g.device_id = d.id WHERE g.subject_id = %s LIMIT 1", (world.ada,)
         )
-        (device,) = cursor.fetchone()  # type: ignore[misc]
+        (device, grant) = cursor.fetchone()  # type: ignore[misc]
         cursor.execute("SELECT id FROM plan_rules WHERE student_id = %s", (world.ada,))
         ((plan_rule,),) = cursor.fetchall()
-    known = {"<class_id>": world.class_id, "<student_id>": world.ada, "<device_id>": device, "<rule_id>": plan_rule}
+    known = {"<class_id>": world.class_id, "<student_id>": world.ada, "<device_id>": device, "<grant_id>": grant, "<rule_id>": plan_rule}
     return reduce(lambda path, name: path.replace(name, known[name]), known, rule)
 
 
@@ -136,7 +137,7 @@ def test_no_form_does_anything_for_whom_it_is_not(world: World, rule: str) -> No
     if rule.startswith("/pages/classes"):
         allowed = OF_ADA
     for caller in CALLERS:
-        if caller in allowed and rule != "/pages/fleet/devices/<device_id>/revoke":
+        if caller in allowed and not rule.startswith("/pages/fleet/devices/"):
             continue
         if caller == "an administrator":
             continue

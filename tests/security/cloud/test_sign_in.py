@@ -10,14 +10,14 @@ from argon2 import PasswordHasher
 from click.testing import CliRunner
 from flask import Flask
 
-from cloud_api import devices
 from cloud_api.access import passwords, tries
 from cloud_api.access.accounts import Account, find_account, set_password
 from cloud_api.access.doorkeeper import CSRF_HEADER, KNOWN, PLAIN_COOKIE, SECURE_COOKIE, Doorkeeper
 from cloud_api.access.known_browsers import KNOWN_MS, known_by, read_proofs
 from cloud_api.cli import main
 from cloud_api.config import SignIn as SignInSettings
-from cloud_api.enrolment import Grant
+from cloud_api.devices import enrolled
+from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication, lock_for_editing
 from domain.errors import InvalidInput, RateLimited
 from domain.ids import dashed
@@ -302,7 +302,7 @@ def test_a_device_signs_in_its_own_students_and_no_others(staffroom: Staffroom, 
     assert code(client.post("/v1/devices/password", json={"username": "ada", "password": PASSWORD})) == (401, "not_signed_in")
     device_id = school.value("SELECT id FROM devices")
     with school.database.transaction() as cursor:
-        devices.revoke(cursor, school.ids, school.id, device_id, school.clock.now_ms())
+        enrolled.revoke(cursor, school.ids, school.id, device_id, school.clock.now_ms())
     assert code(sign_in("ada")) == (403, "device_revoked")
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from cloud_api import audit
 from cloud_api.database import CloudDatabase
+from cloud_api.devices.enrolment import Grant, redeem
 from cloud_api.embedded import DatabaseServer
-from cloud_api.enrolment import Grant, redeem
 from domain.errors import Forbidden, Unavailable
 from tests.migration.populate import ROWS, populate_cloud
 from tests.support.cloud import SchoolBuilder

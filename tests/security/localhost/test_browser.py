@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from daemon.server import LocalServer
+from daemon.api.server import LocalServer
 from tests.support.device import ADA, APP_TOKEN, QUESTIONS, DeviceUnderTest, open_device
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

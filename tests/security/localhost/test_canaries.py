@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from daemon import logs
+from daemon.api.openapi import path_of
+from daemon.api.routes import NOUNS
 from daemon.learning.attempts import page_of
-from daemon.openapi import path_of
-from daemon.routes import NOUNS
+from daemon.process import logs
 from tests.support.device import (
     ADA,
     APP_TOKEN,
@@ -89,11 +89,11 @@ def test_names_answers_pins_and_tokens_are_in_no_log_whatever_fails(
     for broken in (
         "daemon.database.DeviceDatabase.write",
         "daemon.access.pins._keyed",
-        "daemon.routes.sessions.parse_id",
+        "daemon.api.routes.sessions.parse_id",
         f"{page_of.__module__}.page_of",
     ):
         monkeypatch.setattr(broken, failing)
-    monkeypatch.setattr("daemon.routes.attempts.page_of", failing)
+    monkeypatch.setattr("daemon.api.routes.attempts.page_of", failing)
     assert ApiClient(device.client, session).get("/attempts").status_code == 500
     for token in (session, *tokens):
         everything(device, token)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.endpoints import Access, Endpoint
-from daemon.openapi import path_of
-from daemon.routes import NOUNS
-from daemon.routes.document import with_document
-from daemon.server import LocalServer
+from daemon.api.endpoints import Access, Endpoint
+from daemon.api.openapi import path_of
+from daemon.api.routes import NOUNS
+from daemon.api.routes.document import with_document
+from daemon.api.server import LocalServer
 from tests.integration.daemon.test_api_contract import EXAMPLES, ID
 from tests.support.device import ADA, CONTROL_TOKEN, DeviceUnderTest, Settings, open_device
 

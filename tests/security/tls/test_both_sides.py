@@ -23,7 +23,7 @@ from cloud_api.cli import main
 from cloud_api.config import CloudConfig, Server, Tls
 from cloud_api.database import CloudDatabase
 from cloud_api.serve import CloudServer
-from cloud_api.tls import own_key_name
+from cloud_api.serving.tls import own_key_name
 from daemon.gateway import HttpGateway
 from daemon.tls import with_key
 from domain.errors import CloudUnreachable, InvalidConfig, OperatorError

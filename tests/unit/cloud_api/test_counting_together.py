@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_api.counting_together import FOLDER_VARIABLE, counting_together
+from cloud_api.serving.counting_together import FOLDER_VARIABLE, counting_together
 
 
 @pytest.fixture(autouse=True)

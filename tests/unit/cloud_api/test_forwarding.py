@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloud_api.config import CloudConfig, Server, Tls, load_config
-from cloud_api.forwarding import Forwarding
+from cloud_api.serving.forwarding import Forwarding
 from domain.errors import InvalidConfig
 
 PROXIES = ("10.0.0.0/24", "2001:db8::5")

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from daemon.activation import inherited_sockets, taken_over
+from daemon.process.activation import inherited_sockets, taken_over
 
 HERE = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.intake import PROBLEMS_MAX, json_reader, query_reader
-from daemon.schemas.access import NewApp
-from daemon.schemas.content import QuestionsQuery
-from daemon.schemas.people import ProfileChange
-from daemon.schemas.study import AttemptBatch, NewAttempt, NewPlan
+from daemon.api.intake import PROBLEMS_MAX, json_reader, query_reader
+from daemon.api.schemas.access import NewApp
+from daemon.api.schemas.content import QuestionsQuery
+from daemon.api.schemas.people import ProfileChange
+from daemon.api.schemas.study import AttemptBatch, NewAttempt, NewPlan
 from domain.errors import InvalidInput
 
 ID = "0192f7a0b1c27abc8def0123456789ab"
@@ -121,7 +121,7 @@ def test_random_bytes_are_refused(body: bytes) -> None:
     [
         (json_reader(NewApp), {"name": "", "origins": []}, "This must have at least 1 character."),
         (json_reader(NewApp), {"name": "x" * 101, "origins": []}, "This must have at most 100 characters."),
-        (json_reader(NewApp), {"name": "x", "origins": ["*"]}, "This has not the form that it must have."),
+        (json_reader(NewApp), {"name": "x", "origins": ["*"]}, "This must look like http://localhost:3000."),
         (json_reader(NewApp), {"name": None}, "This must be text, not null."),
         (read_change, {"available_minutes": [1]}, "This must have at least 7 items."),
         (read_change, {"grade": 7}, "This must be text or null, not a whole number."),

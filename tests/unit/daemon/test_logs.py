@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from daemon.logs import JournalFormat, JsonFormat, TextFormat, bound, bound_value, set_level, settings_in_force, start
+from daemon.process.logs import JournalFormat, JsonFormat, TextFormat, bound, bound_value, set_level, settings_in_force, start
 from loglines.parts import fields
 
 

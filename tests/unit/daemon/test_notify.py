@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.notify import notify
+from daemon.process.notify import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from daemon.pulse import SILENCE_MAX_MS, Pulse
-from daemon.state_folder import RunningDaemon
+from daemon.process.pulse import SILENCE_MAX_MS, Pulse
+from daemon.process.state_folder import RunningDaemon
 from tests.support.device import ManualClock
 
 RUNNING = RunningDaemon(1, "127.0.0.1", 1, 0)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from daemon.spare_memory import GROWN_MIN_BYTES, SpareMemory
+from daemon.process.spare_memory import GROWN_MIN_BYTES, SpareMemory
 
 MB = 1024 * 1024
 
@@ -35,7 +35,7 @@ def test_a_little_growth_is_not_worth_the_while() -> None:
 
 
 GROW_AND_LOOK = """
-from daemon.spare_memory import SpareMemory, _resident_bytes
+from daemon.process.spare_memory import SpareMemory, _resident_bytes
 blocks = [bytearray(64_000) for _ in range(2_000)]
 kept = blocks[::20]
 del blocks

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from daemon.sync.on_demand import WAITERS_MAX, SyncOnDemand
 from daemon.sync.round import RoundResult
-from daemon.sync_on_demand import WAITERS_MAX, SyncOnDemand
 from domain.errors import CloudUnreachable, Unavailable
 
 WAIT_S = 10

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import InvalidRequirement
 
-from devstack.dependencies import CONSTRAINTS, LOCK, SETUP, Package, out_of_step, pinned, problems, required
+from devstack.dependencies import CONSTRAINTS, LOCK, SETUP, Package, out_of_step, pinned, problems, required, service_locks_out_of_step
 
 MIT = frozenset({"MIT"})
 PINS = {"flask": "3.1.3", "werkzeug": "3.1.9", "ruff": "0.17.6"}
@@ -76,5 +76,14 @@ def test_a_lock_that_does_not_hold_the_pinned_versions_each_with_a_hash_is_told(
     assert [sentence.partition(": ")[0] for sentence in out_of_step({"flask": "3.1.3"}, lock)] == said
 
 
-def test_the_shipped_lock_has_what_is_pinned() -> None:
-    assert list(out_of_step(pinned(CONSTRAINTS.read_text()), LOCK.read_text())) == []
+def test_the_shipped_locks_have_what_is_pinned_and_what_a_service_needs() -> None:
+    pins = pinned(CONSTRAINTS.read_text())
+    assert list(out_of_step(pins, LOCK.read_text())) == []
+    assert list(service_locks_out_of_step(pins, {"carrel": Package("", required(Path(SETUP).read_text()))})) == []
+
+
+def test_a_package_that_a_service_needs_and_its_lock_lacks_is_told() -> None:
+    needs = {"carrel": Package("", ['ruff; extra == "cloud"'])}
+    assert list(service_locks_out_of_step(pinned(CONSTRAINTS.read_text()), needs)) == [
+        "ruff is 0.17.6 in constraints.txt and missing in server.lock: `make lock` writes it anew."
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.schemas.study import ATTEMPTS_MAX
+from daemon.api.schemas.study import ATTEMPTS_MAX
 from devstack.replay import REQUEST_SIZES, Request, Review, read_reviews, requests_of
 from domain.registry import TABLES
 from domain.validation import problem_in

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_api.sync.batch import decode_push, judge_by_registry
+from daemon.queue.unreadable import is_readable
 from daemon.sync.push import chain_after, encode_runs
-from daemon.unreadable import is_readable
 from domain.errors import InvalidInput
 from domain.operations import CHAIN_START, Operation
 from domain.registry import INT64_MAX, TABLES, Column, Kind

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.learning.attempts import FoldedAttempt
-from domain.learning.explanation import Part, explain_prediction, explain_score
-from domain.learning.mastery import DAY_MS, Counts, QuestionRef, Rates, StudentState, fold, predict, score, with_guessing
+from domain.learning.explanation import Part, explain_score
+from domain.learning.mastery import DAY_MS, QuestionRef, Rates, StudentState, fold, predict, score, with_guessing
 from domain.learning.odds import logit
 from tests.unit.domain.test_mastery import ANY_SPEED, REFERENCE_RATES, START_MS, TABLES, attempt, histories, reference_attempts
 
@@ -21,10 +21,6 @@ def test_start_and_shares_add_up_to_the_score_as_shown(answers: list[FoldedAttem
         explained = explain_score(state, concept, at_ms)
         assert explained.score == score(state, concept, at_ms)
         assert explained.start + sum(share.added for share in explained.shares) == pytest.approx(explained.score, abs=1e-9)
-    question = QuestionRef("q1", ("c1", "c2"))
-    explained = explain_prediction(state, question, at_ms)
-    assert explained.score == pytest.approx(predict(state, question, at_ms), abs=0.00005001)
-    assert explained.start + sum(share.added for share in explained.shares) == pytest.approx(explained.score, abs=1e-9)
 
 
 def test_of_a_student_of_whom_nothing_is_known_nothing_is_explained_away() -> None:
@@ -49,12 +45,6 @@ def test_right_answers_add_and_wrong_ones_take_away() -> None:
         assert share.part is Part.ANSWERS
         assert share.reason == f"4 answers, {4 * correct} right"
         assert (share.added > 0) is correct
-
-
-def test_a_hard_question_takes_away_from_what_its_concepts_promise() -> None:
-    rates = Rates(by_question={"hard": Counts(5, 100)})
-    explained = explain_prediction(StudentState(rates), QuestionRef("hard", ("c1",)), None)
-    assert explained.shares[0].part is Part.QUESTION and explained.shares[0].added < -0.3
 
 
 def test_guessing_leaves_what_the_table_says_and_lifts_nobody_below_the_floor() -> None:

@@ -13,7 +13,7 @@ from cloud_api.analytics import storage
 from cloud_api.analytics.documents import write_documents
 from cloud_api.analytics.engine import Engine, engine_of
 from cloud_api.analytics.keep_up import KeptUp, keep_up, keep_up_school, recount
-from domain.learning.analytics.student import Answer, StudentFigures, take_in, take_in_all
+from domain.learning.analytics.student import Answer, StudentFigures, take_in
 from domain.learning.attempts import FoldedAttempt, order_key
 from domain.learning.features import WEIGHTS, StudentState
 from domain.learning.rates import Counts, Rates
@@ -66,7 +66,8 @@ def by_hand(room: Classroom) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for student, given in sorted(answers.items()):
         figures = StudentFigures(StudentState(engine.rates, engine.weights))
-        take_in_all(figures, sorted(given, key=lambda answer: order_key(answer.attempt)))
+        for answer in sorted(given, key=lambda answer: order_key(answer.attempt)):
+            take_in(figures, answer)
         documents = write_documents(figures)
         found.append((student, documents.mastery, documents.days, str(documents.questions)))
     return found

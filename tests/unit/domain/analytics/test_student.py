@@ -16,7 +16,7 @@ from domain.learning.analytics.student import (
     Answer,
     StudentFigures,
     comparable,
-    take_in_all,
+    take_in,
     time_on_task_ms,
 )
 from domain.learning.attempts import DAY_MS, FoldedAttempt
@@ -42,7 +42,10 @@ def answer(
 
 
 def folded(answers: Sequence[Answer], rates: Rates | None = None) -> StudentFigures:
-    return take_in_all(StudentFigures(StudentState(rates or Rates.empty())), answers)
+    figures = StudentFigures(StudentState(rates or Rates.empty()))
+    for answer in answers:
+        take_in(figures, answer)
+    return figures
 
 
 def random_answers(seed: int, count: int = 400) -> list[Answer]:

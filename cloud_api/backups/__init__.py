@@ -1,0 +1,1 @@
+"""Backups of the database: made, restored, and what no restored backup may undo."""

@@ -1,0 +1,1 @@
+"""The devices of a school: enrolled, known by a token, replaced, revoked."""

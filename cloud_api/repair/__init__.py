@@ -1,0 +1,1 @@
+"""What sync leaves to people: values that lost, operations that were refused."""

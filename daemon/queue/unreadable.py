@@ -1,0 +1,51 @@
+"""Queued operations that no server can read, because they were damaged in the file or by a mistake in this program.
+
+Each spoils every request and every bundle that it is in. They are set aside: a void takes their place in the log, and they show as rejected.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import msgspec
+
+from daemon.queue import outbox
+from domain.ids import is_id
+from domain.operations import Operation, OperationKind
+
+# The queue is looked through in portions of this size.
+_OPERATIONS_MAX, _BYTES_MAX = 2_000, 1024 * 1024
+
+
+def is_readable(operation: Operation) -> bool:
+    """Whether a server can read the operation, and write the same canonical bytes from what it has read; whether it takes it is another matter."""
+    if not (is_id(operation.op_id) and is_id(operation.row_id)):
+        return False
+    if operation.kind == OperationKind.INSERT and operation.op_id != operation.row_id:
+        return False
+    try:
+        payload = msgspec.json.decode(operation.payload)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(payload, dict) and msgspec.json.encode(payload).decode() == operation.payload
+
+
+def unreadable(conn: sqlite3.Connection) -> list[int]:
+    """The numbers of those in the queue. Reads all of it; in the caller's transaction."""
+    found: list[int] = []
+    place = outbox.progress(conn)
+    while place and (batch := outbox.next_operations(conn, place, _OPERATIONS_MAX, _BYTES_MAX)):
+        found.extend(op.seq for op in batch if not is_readable(op))
+        place = replace(place, acked_op_no=place.seq_base + batch[-1].seq)
+    return found
+
+
+def set_aside_unreadable(conn: sqlite3.Connection) -> int:
+    """Gives up sending them; returns how many there are. Inside the caller's write."""
+    if (place := outbox.progress(conn)) is None:
+        return 0
+    found = unreadable(conn)
+    for seq in found:
+        outbox.set_aside(conn, place, seq, "No server can read it.")
+    return len(found)
