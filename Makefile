@@ -65,7 +65,7 @@ check: check-offline audit ## the gate before a commit: `check-offline`, then `a
 check-offline: $(READY) ## what of it needs no network: format, lint (the security rules too), types, packages as pinned, zero-downtime migrations, quick tests
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
-	@$(PY) -m mypy $(wildcard $(PACKAGES))
+	@$(PY) -m mypy $(wildcard $(PACKAGES) tests)
 	@$(PY) -m devstack.dependencies
 	@$(PY) -m migrations.lint
 	@$(PY) -m pytest -q tests/unit
@@ -93,21 +93,21 @@ build: $(READY) ## the wheel, in dist/
 	@$(PY) -m build --wheel --no-isolation
 
 install: build ## this machine as a device, or ARGS="--role server": a service of systemd; asks for root
-	@$(if $(filter 0,$(shell id -u)),,sudo) $(abspath $(PY)) -m daemon service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)
+	@$(if $(filter 0,$(shell id -u)),,sudo) "$(CURDIR)/$(PY)" -m daemon service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)
 
 backup: $(READY) ## back up the device and the server of `make run`, into .state/backups
-	@mkdir -p $(STATE)/backups/device $(STATE)/backups/server
-	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon backup $(STATE)/backups/device
-	@$(PY) -m cloud_api backup --embedded --data-dir $(STATE)/postgres $(STATE)/backups/server
+	@mkdir -p "$(STATE)/backups/device" "$(STATE)/backups/server"
+	@CARREL_DEVICE_STATE_DIR="$(STATE)/device" $(PY) -m daemon backup --keep 3 "$(STATE)/backups/device"
+	@$(PY) -m cloud_api backup --embedded --data-dir "$(STATE)/postgres" "$(STATE)/backups/server"
 
 # The device first: it refuses while its daemon runs, and then nothing of either side has been replaced.
 restore: $(READY) ## put the newest of these backups back; `make run` must not run
-	@CARREL_DEVICE_STATE_DIR=$(STATE)/device $(PY) -m daemon restore "$$(ls $(STATE)/backups/device/*.backup | tail -n 1)"
-	@$(PY) -m cloud_api restore --embedded --data-dir $(STATE)/postgres "$$(ls $(STATE)/backups/server/*.dump | tail -n 1)"
+	@CARREL_DEVICE_STATE_DIR="$(STATE)/device" $(PY) -m daemon restore "$$(ls "$(STATE)"/backups/device/*.backup | tail -n 1)"
+	@$(PY) -m cloud_api restore --embedded --data-dir "$(STATE)/postgres" "$$(ls "$(STATE)"/backups/server/*.dump | tail -n 1)"
 
 reset: $(READY) ## forget all data of `make run` on this machine
-	@$(PY) -m cloud_api.embedded remove $(STATE)/postgres
-	@rm -rf $(STATE)
+	@$(PY) -m cloud_api.embedded remove "$(STATE)/postgres"
+	@rm -rf "$(STATE)"
 
 clean: ## remove what was built; the data of `make run` and the environment stay
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

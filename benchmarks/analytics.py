@@ -25,10 +25,10 @@ from cloud_api.app import create_app
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
 from cloud_api.people import create_user
+from domain.bodies import to_json
 from domain.clock import SystemClock
 from domain.errors import CarrelError
 from domain.ids import IdSource
-from domain.wire import to_json
 
 MILLISECONDS_MAX = 300
 # Reading the cells of such a class from a plain table, with a row a cell, and writing them as JSON.

@@ -13,8 +13,9 @@ from benchmarks.stage import Stage
 from daemon.gateway import HttpGateway
 from daemon.queue import outbox
 from daemon.sync.push import encode_runs
+from domain.bodies import PLAIN_BYTES_MAX, compress, to_json
 from domain.errors import OperatorError
-from domain.wire import BATCH_BYTES_MAX, PLAIN_BYTES_MAX, Limits, PushAnswer, PushRequest, compress, to_json
+from domain.wire import BATCH_BYTES_MAX, Limits, PushAnswer, PushRequest
 
 BYTES_MAX = 40
 BATCH = 1_000

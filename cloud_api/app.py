@@ -34,10 +34,10 @@ from cloud_api.schema import SchemaGuard
 from cloud_api.serving.forwarding import Forwarding
 from cloud_api.serving.metrics import Metrics
 from cloud_api.serving.request_log import follow_requests
+from domain.bodies import BODY_BYTES_MAX
 from domain.clock import Clock, SystemClock
 from domain.ids import IdSource
 from domain.request_rate import RequestRate
-from domain.wire import BODY_BYTES_MAX
 
 # Answers are data for programs: nothing may guess at their type, show them in a frame, run them, or keep them.
 _SECURITY_HEADERS = {

@@ -24,9 +24,10 @@ from cloud_api.commands.serving import serve
 from cloud_api.commands.status import status
 from cloud_api.commands.tidy import tidy_server
 from domain.errors import EXIT_INTERRUPTED, CarrelError, InvalidInput
+from migrations.commands.groups import Group
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Ends with the error's exit code and its message, never with a traceback of an error that was foreseen."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -6,9 +6,9 @@ from cloud_api.database import Cursor
 from cloud_api.publication import read_rows
 from cloud_api.schools import find_school
 from domain import content_pack
+from domain.blocks import TableBlock, encode_block
 from domain.content_pack import CONTENT_TABLES, ContentPack
 from domain.registry import Table
-from domain.wire import TableBlock, encode_block
 
 
 def export_content(cursor: Cursor, school_id: str) -> bytes:

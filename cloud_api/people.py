@@ -49,10 +49,11 @@ def find_user(cursor: Cursor, school_id: str, username: str) -> User:
 
 
 def find_students(cursor: Cursor, school_id: str, usernames: Sequence[str]) -> dict[str, Id]:
-    """User name in small letters -> id, of those of these names (in small letters) who are students and have not left."""
+    """User name as it is given -> id, of those of these names who are students and have not left; case does not count."""
     cursor.execute(
-        "SELECT lower(username), id FROM users WHERE school_id = %s AND role = 'student' AND retired_at_ms IS NULL AND lower(username) = ANY(%s)",
-        (school_id, list(usernames)),
+        "SELECT n.name, u.id FROM unnest(%s::text[]) AS n(name) JOIN users u ON u.school_id = %s AND lower(u.username) = lower(n.name)"
+        " WHERE u.role = 'student' AND u.retired_at_ms IS NULL",
+        (list(usernames), school_id),
     )
     return {name: Id(id_) for name, id_ in cursor.fetchall()}
 

@@ -42,6 +42,7 @@ from daemon.process.left_out import leave_out_postgres, left_out
 from domain.clock import SystemClock
 from domain.errors import EXIT_INTERRUPTED, CarrelError, InvalidConfig, NotEnrolled, OperatorError, Problem
 from domain.ids import dashed
+from migrations.commands.groups import Group
 
 if TYPE_CHECKING:
     from daemon.config import DeviceConfig
@@ -57,7 +58,7 @@ _STATE_EXIT_CODES: dict[str, int] = {
 }
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Ends a command with the exit code of the error, and its sentence on stderr."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -143,7 +144,7 @@ def sync(settings: Settings, as_json: bool) -> None:
 def enrol(settings: Settings, url_or_code: str, code: str | None, name: str, ca: Path | None, as_json: bool) -> None:
     """Make this a device of a school: carrel enrol URL CODE, or only CODE when the configuration names the server.
 
-    The code comes from `carrel-cloud enrol-code`. One of the form CODE#KEY names the server's key: no other server is spoken with then.
+    The code comes from `carrel-cloud enrol-code create`. One of the form CODE#KEY names the server's key: no other server is spoken with then.
     """
     config = settings.load()
     if ca is not None:
@@ -159,7 +160,7 @@ def enrol(settings: Settings, url_or_code: str, code: str | None, name: str, ca:
     tell(answer, as_json, lambda a: f"This is now a device of {a['school_name']}.")
 
 
-@main.group()
+@main.group(cls=Group)
 def config() -> None:
     """The configuration."""
 
@@ -189,9 +190,9 @@ def show(settings: Settings, as_json: bool) -> None:
 def _enrol_here(config: DeviceConfig, url: str, code: str, name: str) -> dict[str, Any]:
     """Enrols without a daemon: this process works in the state folder meanwhile."""
     leave_out_postgres()
-    from daemon import service
+    from daemon import offline
 
-    identity = service.enrol(config, url, code, name)
+    identity = offline.enrol(config, url, code, name)
     return {"device_id": dashed(identity.device_id), "school_id": dashed(identity.school_id), "school_name": identity.school_name}
 
 

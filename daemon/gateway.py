@@ -12,6 +12,7 @@ import itertools
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
@@ -21,11 +22,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
+from daemon.config import DeviceConfig
 from daemon.process import logs
-from daemon.tls import Trust, context_for, demand_key, keys_of, unproved
+from daemon.tls import Trust, ca_file, context_for, demand_key, keys_of, unproved
+from domain.bodies import BODY_BYTES_MAX, compress, decompress, from_json, to_json
 from domain.errors import BodyTooLarge, CloudUnreachable, FirstSyncsBusy, InvalidConfig, MalformedJson, Problem, UnsupportedProtocol
 from domain.wire import (
-    BODY_BYTES_MAX,
     POLL_AFTER_HEADER,
     EnrolAnswer,
     EnrolRequest,
@@ -41,14 +43,16 @@ from domain.wire import (
     TokenAnswer,
     VerifyAnswer,
     VerifyRequest,
-    compress,
-    decompress,
-    from_json,
-    to_json,
 )
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
+# While somebody waits to be signed in.
+SIGN_IN_TIMEOUT_S = 10.0
+# The machine that answers is asked for signs of life meanwhile, which its kernel gives, however busy the server is. So long without one: the network has
+# changed or is gone, and the connection with it.
+SILENCE_MAX_S = 20
+_PROBES = 3
 RETRY_AFTER_MAX_S = 3_600.0
 # Names a request of a sync round in the server's log: the round's id in the log of this device, and a number.
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -105,7 +109,7 @@ class HttpGateway:
         self.poll_after_s: float | None = None
 
     def _make_pool(self, host: str, port: int | None, trust: Trust | None) -> _HttpPool | _HttpsPool:
-        options: dict[str, Any] = {"timeout": Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S), "retries": False, "maxsize": 1}
+        options: dict[str, Any] = {"retries": False, "maxsize": 1, "socket_options": _socket_options()}
         if trust is None:
             return _HttpPool(host, port, **options)
         pool = _HttpsPool(host, port, ssl_context=context_for(trust), **options)
@@ -122,7 +126,7 @@ class HttpGateway:
         return self._read(self._send("POST", "/v1/sync/verify", token, to_json(request)), VerifyAnswer)
 
     def head(self, token: str, etag: str | None) -> tuple[HeadAnswer, str] | None:
-        response = self._send("GET", "/v1/sync/head", token, None, {"If-None-Match": etag} if etag else {})
+        response = self._send("GET", "/v1/sync/head", token, None, headers={"If-None-Match": etag} if etag else {})
         if response.status == 304:
             _whole_body(response)
             self.poll_after_s = _seconds(response, POLL_AFTER_HEADER) or self.poll_after_s
@@ -141,7 +145,7 @@ class HttpGateway:
         return self._read(self._send("POST", "/v1/devices/obeyed", token, to_json(request)), ObeyedAnswer)
 
     def sign_in(self, token: str, request: StudentSignInRequest) -> StudentSignInAnswer:
-        return self._read(self._send("POST", "/v1/devices/password", token, to_json(request)), StudentSignInAnswer)
+        return self._read(self._send("POST", "/v1/devices/password", token, to_json(request), SIGN_IN_TIMEOUT_S), StudentSignInAnswer)
 
     def abort(self) -> None:
         """Breaks off whatever is under way and refuses what comes after."""
@@ -154,10 +158,17 @@ class HttpGateway:
         self._pool.close()
 
     def _send(
-        self, method: str, path: str, token: str | None, body: bytes | None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        token: str | None,
+        body: bytes | None,
+        read_timeout_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
         if self._aborted.is_set():
             raise CloudUnreachable("stopping", "The daemon is stopping.")
+        timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s or READ_TIMEOUT_S)
         sent = {"Accept": "application/json", "Accept-Encoding": "zstd, gzip", **(headers or {})}
         if (round_ := logs.bound_value("round")) is not None:
             sent[REQUEST_ID_HEADER] = f"{round_}.{next(self._numbers)}"
@@ -167,7 +178,7 @@ class HttpGateway:
             sent |= {"Content-Type": "application/json", "Content-Encoding": "zstd"}
             body = compress(body)
         try:
-            return self._request(method, path, body, sent)
+            return self._request(method, path, body, sent, timeout)
         except urllib3.exceptions.ProtocolError:
             # A kept-alive connection that the server has closed meanwhile breaks like this; every request may be sent twice.
             if self._aborted.is_set():
@@ -175,13 +186,20 @@ class HttpGateway:
         except urllib3.exceptions.HTTPError as error:
             raise _no_answer(error) from error
         try:
-            return self._request(method, path, body, sent)
+            return self._request(method, path, body, sent, timeout)
         except urllib3.exceptions.HTTPError as error:
             raise _no_answer(error) from error
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: Timeout) -> urllib3.BaseHTTPResponse:
         return self._pool.urlopen(
-            method, self._prefix + path, body=body, headers=headers, redirect=False, preload_content=False, decode_content=False
+            method,
+            self._prefix + path,
+            body=body,
+            headers=headers,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=timeout,
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, kind: type[Answer]) -> Answer:
@@ -196,6 +214,21 @@ class HttpGateway:
             return from_json(decompress(data, response.headers.get("Content-Encoding", "")), kind)
         except (MalformedJson, BodyTooLarge) as error:
             raise CloudUnreachable("bad_answer", "The school's server sent an answer that cannot be read.", response.status) from error
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    """What connections have set, as far as the system knows it (tcp(7); macOS has other names)."""
+    every_s = SILENCE_MAX_S // (_PROBES + 1)
+    wanted = {
+        "TCP_NODELAY": 1,
+        "TCP_KEEPIDLE": every_s,
+        "TCP_KEEPALIVE": every_s,
+        "TCP_KEEPINTVL": every_s,
+        "TCP_KEEPCNT": _PROBES,
+        "TCP_USER_TIMEOUT": SILENCE_MAX_S * 1000,  # the same for what was sent and not acknowledged
+    }
+    known = [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name)]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *known]
 
 
 def _whole_body(response: urllib3.BaseHTTPResponse) -> bytes:
@@ -341,3 +374,8 @@ class _HttpsPool(_Tracking, HTTPSConnectionPool):
         connection = super()._new_conn()
         connection.keys = self.keys
         return connection
+
+
+def gateways(config: DeviceConfig) -> Callable[[str], CloudGateway]:
+    """Ways to servers that prove themselves as the configuration and the enrolment ask."""
+    return lambda url: HttpGateway(url, ca_file(config.settings.ca_file, config.state_dir))

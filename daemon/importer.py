@@ -22,12 +22,11 @@ from typing import NamedTuple
 from daemon.database import DeviceDatabase
 from daemon.inbox import apply_content
 from domain import content_pack
-from domain.blocks import BlockError
+from domain.blocks import BlockError, TableBlock, decode_block
 from domain.clock import Clock
 from domain.content_pack import CONTENT_TABLES, FILE_BYTES_MAX, SUFFIX, ContentPack
 from domain.errors import InvalidInput, OperatorError, Problem
 from domain.validation import bad_places
-from domain.wire import TableBlock, decode_block
 from loglines.parts import fields
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from daemon.erasure import orders as erasure_orders
 from daemon.queue import outbox
 from daemon.queue.accepted_later import settle_accepted
 from daemon.queue.shown_rows import under_queued
+from domain.blocks import TableBlock, decode_block
 from domain.registry import TABLE_ORDER, TABLES, Kind, Policy, ScopeKind, Table, tables_in
-from domain.wire import PullAnswer, TableBlock, Tombstone, decode_block
+from domain.wire import PullAnswer, Tombstone
 
 # Stand among the cursors, before a scope's name: it was lost while rows of it had changes queued, which go when those are settled; it was gained
 # and has not been here whole yet.
@@ -211,11 +212,13 @@ def _device_id(conn: sqlite3.Connection) -> str:
 
 
 def release_shadows(conn: sqlite3.Connection) -> None:
-    """Once a push is settled: rows whose change was rejected, and that have no other one queued, go back to their shadow.
+    """Once a push is settled: rows whose last change was rejected, and that have no other one queued, go back to their shadow.
 
     A change that was applied or merged stays on show: the merged row comes with the next pull, unless it has come before (`settle_shadows`).
     """
-    _go_back(conn, "EXISTS (SELECT 1 FROM sync_operations r WHERE r.state = 'rejected' AND r.row_id = s.row_id)")
+    accepted_since = "SELECT 1 FROM sync_operations a WHERE a.state = 'synced' AND a.row_id = r.row_id AND a.op_no > r.op_no"
+    rejected = f"SELECT 1 FROM sync_operations r WHERE r.state = 'rejected' AND r.row_id = s.row_id AND NOT EXISTS ({accepted_since})"
+    _go_back(conn, f"EXISTS ({rejected})")
 
 
 def settle_shadows(conn: sqlite3.Connection) -> None:

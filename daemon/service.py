@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import logging
 import os
-import select
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
-from daemon import tls
 from daemon.access.local_access import LocalAccess, make_access
 from daemon.access.online import SchoolSignIn
 from daemon.api.app import create_app
@@ -33,9 +29,9 @@ from daemon.bundles.exchange import DeviceBundles
 from daemon.bundles.spool import SpooledBundles
 from daemon.config import DeviceConfig, load_config, prepare_folders
 from daemon.database import DeviceDatabase
-from daemon.gateway import CloudGateway, HttpGateway
+from daemon.gateway import CloudGateway, gateways
 from daemon.identity import instance, provisioning, revocation
-from daemon.identity.device import DeviceIdentity, Identity
+from daemon.identity.device import Identity
 from daemon.identity.enrolment import Enrolment
 from daemon.identity.provisioning import Provisioning
 from daemon.importer import ContentInbox, InboxStatus
@@ -50,6 +46,7 @@ from daemon.process.notify import is_watched, notify
 from daemon.process.pulse import Pulse
 from daemon.process.spare_memory import SpareMemory
 from daemon.process.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
+from daemon.process.stopping import stop_signals, threads_left
 from daemon.queue.outbox import last_hlc
 from daemon.readiness import make_ready
 from daemon.records import LocalRecords
@@ -78,10 +75,8 @@ JOBS_STOP_S = 0.6
 THREADS_STOP_S = 0.2
 # How often the main thread looks whether the database still works.
 HEALTH_CHECK_S = 2.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Exit codes besides those of domain/errors.py.
+# The exit code when the database failed, besides those of domain/errors.py.
 EXIT_FAILED = 1
-EXIT_HURRIED = 130
 _DISK_FULL = "The disk is full: nothing new can be recorded until there is room. What was recorded is kept, and still goes to school; free some space."
 
 
@@ -102,7 +97,7 @@ class Service:
         self._stopping = threading.Event()
         self._environ = environ
         self._clock = clock or SystemClock()
-        self._gateway_for = gateway_for or _gateways(config)
+        self._gateway_for = gateway_for or gateways(config)
         self._parts = ExitStack()
         self._ballast = ballast or Ballast(config.database_path)
         self._journal = Journal(journal_path(config.database_path))
@@ -288,7 +283,7 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
         checkup = make_ready(config)
         _wipe_if_ordered(config)
         service = Service(config, environ, ballast=ballast, inherited=inherited)
-        with _stop_signals() as wait_for_signal, checkup.in_use(lambda: service.failure() is None):
+        with stop_signals() as wait_for_signal, checkup.in_use(lambda: service.failure() is None):
             running = service.start()
             log.info("started", extra=fields(pid=running.pid, address=running.url))
             say(f"Carrel listens on {running.url}")
@@ -301,7 +296,7 @@ def run(config_path: Path | None, environ: Mapping[str, str], say: Callable[[str
             service.stop()
         _wipe_if_ordered(config)
     log.info("stopped", extra=fields(exit_code=exit_code))
-    if left := _threads_left(THREADS_STOP_S):
+    if left := threads_left(THREADS_STOP_S):
         # The interpreter would wait for them at its exit. The database is closed: nothing of theirs can be lost.
         log.warning("threads were left behind", extra=fields(threads=",".join(left)))
         logging.shutdown()
@@ -317,15 +312,7 @@ def _wipe_if_ordered(config: DeviceConfig) -> None:
 
         strip(config.database_path, config.state_dir, backup_folder(config), discarding_unsent=discarding_unsent)
 
-    revocation.wipe_if_ordered(config.state_dir, empty, _gateways(config))
-
-
-def _threads_left(timeout_s: float) -> list[str]:
-    """The names of the threads that do not end by themselves within the time."""
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    for thread in others:
-        thread.join(timeout_s / len(others))
-    return sorted(thread.name for thread in others if thread.is_alive())
+    revocation.wipe_if_ordered(config.state_dir, empty, gateways(config))
 
 
 def _wait(service: Service, pulse: Pulse, wait_for_signal: Callable[[float], bool]) -> int:
@@ -338,36 +325,6 @@ def _wait(service: Service, pulse: Pulse, wait_for_signal: Callable[[float], boo
         if pulse.is_alive():
             notify("WATCHDOG=1")
     return 0
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[float], bool]]:
-    """Gives a function that waits up to so many seconds for the first stop signal; the second one ends the process at once.
-
-    A pipe rather than an Event: a handler that sets an Event while the main thread waits for it can deadlock.
-    """
-    came = 0
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        came += 1
-        if came > 1:
-            os._exit(EXIT_HURRIED)
-        os.write(writer, b"!")
-
-    def wait(timeout_s: float) -> bool:
-        return bool(select.select([reader], [], [], timeout_s)[0])
-
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
-        yield wait
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
 
 
 def _school_id(identity: Identity) -> str | None:
@@ -384,24 +341,3 @@ def _notices(config: ConfigStatus, inbox: InboxStatus) -> Iterator[str]:
         yield inbox.folder_problem
     if inbox.last_problem:
         yield f"A content file was refused: {inbox.last_problem}"
-
-
-def _gateways(config: DeviceConfig) -> Callable[[str], CloudGateway]:
-    """Ways to servers that prove themselves as the configuration and the enrolment ask."""
-    return lambda url: HttpGateway(url, tls.ca_file(config.settings.ca_file, config.state_dir))
-
-
-def enrol(config: DeviceConfig, cloud_url: str, code: str, name: str) -> DeviceIdentity:
-    """Enrols a device whose daemon is not running. Raises AlreadyRunning, OperatorError, and what `Enrolment.enrol` raises."""
-    prepare_folders(config)
-    with locked(config.state_dir), owning(config.database_path):
-        make_ready(config)
-        database = DeviceDatabase(config.database_path)
-        database.open(MODELS)
-        try:
-            clock = SystemClock()
-            identity = Identity(database, config.state_dir, clock, IdSource(clock.now_ms))
-            identity.finish_adoption()
-            return Enrolment(identity, _gateways(config)).enrol(cloud_url, code, name)
-        finally:
-            database.close()

@@ -1,4 +1,4 @@
-"""Columns on the wire: how a run of like rows becomes small JSON, and comes back checked.
+"""Rows on the wire: how columns of like rows become small JSON, and come back checked.
 
 Rows travel as column arrays, because attempts dominate and their columns repeat. Each column takes the first of these forms that fits;
 all of them are plain JSON (docs/protocol.md, "Blocks"):
@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from operator import sub
 from typing import Any
 
-from domain.registry import INT64_MAX, Kind
+import msgspec
+
+from domain.registry import INT64_MAX, Kind, Table
 
 # What a column holds, row by row. None, bool, int, float, str, or a JSON value (list, dict) for Kind.JSON.
 Value = Any
@@ -39,6 +41,43 @@ _DICTIONARY_REPEATS_MIN = 2
 
 class BlockError(ValueError):
     """A column does not have the form, the length or the type it must."""
+
+
+class TableBlock(msgspec.Struct, frozen=True):
+    """`n` rows of one table as encoded columns: those of the registry, and `feed_no`."""
+
+    n: int
+    columns: dict[str, Encoded]
+
+
+_ABSENT: Encoded = {"c": None}
+
+
+def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:
+    """The block of `count` rows given as columns: `rows` maps every registry column of `table`, and `feed_no`, to its values.
+
+    `_extra`, where it is given, holds a mapping or None a row; its fields become columns of their own.
+    """
+    columns = {c.name: encode_column(c.kind, rows[c.name]) for c in table.columns}
+    columns["feed_no"] = encode_column(Kind.INTEGER, rows["feed_no"])
+    extras: list[Mapping[str, Any] | None] = rows.get("_extra", [])
+    for name in sorted({name for extra in extras if extra for name in extra} - columns.keys()):
+        columns[name] = [extra.get(name) if extra else None for extra in extras]
+    return TableBlock(count, columns)
+
+
+def decode_block(table: Table, block: TableBlock) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """The columns of a block, type-checked: those that this version knows, and the unknown ones of a newer peer.
+
+    Raises BlockError. A column of the registry that an older peer did not send comes as None throughout.
+    """
+    known: dict[str, list[Any]] = {}
+    for column in table.columns:
+        encoded = block.columns.get(column.name, _ABSENT)
+        known[column.name] = decode_column(column.kind, encoded, block.n)
+    known["feed_no"] = decode_column(Kind.INTEGER, block.columns.get("feed_no", _ABSENT), block.n)
+    unknown = {name: decode_column(Kind.JSON, encoded, block.n) for name, encoded in block.columns.items() if name not in known}
+    return known, unknown
 
 
 def encode_column(kind: Kind, values: Sequence[Value]) -> Encoded:

@@ -13,10 +13,11 @@ from enum import StrEnum
 import msgspec
 
 from domain import sealing
+from domain.bodies import compress, decompress
 from domain.errors import BodyTooLarge, BundleRefused, MalformedJson
 from domain.ids import is_id
 from domain.sealing import SIGNATURE_BYTES, BrokenSeal, PublicKeys, SecretKeys
-from domain.wire import PullRequest, PushAnswer, compress, decompress
+from domain.wire import PullRequest, PushAnswer
 
 SUFFIX = ".carrel-bundle"
 MAGIC = b"carrel-bundle/1\n"

@@ -1,6 +1,6 @@
 """A content pack: one school's course content in one file, for devices without a network.
 
-The file is zstd-compressed JSON of `ContentPack`, its blocks the same as those of a pull page (domain/wire.py), so that a device applies both
+The file is zstd-compressed JSON of `ContentPack`, its blocks the same as those of a pull page (domain/blocks.py), so that a device applies both
 by the same code. It holds no person: users, classes and study records travel by sync and by bundle only.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from domain.blocks import TableBlock
+from domain.bodies import compress, decompress, from_json, to_json
 from domain.errors import BodyTooLarge, InvalidInput, Problem
 from domain.registry import Policy, ScopeKind, Table, tables_in
-from domain.wire import TableBlock, compress, decompress, from_json, to_json
 
 FORMAT = "carrel-content/1"
 SUFFIX = ".carrel-content"
@@ -42,7 +43,7 @@ def encode(pack: ContentPack) -> bytes:
 
 
 def decode(data: bytes) -> ContentPack:
-    """The pack, its form checked; the blocks are checked where they are decoded (`wire.decode_block`).
+    """The pack, its form checked; the blocks are checked where they are decoded (`blocks.decode_block`).
 
     Raises BodyTooLarge, MalformedJson for a damaged or cut file, InvalidInput for another format and for tables that no pack may hold.
     """

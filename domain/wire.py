@@ -1,22 +1,17 @@
-"""The messages of the sync protocol, and their bytes.
+"""The messages of the sync protocol.
 
-Every message is JSON, compressed in transit. Unknown fields are ignored, so that a newer peer can say more; docs/protocol.md shows an example
-of each message and changes together with this file.
+Every message is JSON, compressed in transit (domain/bodies.py). Unknown fields are ignored, so that a newer peer can say more; docs/protocol.md
+shows an example of each message and changes together with this file.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
-import zstandard
 
 from domain.agreement import BUCKETS
-from domain.blocks import Encoded, decode_column, encode_column
-from domain.errors import BodyTooLarge, MalformedJson, Problem
-from domain.registry import Kind, Table
+from domain.blocks import Encoded, TableBlock
 from domain.shown_text import shown_schema
 
 # The protocol spoken here, and the oldest still understood.
@@ -38,16 +33,8 @@ VERIFY_DETAILS = ("sums", "buckets", "keys", "rows")
 # Scopes that one pull may name; a device of a whole school year still stays far below.
 SCOPES_MAX = 5_000
 APP_VERSION_LENGTH_MAX = 40
-# What either side reads of a compressed body before and after inflating.
-BODY_BYTES_MAX = 8 * 1024 * 1024
-PLAIN_BYTES_MAX = 32 * 1024 * 1024
-# How many times larger than what was sent a body may become: the most repetitive batch comes to some 60. Small ones may be of nothing but zeros.
-INFLATED_RATIO_MAX = 300
-INFLATED_FREE_BYTES = 1024 * 1024
 # Says, also with a 304 that has no body, after how many seconds the server wants to be polled again.
 POLL_AFTER_HEADER = "Carrel-Poll-After"
-# Deeper JSON than a page of rows with JSON columns needs is refused by msgspec's own recursion limit.
-ZSTD_LEVEL = 3
 
 
 # What the description of the cloud API says of a field besides its type. Decoding does not look at it: who takes a message judges it, and says what is
@@ -179,13 +166,6 @@ class PullRequest(msgspec.Struct, frozen=True):
     erased_through: Annotated[int, _NUMBER] = 0
     server_epoch: str = ""
     report: DeviceReport | None = None
-
-
-class TableBlock(msgspec.Struct, frozen=True):
-    """`n` rows of one table as encoded columns: those of the registry, and `feed_no`."""
-
-    n: int
-    columns: dict[str, Encoded]
 
 
 class Tombstone(msgspec.Struct, frozen=True):
@@ -349,99 +329,3 @@ class StudentSignInAnswer(msgspec.Struct, frozen=True):
     """The password was right, and whose it is."""
 
     student_id: str
-
-
-def encode_block(table: Table, rows: Mapping[str, list[Any]], count: int) -> TableBlock:
-    """The block of `count` rows given as columns: `rows` maps every registry column of `table`, and `feed_no`, to its values.
-
-    `_extra`, where it is given, holds a mapping or None a row; its fields become columns of their own.
-    """
-    columns = {c.name: encode_column(c.kind, rows[c.name]) for c in table.columns}
-    columns["feed_no"] = encode_column(Kind.INTEGER, rows["feed_no"])
-    extras: list[Mapping[str, Any] | None] = rows.get("_extra", [])
-    for name in sorted({name for extra in extras if extra for name in extra} - columns.keys()):
-        columns[name] = [extra.get(name) if extra else None for extra in extras]
-    return TableBlock(count, columns)
-
-
-def decode_block(table: Table, block: TableBlock) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """The columns of a block, type-checked: those that this version knows, and the unknown ones of a newer peer.
-
-    Raises BlockError. A column of the registry that an older peer did not send comes as None throughout.
-    """
-    known: dict[str, list[Any]] = {}
-    for column in table.columns:
-        encoded = block.columns.get(column.name, _ABSENT)
-        known[column.name] = decode_column(column.kind, encoded, block.n)
-    known["feed_no"] = decode_column(Kind.INTEGER, block.columns.get("feed_no", _ABSENT), block.n)
-    unknown = {name: decode_column(Kind.JSON, encoded, block.n) for name, encoded in block.columns.items() if name not in known}
-    return known, unknown
-
-
-_ABSENT: Encoded = {"c": None}
-
-
-Message = TypeVar("Message")
-
-
-def to_json(message: Any) -> bytes:
-    """Compact JSON."""
-    return msgspec.json.encode(message)
-
-
-def from_json(data: bytes, kind: type[Message]) -> Message:
-    """The message, or MalformedJson with the place that is wrong. Never echoes a value of the input."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        path, message = split_path(str(error))
-        raise MalformedJson([Problem(path, "malformed", message)]) from error
-
-
-def split_path(message: str) -> tuple[str, str]:
-    """msgspec's "… - at `$.runs[0].n`" as (path, sentence)."""
-    text, _, path = message.partition(" - at `")
-    return (path.rstrip("`") or "$"), text
-
-
-def compress(data: bytes) -> bytes:
-    """zstd; 0.24 ms for a thousand attempts."""
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
-
-
-def decompress(data: bytes, encoding: str, limit_bytes: int = PLAIN_BYTES_MAX) -> bytes:
-    """The plain body of one sent with Content-Encoding zstd, gzip or identity, never inflating past `limit_bytes`, or out of proportion.
-
-    Raises BodyTooLarge beyond the limit and MalformedJson for a damaged or cut body or another encoding.
-    """
-    limit_bytes = min(limit_bytes, max(INFLATED_FREE_BYTES, len(data) * INFLATED_RATIO_MAX))
-    try:
-        plain = _INFLATERS[encoding.strip().lower() or "identity"](data, limit_bytes)
-    except (zlib.error, zstandard.ZstdError, KeyError) as error:
-        raise MalformedJson([Problem("$", "malformed", "The body cannot be decompressed (accepted encodings: zstd, gzip).")]) from error
-    if len(plain) > limit_bytes:
-        raise BodyTooLarge(limit_bytes)
-    return plain
-
-
-def _inflate_zstd(data: bytes, limit_bytes: int) -> bytes:
-    # A frame names its size before anything is inflated; one that does not is held to the limit.
-    if zstandard.frame_content_size(data) > limit_bytes:
-        raise BodyTooLarge(limit_bytes)
-    plain: bytes = zstandard.ZstdDecompressor(max_window_size=2**25).decompress(data, max_output_size=limit_bytes)
-    return plain
-
-
-def _inflate_gzip(data: bytes, limit_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=31)
-    plain = inflater.decompress(data, limit_bytes + 1)
-    if len(plain) <= limit_bytes and not inflater.eof:
-        raise zlib.error("truncated")
-    return plain
-
-
-_INFLATERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "zstd": _inflate_zstd,
-    "gzip": _inflate_gzip,
-    "identity": lambda data, limit_bytes: data,
-}

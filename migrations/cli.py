@@ -10,12 +10,13 @@ import click
 
 from domain.errors import EXIT_INTERRUPTED
 from migrations.commands.databases import Databases, address_options
+from migrations.commands.groups import Group
 from migrations.commands.move import downgrade, stamp, upgrade
 from migrations.commands.show import check, current, history
 from migrations.commands.write import create
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Says of Ctrl-C what shells say, and what was in hand."""
 
     def invoke(self, ctx: click.Context) -> Any:

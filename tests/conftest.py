@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cloud_api.embedded import DatabaseServer
+from tests.support.memory import MEMORY, has_room
 from tests.support.postgres import running_server, temporary_database
 
-# A mistake shows soonest when the quick folders come first.
-FOLDER_ORDER = ("unit", "contract", "migration", "integration", "security", "pages", "simulation", "system", "chaos")
+# No property test is judged by a clock: the machine may have other things to do.
+settings.register_profile("carrel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("carrel")
+
+# A mistake shows soonest when the quick folders come first. The last one ends with short files: no process works alone for long.
+FOLDER_ORDER = ("unit", "migration", "integration", "security", "pages", "simulation", "chaos", "system")
+
+# Where pytest makes `tmp_path`, unless it is told.
+if has_room():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ import daemon.service
 import migrations.cli
 from cloud_api import openapi as cloud_openapi
 from cloud_api.config import CloudConfig
+from cloud_api.imports import course_files, roster_file
+from cloud_api.imports.course_files import CourseFiles
+from cloud_api.imports.csv_table import Line, Problems
 from daemon.api import openapi as device_openapi
 from daemon.api import problems, server
 from daemon.api.routes import NOUNS
@@ -33,6 +36,7 @@ from daemon.config import DeviceSettings
 from daemon.identity.device import TOKEN_FILE
 from daemon.identity.instance import IDENTITY_COPY
 from daemon.identity.keys import KEYS_FILE
+from daemon.process import stopping
 from daemon.sync.round import SyncStatus
 from devstack.seeding import DEMO_PIN
 from domain import findings
@@ -159,6 +163,38 @@ def test_the_readme_names_every_command() -> None:
     assert [path for program, command in CLI.items() for path in leaves(program, command) if path not in named] == []
 
 
+def test_the_help_of_a_group_has_the_first_sentence_of_each_command_whole() -> None:
+    def groups(command: click.Command) -> Iterator[click.Group]:
+        if isinstance(command, click.Group):
+            yield command
+            for inner in command.commands.values():
+                yield from groups(inner)
+
+    every = [group for program in CLI.values() for group in groups(program)]
+    assert len(every) > 15
+    cut = [group.name for group in every if "..." in group.get_help(click.Context(group)).partition("Commands:")[2]]
+    assert cut == []
+
+
+def test_the_columns_of_files_to_import_are_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, list[tuple[str, str]]] = {}
+
+    def noting(path: Path, required: Sequence[str], optional: Sequence[str], problems: Problems) -> list[Line]:
+        read[path.name] = [*((name, "yes") for name in required), *((name, "") for name in optional)]
+        return []
+
+    monkeypatch.setattr(course_files, "read_lines", noting)
+    monkeypatch.setattr(roster_file, "read_lines", noting)
+    course = CourseFiles(
+        *(Path(name) for name in (course_files.TOPICS, course_files.CONCEPTS, course_files.QUESTIONS, course_files.PREREQUISITES))
+    )
+    course_files.read_course(course, Problems())
+    roster_file.read_roster(Path("roster.csv"), Problems())
+    parts = sections("docs/import.md", 2) | sections("docs/import.md", 3)
+    rows = {name: re.findall(r"^\| `(\w+)` \| (yes|) ?\|", parts[f"`{name}`"], re.MULTILINE) for name in read}
+    assert {name: sorted(found) for name, found in rows.items()} == {name: sorted(columns) for name, columns in read.items()}
+
+
 def leaves(path: str, command: click.Command) -> Iterator[str]:
     """The full names of a command's innermost commands."""
     if not isinstance(command, click.Group):
@@ -185,7 +221,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @each_page
 def test_every_setting_named_exists(page: str) -> None:
-    keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(?!\.py$)(\.[a-z_]+)+", span)}
+    keys = {span for span in spans(page) if re.fullmatch(r"(device|cloud)(?!\.(?:py|lock)$)(\.[a-z_]+)+", span)}
     keys |= {key for block in fences(page, "toml") for key in flat(tomllib.loads(block))}
     assert keys - {TOKEN_FILE, KEYS_FILE, IDENTITY_COPY} <= defaults().keys()
 
@@ -371,7 +407,7 @@ def test_every_state_of_sync_is_documented_and_the_other_way_round() -> None:
 
 def test_every_exit_code_is_documented_and_the_other_way_round() -> None:
     constants = {
-        value for module in (daemon.cli, daemon.service, findings) for name, value in vars(module).items() if name.startswith("EXIT_")
+        value for module in (daemon.cli, daemon.service, stopping, findings) for name, value in vars(module).items() if name.startswith("EXIT_")
     }
     codes = {0} | constants | {kind.exit_code for kind in error_classes()}
     assert {int(cell) for cell in first_cells(sections("docs/errors.md")["Exit codes"]) if cell.isdigit()} == codes

@@ -122,6 +122,18 @@ def strip_head(heads: Sequence[tuple[str, str]], cell_width: int = 36) -> Markup
     return head.format(width) + Markup("").join(parts) + Markup("</svg>")
 
 
+def strip_parts(parts: Sequence[tuple[str, int]]) -> Markup:
+    """The names of what stands in dense strips, above them and for the eye alone: (name, how many columns), cut off where it has no more room."""
+    whole = sum(n for _, n in parts) or 1
+    drawn, at = [], 0.0
+    for name, n in parts:
+        width = n / whole * 100
+        shown = f'<title>{escape(name)}</title><line y2="20"/><text x="4" y="14">{escape(name)}</text>'
+        drawn.append(f'<svg x="{at:.2f}%" width="{width:.2f}%" height="20">{shown}</svg>')
+        at += width
+    return Markup('<svg class="strip-parts" height="20" aria-hidden="true" focusable="false">') + _drawn(drawn) + Markup("</svg>")
+
+
 def shares(parts: Sequence[tuple[str, int]], label: str) -> Markup:
     """One bar that is divided among parts of (step, how many), in this order; steps as in `strip`."""
     whole = sum(n for _, n in parts) or 1

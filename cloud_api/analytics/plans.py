@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from cloud_api.analytics.days import day_number, day_text
@@ -22,10 +21,10 @@ CLOCK_AHEAD_MAX_MS = DAY_MS
 # A plan counts from its first day up to that of the next one.
 _ITEMS = """
 SELECT i.student_id, coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms, i.reason
-  FROM (SELECT p.id, p.starts_on, p.created_at_ms, lead(p.starts_on) OVER (PARTITION BY p.student_id ORDER BY p.created_at_ms, p.id) AS ends_before
+  FROM (SELECT p.id, p.student_id, p.starts_on, p.created_at_ms, lead(p.starts_on) OVER (PARTITION BY p.student_id ORDER BY p.created_at_ms, p.id) AS ends_before
           FROM study_plans p
          WHERE p.school_id = %(school)s AND p.student_id = ANY(%(students)s::uuid[])) AS p
-  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
+  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id AND i.student_id = p.student_id
  WHERE (p.ends_before IS NULL OR (p.ends_before > %(first)s AND i.day < p.ends_before)) AND i.day >= p.starts_on
    AND coalesce(i.moved_to, i.day) >= %(first)s AND coalesce(i.moved_to, i.day) < %(today)s
 """
@@ -34,7 +33,7 @@ _COMING = """
 SELECT coalesce(i.moved_to, i.day), i.minutes, i.status, i.kind, i.concept_id, p.created_at_ms, i.reason
   FROM (SELECT id, created_at_ms FROM study_plans WHERE school_id = %(school)s AND student_id = %(student)s
          ORDER BY created_at_ms > %(sound)s, created_at_ms DESC, id DESC LIMIT 1) AS p
-  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id
+  JOIN study_plan_items i ON i.school_id = %(school)s AND i.plan_id = p.id AND i.student_id = %(student)s
  WHERE coalesce(i.moved_to, i.day) BETWEEN %(today)s AND %(last)s
  ORDER BY 1, i.position LIMIT %(most)s
 """
@@ -93,7 +92,7 @@ def forecasts(cursor: Cursor, school_id: str, students: Sequence[str], now_ms: i
     return {
         student: _ahead(forecast)
         for student, forecast, starts_on, exam_on in cursor.fetchall()
-        if exam_on <= (date.fromisoformat(starts_on) + timedelta(days=FORECAST_DAYS_MAX)).isoformat() and isinstance(forecast, dict)
+        if day_number(exam_on) <= day_number(starts_on) + FORECAST_DAYS_MAX and isinstance(forecast, dict)
     }
 
 

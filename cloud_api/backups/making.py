@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -179,7 +179,11 @@ def _rotate(folder: Path, database: str, newest: Path, keep: int, keep_days: int
         oldest = f"{datetime.fromtimestamp(clock.now_ms() / 1000, UTC) - timedelta(days=keep_days):{_TIME_FORMAT}}"
         removed += [file for made, file in older if made < oldest and file not in removed]
     left_ms = clock.now_ms() - DUMP_MAX_S * 1000
-    removed += [file for _, partial, file in found if partial and file.stat().st_mtime * 1000 < left_ms]
+    for _, partial, file in found:
+        with suppress(FileNotFoundError):  # it has been finished by now
+            if partial and file.stat().st_mtime * 1000 < left_ms:
+                removed.append(file)
     for file in removed:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # one that cannot be removed costs room; what was made is complete
+            file.unlink(missing_ok=True)
     return removed

@@ -12,10 +12,11 @@ import msgspec
 from cloud_api.database import Cursor, one_row
 from cloud_api.devices.auth import Device, scopes_of
 from cloud_api.sync.pull import give_page_to
+from domain.bodies import to_json
 from domain.bundle import Feed
 from domain.clock import Clock
 from domain.errors import SyncRefused
-from domain.wire import PAGE_ROWS_MAX, PullAnswer, PullRequest, to_json
+from domain.wire import PAGE_ROWS_MAX, PullAnswer, PullRequest
 
 # A page as JSON. Smaller than online, where the next one is on its way meanwhile: a device holds the whole bundle in its memory beside it.
 PAGE_BYTES_MAX = 1024 * 1024

@@ -28,13 +28,14 @@ from cloud_api.sync.envelope import envelope_problems
 from cloud_api.sync.pull import check_form
 from cloud_api.sync.push import PushReceiver
 from domain import bundle
+from domain.bodies import from_json, to_json
 from domain.bundle import FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Answered, FromDevice, FromSchool, Header, Kind
 from domain.clock import Clock
 from domain.errors import BundleRefused, Forbidden, InvalidInput, NotFound, OperatorError
 from domain.ids import Id, IdSource
 from domain.operations import Verdict
 from domain.sealing import PublicKeys, SecretKeys
-from domain.wire import PROTOCOL_VERSION, Limits, PullRequest, PushAnswer, PushRequest, from_json, to_json
+from domain.wire import PROTOCOL_VERSION, Limits, PullRequest, PushAnswer, PushRequest
 
 # What devices are told to wait after a push; one that came by stick waits for nothing.
 POLL_AFTER_S = 30.0

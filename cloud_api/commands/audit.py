@@ -9,11 +9,12 @@ import click
 from cloud_api import audit as log
 from cloud_api import schools
 from cloud_api.commands.site import Options, database_options, json_option, open_site, plain_id, school_option, show, time_text
+from migrations.commands.groups import Group
 
 LIMIT_DEFAULT = 50
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """What was done that a school may have to answer for: by ids, never by names."""
 

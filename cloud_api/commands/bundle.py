@@ -12,13 +12,14 @@ from cloud_api.commands.site import Options, database_options, json_option, open
 from domain.bundle import FILE_BYTES_MAX, SUFFIX
 from domain.counted import counted
 from domain.operations import Verdict
+from migrations.commands.groups import Group
 from migrations.whole_file import demand_free, read_bounded, write_whole
 
 ACK_SUFFIX = ".answer" + SUFFIX
 _force = click.option("--force", is_flag=True, help="Replace the file that is written, if there is one.")
 
 
-@click.group()
+@click.group(cls=Group)
 def bundle() -> None:
     """Sync with devices that have no network."""
 
@@ -54,7 +55,7 @@ def import_bundle(options: Options, file: Path, ack: Path | None, no_feed: bool,
 
 @bundle.command(
     name="export",
-    epilog="Example: carrel-cloud bundle export --device 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d laptop7.carrel-bundle",
+    epilog="\b\nExample: carrel-cloud bundle export --device 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d laptop7.carrel-bundle",
 )
 @database_options
 @click.option("--device", "device_id", required=True, metavar="ID", help="The device that it is for.")

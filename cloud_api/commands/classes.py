@@ -23,18 +23,19 @@ from cloud_api.schools import find_school
 from domain.counted import counted
 from domain.ids import Id
 from domain.learning.levels import Level
+from migrations.commands.groups import Group
 
 # Lines that the report shows of a table.
 LINES_MAX = 10
 _LEVELS = (Level.NOT_ENOUGH_EVIDENCE, Level.ATTEMPTED, Level.FAMILIAR, Level.PROFICIENT, Level.MASTERED)
 
 
-@click.group(name="class")
+@click.group(name="class", cls=Group)
 def class_() -> None:
     """The figures of a class."""
 
 
-@class_.command(epilog="Example: carrel-cloud class report --school 'Hill School' --class 7b")
+@class_.command(epilog="\b\nExample: carrel-cloud class report --school 'Hill School' --class 7b")
 @database_options
 @school_option
 @click.option("--class", "class_name", required=True, metavar="NAME", help="The class.")
@@ -54,7 +55,7 @@ def report(options: Options, school: str, class_name: str, table: str, as_csv: b
             _print_report(figures, school_id, class_id)
 
 
-@class_.command(name="recount", epilog="Example: carrel-cloud class recount --school 'Hill School'")
+@class_.command(name="recount", epilog="\b\nExample: carrel-cloud class recount --school 'Hill School'")
 @database_options
 @school_option
 @json_option

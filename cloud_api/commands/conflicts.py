@@ -11,6 +11,7 @@ from cloud_api import people, schools
 from cloud_api.commands.site import Options, database_options, id_argument, json_option, open_site, school_option, show, time_text
 from cloud_api.repair import conflicts as stored
 from domain.merge import Rule
+from migrations.commands.groups import Group
 
 LIMIT_DEFAULT = 50
 
@@ -21,12 +22,12 @@ _WHY: dict[str, str] = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def conflicts() -> None:
     """Values that lost against another when devices and school met."""
 
 
-@conflicts.command(name="list", epilog="Example: carrel-cloud conflicts list --school 'Hill School' --student ada")
+@conflicts.command(name="list", epilog="\b\nExample: carrel-cloud conflicts list --school 'Hill School' --student ada")
 @database_options
 @school_option
 @click.option("--student", metavar="USERNAME", help="Only this student's.")
@@ -42,7 +43,7 @@ def list_conflicts(options: Options, school: str, student: str | None, restored:
     show(found, as_json, [_line(c) for c in found] or ["no conflicts"])
 
 
-@conflicts.command(name="show", epilog="Example: carrel-cloud conflicts show --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+@conflicts.command(name="show", epilog="\b\nExample: carrel-cloud conflicts show --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
 @database_options
 @school_option
 @id_argument("conflict_id")
@@ -64,7 +65,9 @@ def show_conflict(options: Options, school: str, conflict_id: str, as_json: bool
     show({"conflict": found, "present": present}, as_json, lines)
 
 
-@conflicts.command(name="restore", epilog="Example: carrel-cloud conflicts restore --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+@conflicts.command(
+    name="restore", epilog="\b\nExample: carrel-cloud conflicts restore --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"
+)
 @database_options
 @school_option
 @id_argument("conflict_id")

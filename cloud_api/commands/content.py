@@ -17,9 +17,10 @@ from cloud_api.imports.course_files import CourseFiles
 from cloud_api.imports.loading import Importer, ImportReport
 from domain.content_pack import SUFFIX
 from domain.errors import InvalidInput, OperatorError, Problem
+from migrations.commands.groups import Group
 
 
-@click.group(name="import")
+@click.group(name="import", cls=Group)
 def import_() -> None:
     """Bring a course or a roster into a school: all of it, or nothing."""
 
@@ -62,7 +63,7 @@ def course(
 ) -> None:
     """Import topics, concepts, questions and prerequisites: topics.csv and so on of FOLDER, or files named one by one.
 
-    May be repeated: rows are found by their ids in the files, and what is the same stays untouched.
+    May be repeated: rows are found by their ids in the files, and what is the same stays untouched. docs/import.md describes every column.
     """
     if folder is None and named["topics"] is None:
         raise InvalidInput([Problem("FOLDER", "invalid_value", "Name a folder, or at least the file of topics.")])
@@ -76,7 +77,7 @@ def course(
     _import(options, school, dry_run, retire, as_json, lambda importer: importer.course(files))
 
 
-@import_.command(epilog="Example: carrel-cloud import roster roster.csv --school 'Hill School'")
+@import_.command(epilog="\b\nExample: carrel-cloud import roster roster.csv --school 'Hill School'")
 @database_options
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @school_option
@@ -84,9 +85,9 @@ def course(
 @_retire
 @json_option
 def roster(options: Options, file: Path, school: str, dry_run: bool, retire: bool, as_json: bool) -> None:
-    """Import people and classes from FILE: username, display_name, role; class, external_id.
+    """Import people and classes from FILE, with the columns username, display_name, role, and, if wanted, class and external_id.
 
-    May be repeated: people are found by external_id, else by user name.
+    May be repeated: people are found by external_id, else by user name. docs/import.md describes every column.
     """
     _import(options, school, dry_run, retire, as_json, lambda importer: importer.roster(file))
 
@@ -110,7 +111,7 @@ def _lines(report: ImportReport) -> list[str]:
     return [*lines, "Imported." if report.changes else "Nothing to change."]
 
 
-@click.group()
+@click.group(cls=Group)
 def content() -> None:
     """The school's course content as a file."""
 

@@ -32,6 +32,7 @@ from cloud_api.repair import dead_letters as stored
 from cloud_api.repair.letter_repair import Repair
 from domain.errors import InvalidInput, NotFound, OperatorError, Problem
 from domain.operations import Rejection, Verdict
+from migrations.commands.groups import Group
 
 LIMIT_DEFAULT = 50
 # `replay` ends with this when something is refused still.
@@ -57,12 +58,12 @@ def _chosen(code: str | None, device_id: str | None, table: str | None) -> store
     return stored.Filter(code, plain_id(device_id, "device") if device_id else None, table)
 
 
-@click.group(name="dead-letters")
+@click.group(name="dead-letters", cls=Group)
 def dead_letters() -> None:
     """Operations of devices that were refused, kept whole."""
 
 
-@dead_letters.command(name="list", epilog="Example: carrel-cloud dead-letters list --school 'Hill School' --code unknown_reference")
+@dead_letters.command(name="list", epilog="\b\nExample: carrel-cloud dead-letters list --school 'Hill School' --code unknown_reference")
 @database_options
 @school_option
 @_filters
@@ -82,7 +83,9 @@ def list_letters(
     show({"count": count, "items": found}, as_json, lines)
 
 
-@dead_letters.command(name="show", epilog="Example: carrel-cloud dead-letters show --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+@dead_letters.command(
+    name="show", epilog="\b\nExample: carrel-cloud dead-letters show --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"
+)
 @database_options
 @school_option
 @id_argument("letter_id")
@@ -167,7 +170,7 @@ def replay_letters(
     sys.exit(EXIT_REFUSED if refused else 0)
 
 
-@dead_letters.command(name="export", epilog="Example: carrel-cloud dead-letters export --school 'Hill School' letters.jsonl")
+@dead_letters.command(name="export", epilog="\b\nExample: carrel-cloud dead-letters export --school 'Hill School' letters.jsonl")
 @database_options
 @school_option
 @_filters

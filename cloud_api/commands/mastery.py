@@ -18,6 +18,7 @@ from cloud_api.schools import School, find_school, list_schools
 from domain.counted import counted
 from domain.errors import CarrelError, OperatorError
 from domain.learning.levels import Level
+from migrations.commands.groups import Group
 
 T = TypeVar("T", Published, Refitted)
 one_school = click.option("--school", metavar="NAME|ID", help="The school, by name or id.")
@@ -26,12 +27,12 @@ all_schools = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def mastery() -> None:
     """What students have mastered, and the model behind it."""
 
 
-@mastery.command(name="show", epilog="Example: carrel-cloud mastery show --school 'Hill School' --class 7b")
+@mastery.command(name="show", epilog="\b\nExample: carrel-cloud mastery show --school 'Hill School' --class 7b")
 @database_options
 @school_option
 @click.option("--class", "class_name", required=True, metavar="NAME", help="The class.")

@@ -13,9 +13,10 @@ from cloud_api.commands.site import Options, database_options, id_argument, json
 from cloud_api.database import Cursor
 from cloud_api.plan_rules import DAY_OFF, EXCLUDE, PIN, NewRule, PlanRule
 from domain.errors import InvalidInput, Problem
+from migrations.commands.groups import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def plan() -> None:
     """Pins, exclusions and days off: what study plans have to respect. Devices plan by them from their next sync on."""
 
@@ -25,7 +26,7 @@ _class = click.option("--class", "class_name", metavar="NAME", help="For every s
 _student = click.option("--student", metavar="USERNAME", help="For this student.")
 
 
-@plan.command(epilog="Example: carrel-cloud plan pin 'solve linear equations' --class 7b --on 2026-03-09 --school 'Hill School'")
+@plan.command(epilog="\b\nExample: carrel-cloud plan pin 'solve linear equations' --class 7b --on 2026-03-09 --school 'Hill School'")
 @database_options
 @click.argument("concept")
 @school_option
@@ -38,7 +39,7 @@ def pin(options: Options, concept: str, school: str, class_name: str | None, stu
     _add(options, school, class_name, student, lambda cursor, id_: [NewRule(PIN, plan_rules.find_concept(cursor, id_, concept), day)])
 
 
-@plan.command(epilog="Example: carrel-cloud plan exclude 'solve linear equations' --student ada --school 'Hill School'")
+@plan.command(epilog="\b\nExample: carrel-cloud plan exclude 'solve linear equations' --student ada --school 'Hill School'")
 @database_options
 @click.argument("concept")
 @school_option
@@ -49,7 +50,7 @@ def exclude(options: Options, concept: str, school: str, class_name: str | None,
     _add(options, school, class_name, student, lambda cursor, id_: [NewRule(EXCLUDE, plan_rules.find_concept(cursor, id_, concept))])
 
 
-@plan.command(name="day-off", epilog="Example: carrel-cloud plan day-off 2026-04-03 2026-04-06 --class 7b --school 'Hill School'")
+@plan.command(name="day-off", epilog="\b\nExample: carrel-cloud plan day-off 2026-04-03 2026-04-06 --class 7b --school 'Hill School'")
 @database_options
 @click.argument("days", type=_day, nargs=-1, required=True, metavar="YYYY-MM-DD...")
 @school_option
@@ -60,7 +61,7 @@ def day_off(options: Options, days: tuple[datetime, ...], school: str, class_nam
     _add(options, school, class_name, student, lambda _cursor, _id: [NewRule(DAY_OFF, None, day.date()) for day in days])
 
 
-@plan.command(name="rules", epilog="Example: carrel-cloud plan rules --class 7b --school 'Hill School'")
+@plan.command(name="rules", epilog="\b\nExample: carrel-cloud plan rules --class 7b --school 'Hill School'")
 @database_options
 @school_option
 @_class
@@ -74,7 +75,7 @@ def rules(options: Options, school: str, class_name: str | None, student: str | 
     show(found, as_json, [_line(rule) for rule in found] or ["no rules"])
 
 
-@plan.command(name="remove", epilog="Example: carrel-cloud plan remove 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d --school 'Hill School'")
+@plan.command(name="remove", epilog="\b\nExample: carrel-cloud plan remove 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d --school 'Hill School'")
 @database_options
 @id_argument("rule_id")
 @school_option

@@ -20,6 +20,7 @@ from domain.errors import InvalidInput, NotFound, Problem
 from domain.ids import parse_id
 from domain.registry import ROLES
 from domain.server_key import MARK, grouped
+from migrations.commands.groups import Group
 
 # What is read of a password that is piped in, in characters: more than one may have.
 PASSWORD_INPUT_MAX = 1_000
@@ -27,12 +28,12 @@ PASSWORD_INPUT_MAX = 1_000
 OPEN_CODES_MAX = 1_000
 
 
-@click.group()
+@click.group(cls=Group)
 def school() -> None:
     """Schools, the tenants of this server."""
 
 
-@school.command(name="create", epilog="Example: carrel-cloud school create 'Hill School'")
+@school.command(name="create", epilog="\b\nExample: carrel-cloud school create 'Hill School'")
 @database_options
 @click.argument("name")
 @json_option
@@ -43,7 +44,7 @@ def create_school(options: Options, name: str, as_json: bool) -> None:
     show(made, as_json, [made.id])
 
 
-@school.command(name="list", epilog="Example: carrel-cloud school list --json")
+@school.command(name="list", epilog="\b\nExample: carrel-cloud school list --json")
 @database_options
 @json_option
 def list_schools(options: Options, as_json: bool) -> None:
@@ -53,7 +54,7 @@ def list_schools(options: Options, as_json: bool) -> None:
     show(found, as_json, [f"{s.id}  {s.name}" for s in found])
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """The people of a school."""
 
@@ -114,7 +115,7 @@ def _new_password() -> str:
     return sys.stdin.readline(PASSWORD_INPUT_MAX).rstrip("\r\n")
 
 
-@user.command(name="list", epilog="Example: carrel-cloud user list --school 'Hill School' --json")
+@user.command(name="list", epilog="\b\nExample: carrel-cloud user list --school 'Hill School' --json")
 @database_options
 @school_option
 @json_option
@@ -126,7 +127,7 @@ def list_users(options: Options, school: str, as_json: bool) -> None:
     show(found, as_json, lines)
 
 
-@click.group(name="enrol-code")
+@click.group(name="enrol-code", cls=Group)
 def enrol_code() -> None:
     """Codes by which devices enrol."""
 
@@ -164,7 +165,7 @@ def create_code(
     show({"code": code, "uses": uses, "expires_at_ms": now_ms + round(expires_h * 3_600_000)}, as_json, [code])
 
 
-@enrol_code.command(name="list", epilog="Example: carrel-cloud enrol-code list --school 'Hill School'")
+@enrol_code.command(name="list", epilog="\b\nExample: carrel-cloud enrol-code list --school 'Hill School'")
 @database_options
 @school_option
 @json_option
@@ -211,12 +212,12 @@ def _student_grant(cursor: Cursor, school_id: str, username: str) -> Grant:
     return Grant("student", found.id)
 
 
-@click.group()
+@click.group(cls=Group)
 def device() -> None:
     """Enrolled devices."""
 
 
-@device.command(name="list", epilog="Example: carrel-cloud device list --school 'Hill School' --json")
+@device.command(name="list", epilog="\b\nExample: carrel-cloud device list --school 'Hill School' --json")
 @database_options
 @school_option
 @json_option
@@ -252,7 +253,7 @@ def _time(at_ms: int) -> str:
     return datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-@device.command(name="revoke", epilog="Example: carrel-cloud device revoke --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+@device.command(name="revoke", epilog="\b\nExample: carrel-cloud device revoke --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
 @database_options
 @school_option
 @click.argument("device_id")
@@ -278,7 +279,8 @@ def revoke_device(options: Options, school: str, device_id: str, wipe: bool, dis
 
 
 @device.command(
-    name="end-grant", epilog="Example: carrel-cloud device end-grant --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d --student ada"
+    name="end-grant",
+    epilog="\b\nExample: carrel-cloud device end-grant --school 'Hill School' 0192f0c1d2e37a4b8c9d0e1f2a3b4c5d --student ada",
 )
 @database_options
 @school_option

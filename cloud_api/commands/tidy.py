@@ -6,7 +6,7 @@ import click
 
 from cloud_api.analytics.keep_up import keep_up_school
 from cloud_api.commands.erasure import write_anew
-from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
+from cloud_api.commands.site import Options, Site, database_options, json_option, keep_withdrawals, open_site, show
 from cloud_api.config import erasures_path
 from cloud_api.database import CloudDatabase
 from cloud_api.erasure import answers, register
@@ -36,17 +36,23 @@ def tidy_server(options: Options, clock_is_right: bool, as_json: bool) -> None:
     with open_site(options) as site, site.database() as database:
         done = tidy(database, site.clock, site.ids, site.config.retention, clock_is_right=clock_is_right)
         keep_withdrawals(site, database)
+        _keep_erasures(site, database)
+        if done.students_erased:
+            write_anew(site, database, as_json)
         with waiting_on_stderr(silent=as_json) as activity:
             if rewritten := answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):
                 _count_anew(database)
                 for line in _kept_by(rewritten):
                     click.echo(line, err=True)
-        if done.students_erased:
-            with database.transaction(read_only=True) as cursor:
-                known = register.entries(cursor)
-            register.complete(erasures_path(site.config), known)
-            write_anew(site, database, as_json)
     show(done, as_json, [_sentence(done)])
+
+
+def _keep_erasures(site: Site, database: CloudDatabase) -> None:
+    """Has the register hold every erasure, also those of a run that was killed before it could. Raises OperatorError."""
+    with database.transaction(read_only=True) as cursor:
+        known = register.entries(cursor)
+    if known:
+        register.complete(erasures_path(site.config), known)
 
 
 def _kept_by(rewritten: Rewritten) -> list[str]:

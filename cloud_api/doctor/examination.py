@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cloud_api.backups.making import back_up
@@ -43,6 +44,7 @@ def _checks(config: CloudConfig, url: str, database: CloudDatabase, backups: Pat
         "database": lambda: postgres.settings(database),
         "connections": lambda: postgres.connections(database, config),
         "erasing": lambda: postgres.erasing(database),
+        "leftovers": lambda: postgres.leftovers(database),
         "standby": lambda: postgres.standbys(database),
         "clock": lambda: postgres.clock(database, clock),
         "schema": lambda: schema(database),
@@ -61,10 +63,12 @@ def _back_up(url: str, folder: Path, clock: Clock) -> None:
 
 
 def _tidy(config: CloudConfig, url: str, clock: Clock) -> None:
-    """What the timer does, over a connection of its own: the examination's is closed when something is put right."""
+    """What the timer does, but for what students wrote: that goes to the last byte, and into a register, by the command alone. Over a connection of its own:
+    the examination's is closed when something is put right.
+    """
     database = CloudDatabase(url, 1, 1, config.database)
     try:
-        tidy(database, clock, IdSource(clock.now_ms), config.retention)
+        tidy(database, clock, IdSource(clock.now_ms), replace(config.retention, retired_students_days=0, answers_days=0))
     finally:
         database.close()
 

@@ -26,6 +26,8 @@ ANSWER_BYTES_MAX = 64 * 1024
 DAY_MS = 24 * 3600 * 1000
 # A night may be missed; after a week devices have let go of what only the last backup holds (docs/backup.md).
 BACKUP_WARN_MS, BACKUP_ERROR_MS = int(1.5 * DAY_MS), 7 * DAY_MS
+# PostgreSQL's machine, or whichever makes backups, may be ahead of this one by so much.
+AHEAD_MAX_MS = 5 * 60 * 1000
 CERTIFICATE_MIN_DAYS = 14
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -41,17 +43,18 @@ def versions() -> Iterator[Finding]:
 def listener(config: CloudConfig, clock: Clock) -> Iterator[Finding]:
     """Whether the server answers on this machine, under a name that devices can use, with a certificate that is still valid."""
     server = config.server
-    public = [name for name in server.trusted_hosts if name not in LOCAL_NAMES]
+    public = [name.lstrip(".") for name in server.trusted_hosts if name not in LOCAL_NAMES]
+    local = [name for name in server.trusted_hosts if name in LOCAL_NAMES]
     try:
         with socket.create_connection((_reachable(server.host), server.port), ANSWER_MAX_S) as plain:
             if config.tls.certificate and public:
-                with _trusting(config.tls.certificate).wrap_socket(plain, server_hostname=public[0].lstrip(".")) as secured:
+                with _trusting(config.tls.certificate).wrap_socket(plain, server_hostname=public[0]) as secured:
                     yield _certificate(secured, clock)
                     yield _answer(secured, config, public[0])
             elif config.tls.certificate:
                 yield Finding("listener", Severity.OK, f"The server listens on {server.host}:{server.port}.")
             else:
-                yield _answer(plain, config, "localhost")
+                yield _answer(plain, config, next(iter(local or public), "localhost"))
     except ssl.SSLError as error:
         what = f"The server cannot prove who it is: {getattr(error, 'verify_message', None) or error.reason}."
         yield Finding("certificate", Severity.ERROR, what, "renew the certificate; a renewed one is taken up by itself")
@@ -113,7 +116,8 @@ def backups(folder: Path, clock: Clock, make: Callable[[], object] | None = None
         yield Finding("backups", Severity.WARNING, what, "--backups names the folder; carrel-cloud-backup.timer makes them")
         return
     found = [(made_ms, file) for file in folder.iterdir() if (made_ms := _made_ms(file)) is not None]
-    made_ms, newest = max(found, default=(None, None))
+    # One from the future, of a clock that ran ahead, says nothing of the last nights.
+    made_ms, newest = max((one for one in found if one[0] <= clock.now_ms() + AHEAD_MAX_MS), default=(None, None))
     if made_ms is None or newest is None:
         yield Finding(
             "backups",

@@ -11,11 +11,13 @@ import psycopg2
 
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
+from cloud_api.erasure.rewriting import COPIES
 from cloud_api.erasure.rights import lacking
 from domain.clock import Clock
 from domain.counted import counted
 from domain.findings import Finding, Severity
 from migrations.backup import MB
+from migrations.schema.sqltext import quoted
 
 # Connections that administrators, backups and monitoring want besides.
 CONNECTIONS_SPARE = 10
@@ -73,6 +75,16 @@ def erasing(database: CloudDatabase) -> Iterator[Finding]:
         yield Finding("erasing", Severity.WARNING, what, f"as a superuser of PostgreSQL, in {name}: {' '.join(missing)}")
     else:
         yield Finding("erasing", Severity.OK, "What is erased goes from PostgreSQL's write-ahead log as well.")
+
+
+def leftovers(database: CloudDatabase) -> Iterator[Finding]:
+    """Whole copies of the database beside it, which nobody takes away by himself."""
+    with database.transaction(read_only=True) as cursor:
+        cursor.execute(COPIES)
+        found = [name for (name,) in cursor.fetchall()]
+    for name in found:
+        what = f"The database {name} is a copy, of a restore or of a backup that was verified: it holds names and answers, and room."
+        yield Finding("leftovers", Severity.NOTE, what, f"when nothing is missed and neither runs: DROP DATABASE {quoted(name)}")
 
 
 def standbys(database: CloudDatabase) -> Iterator[Finding]:

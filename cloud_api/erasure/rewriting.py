@@ -36,7 +36,7 @@ SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
 # The wall between schools (cloud_api/models/wall.sql) stands open for a whole session.
 _SESSION = "-c statement_timeout=0 -c lock_timeout=30s -c carrel.every_school=on"
 # Whole copies of this server's: what a restore has set aside, and what a restore or the verifying of a backup has left that was killed.
-_COPIES = (
+COPIES = (
     "SELECT datname FROM pg_database WHERE datname LIKE current_database() || '\\_replaced\\_%'"
     " OR datname ~ '^carrel_(restore_|scratch_[0-9a-f]+_)[0-9a-f]{12}$' ORDER BY datname"
 )
@@ -65,7 +65,7 @@ def rewrite(url: str, tables: Sequence[str], activity: Activity = SILENCE) -> Re
                         _forget_statistics_if_empty(cursor, table)
                 cursor.execute(f"VACUUM (FULL) {STATISTICS}")
                 ended = _end_log(cursor)
-                cursor.execute(_COPIES)
+                cursor.execute(COPIES)
                 return Rewritten(len(tables), ended, tuple(name for (name,) in cursor.fetchall()))
     except psycopg2.Error as error:
         raise OperatorError(

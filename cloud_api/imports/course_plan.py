@@ -56,12 +56,11 @@ class _CoursePlan:
                     self._edit.retire(table, stored[external_id])
 
     def _stored_tree(self) -> set[str]:
-        """Ids of the stored topics at and under those that the file puts at its top."""
+        """Ids of the stored topics of the file, and of those under them: all that lies, or lay, under its top ones."""
         children: dict[str | None, list[str]] = defaultdict(list)
         for row in self._edit.stored("topics").values():
             children[row["parent_id"]].append(row["id"])
-        tops = (e for e, topic in self._course.topics.items() if topic.parent not in self._course.topics)
-        pending = [self._topics[external_id]["id"] for external_id in tops if external_id in self._topics]
+        pending = [self._topics[external_id]["id"] for external_id in self._course.topics if external_id in self._topics]
         tree: set[str] = set()
         while pending:
             topic_id = pending.pop()
@@ -96,7 +95,7 @@ class _CoursePlan:
             self._edit.put("topics", row)
             if parent_id:
                 arcs[row["id"], parent_id] = topic.where
-        placed = {topic_id for topic_id, _ in arcs}
+        placed = {self._topic_ids[external_id] for external_id in self._course.topics}
         others = {(row["id"], row["parent_id"]) for row in self._edit.stored("topics").values() if row["parent_id"]}
         self._note_circles(arcs, {arc for arc in others if arc[0] not in placed}, "the topic lies under itself")
 

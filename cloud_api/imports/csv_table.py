@@ -18,6 +18,8 @@ PROBLEMS_MAX = 200
 # How exports of other systems write "nothing". Not "null" or "na": people bear these names.
 _NOTHING = frozenset({"", "n/a"})
 LIST_SEPARATOR = ";"
+# What spreadsheets put between columns instead of commas.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 class Problems:
@@ -131,7 +133,9 @@ def _records(text: str, name: str, problems: Problems) -> Iterator[tuple[int, li
 def _check_heading(heading: list[str], required: Sequence[str], where: str, problems: Problems) -> bool:
     missing = [name for name in required if name not in heading]
     if missing:
-        problems.add(where, "missing_column", f"the heading lacks {', '.join(missing)}")
+        otherwise = next((name for mark, name in _OTHER_SEPARATORS.items() if len(heading) == 1 and mark in heading[0]), None)
+        why = f": its columns are separated by {otherwise}, save the file with commas" if otherwise else ""
+        problems.add(where, "missing_column", f"the heading lacks {', '.join(missing)}{why}")
     if len(set(heading)) != len(heading):
         problems.add(where, "duplicate_column", "a column is named twice")
     return not missing and len(set(heading)) == len(heading)

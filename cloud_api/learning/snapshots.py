@@ -18,21 +18,32 @@ from domain.learning.rates import Counts
 
 # What fits a row that devices pull: questions, and sets of concepts, with the most answers. The others are few answers each, and worth little.
 QUESTIONS_MAX, CONCEPT_SETS_MAX = 20_000, 5_000
+# A published table is on every device, and no figure of it may be one student's (docs/decisions/0018): a question that fewer have answered is counted in
+# with the others of its kind, and where fewer have answered all of these, not at all. The same number as for shares of a class.
+STUDENTS_MIN = 5
 # A snapshot is published when there are so many more answers than in the one in force: each has every student folded anew, on every device.
 GROWTH_SHARE_MIN = 0.02
 _K = TypeVar("_K")
 
 _COUNTS = """
-SELECT q.id, q.concept_ids, counted.correct, counted.answered
-  FROM (SELECT question_id, count(*) FILTER (WHERE correct) AS correct, count(*) AS answered
-          FROM question_attempts WHERE school_id = %(school)s GROUP BY question_id) AS counted
-  JOIN questions q ON q.school_id = %(school)s AND q.id = counted.question_id
+WITH of_students AS (
+     SELECT question_id, student_id, count(*) FILTER (WHERE correct) AS correct, count(*) AS answered
+       FROM question_attempts WHERE school_id = %(school)s GROUP BY question_id, student_id),
+ of_questions AS (
+     SELECT question_id, sum(correct)::bigint AS correct, sum(answered)::bigint AS answered, count(*) >= %(students_min)s AS by_many
+       FROM of_students GROUP BY question_id)
+SELECT q.id, q.concept_ids, c.correct, c.answered
+  FROM of_questions c JOIN questions q ON q.school_id = %(school)s AND q.id = c.question_id WHERE c.by_many
+ UNION ALL
+SELECT NULL, q.concept_ids, sum(s.correct)::bigint, sum(s.answered)::bigint
+  FROM of_questions c JOIN of_students s USING (question_id) JOIN questions q ON q.school_id = %(school)s AND q.id = c.question_id
+ WHERE NOT c.by_many GROUP BY q.concept_ids HAVING count(DISTINCT s.student_id) >= %(students_min)s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was counted: attempts, and the questions that they answer; `id` names the snapshot. Not `new` when it says hardly more than the one in force."""
+    """What was counted: attempts, and the questions that are named; `id` names the snapshot. Not `new` when it says hardly more than the one in force."""
 
     id: str
     attempts: int
@@ -59,8 +70,8 @@ def publish_snapshot(cursor: Cursor, ids: IdSource, school_id: str, now_ms: int)
 
 
 def count_answers(cursor: Cursor, school_id: str) -> DifficultyTable:
-    """Right answers and all answers by question and by set of concepts, as they are stored now."""
-    cursor.execute(_COUNTS, {"school": school_id})
+    """Right answers and all answers by question and by set of concepts, as they are stored now; of at least STUDENTS_MIN students each."""
+    cursor.execute(_COUNTS, {"school": school_id, "students_min": STUDENTS_MIN})
     table = DifficultyTable()
     for question_id, concept_ids, right, answered in cursor.fetchall():
         table.add(question_id, concept_set(concept_ids), Counts(right, answered))

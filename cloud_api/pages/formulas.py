@@ -13,7 +13,7 @@ _SIGNS: Mapping[str, str] = {
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _ROOTS: Mapping[str, str] = {"": "√", "2": "√", "3": "∛", "4": "∜"}
 # Longer texts stay as they are: the time that this takes grows with the square of their length.
-_LENGTH_MAX = 2_000
+_LENGTH_MAX = 1_000
 # Formulas in formulas are resolved from the innermost out; what is deeper stays as it was written.
 _DEPTH_MAX = 6
 _SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")

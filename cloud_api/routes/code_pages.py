@@ -124,7 +124,7 @@ def _wanted() -> Wanted:
 def _grants(cursor: Cursor, school_id: str, wanted: Wanted) -> tuple[list[Grant], str]:
     """What the code gives, and that in words. Raises InvalidInput for nothing, and for whatever is not in the school."""
     classes = [(id_, name) for id_, name in list_classes(cursor, school_id) if id_ in wanted.classes]
-    names = list(dict.fromkeys(name.lower() for name in _BETWEEN_NAMES.split(wanted.students) if name))
+    names = list(dict.fromkeys(name for name in _BETWEEN_NAMES.split(wanted.students) if name))
     students = find_students(cursor, school_id, names[:STUDENTS_MAX])
     problems = []
     if len(classes) < len(wanted.classes):
@@ -138,7 +138,7 @@ def _grants(cursor: Cursor, school_id: str, wanted: Wanted) -> tuple[list[Grant]
     if problems:
         raise InvalidInput(problems)
     grants = [Grant("class", id_) for id_, _ in classes] + [Grant("student", students[name]) for name in names]
-    return grants, _holds([name for _, name in classes], len(names))
+    return grants, _holds([name for _, name in classes], len(set(students.values())))
 
 
 def _as_people_count(name: str) -> list[tuple[int, str]]:

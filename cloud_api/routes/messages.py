@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 from flask import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
+from domain.bodies import decompress, from_json, to_json
 from domain.errors import UnsupportedMediaType
 from domain.strict_json import demand_strict
-from domain.wire import PushRequest, decompress, from_json, to_json
+from domain.wire import PushRequest
 
 CONTENT_TYPE = "application/json"
 

@@ -21,9 +21,10 @@ from cloud_api.sync.pull import give_page
 from cloud_api.sync.push import PushReceiver
 from cloud_api.sync.verify import tell_versions
 from cloud_api.tokens import bearer
+from domain.bodies import compress, to_json
 from domain.clock import Clock
 from domain.ids import IdSource
-from domain.wire import PAGE_BYTES_MAX, POLL_AFTER_HEADER, Limits, PullRequest, PushRequest, VerifyRequest, compress, to_json
+from domain.wire import PAGE_BYTES_MAX, POLL_AFTER_HEADER, Limits, PullRequest, PushRequest, VerifyRequest
 
 # Answers below this size gain nothing from compression.
 _COMPRESS_FROM_BYTES = 1_000

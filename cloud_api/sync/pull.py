@@ -15,10 +15,11 @@ from typing import Any
 from cloud_api.devices.auth import Device, device_for, scopes_of
 from cloud_api.erasure.orders import orders_after
 from cloud_api.sync.envelope import envelope_problems
+from domain.blocks import TableBlock, encode_block
 from domain.clock import Clock
 from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.registry import Policy, ScopeKind, Table, tables_in
-from domain.wire import PAGE_ROWS_MAX, SCOPES_MAX, AnswersLetGo, PullAnswer, PullRequest, TableBlock, Tombstone, encode_block
+from domain.wire import PAGE_ROWS_MAX, SCOPES_MAX, AnswersLetGo, PullAnswer, PullRequest, Tombstone
 
 # Rows of one table that may share a feed number, and so must not be parted: the conflicts of one operation, one for each of its fields.
 ROWS_A_NUMBER_MAX = 100

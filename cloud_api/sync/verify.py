@@ -13,6 +13,7 @@ from typing import Any
 from cloud_api.devices.auth import Device, device_for, scopes_of
 from cloud_api.sync.envelope import envelope_problems
 from domain.agreement import BUCKETS, HASH_MODULUS, bucket_of, content_text, row_hash
+from domain.blocks import TableBlock, encode_block
 from domain.clock import Clock
 from domain.errors import InvalidInput, Problem, SyncRefused
 from domain.ids import is_id
@@ -24,11 +25,9 @@ from domain.wire import (
     VERIFY_ROWS_MAX,
     Place,
     PlaceSums,
-    TableBlock,
     Tombstone,
     VerifyAnswer,
     VerifyRequest,
-    encode_block,
 )
 
 # Rows that are fetched at a time where contents are hashed here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 
@@ -13,6 +14,8 @@ from domain.wire import StudentSignInRequest
 
 # The longest password that the school takes (cloud_api/access/passwords.py).
 PASSWORD_LENGTH_MAX = 200
+# Asked about at the same moment; more would leave no thread for answers to questions while the school's server hangs.
+ASKED_AT_ONCE_MAX = 2
 # The cloud API's code for a name and a password that do not belong together, or not to a student of this device.
 WRONG_PASSWORD = "wrong_password"
 
@@ -22,15 +25,18 @@ class SchoolSignIn:
 
     def __init__(self, identity: Identity, gateway_for: Callable[[str], CloudGateway]) -> None:
         self._identity, self._gateway_for = identity, gateway_for
+        self._turns = threading.BoundedSemaphore(ASKED_AT_ONCE_MAX)
 
     def student(self, username: str, password: str) -> Id | None:
         """Whose name and password these are; None while the school cannot be asked.
 
-        Raises Forbidden (`wrong_password`), and RateLimited when the school makes the next try wait.
+        Raises Forbidden (`wrong_password`), and RateLimited when the school makes the next try wait, or is being asked about others.
         """
         identity = self._identity.current()
         if identity is None:
             return None
+        if not self._turns.acquire(blocking=False):
+            raise RateLimited("Too many are signing in at this moment.")
         try:
             with closing(self._gateway_for(identity.cloud_url)) as gateway:
                 return parse_id(gateway.sign_in(self._identity.token(), StudentSignInRequest(username, password)).student_id)
@@ -42,3 +48,5 @@ class SchoolSignIn:
             return None
         except (NotEnrolled, ValueError):
             return None
+        finally:
+            self._turns.release()

@@ -45,6 +45,8 @@ STOP_TIMEOUT_S = 5.0
 LINGER_BYTES_MAX = 16 * 1024 * 1024
 LINGER_MAX_S = 1.0
 LINGER_READ_BYTES = 64 * 1024
+# Headers that stand once in a request.
+ONCE = (b"Authorization", b"Content-Length", b"Host", b"Origin")
 # Bytes on the wire for one byte of a body in chunks: a chunk of one byte is six.
 CHUNKED_BYTES_FACTOR = 8
 
@@ -179,14 +181,28 @@ class _TimedSocket:
         return getattr(self._sock, name)
 
 
+class _Headers(dict[bytes, bytes]):
+    """Headers in which none of ONCE stands with two values: cheroot would take the last, and whoever stands before it the first, perhaps."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        if name in ONCE and self.get(name, value) != value:
+            raise ValueError(f"There are two {name.decode()} Headers.")
+        super().__setitem__(name, value)
+
+
 class _HeaderReader(cheroot.HeaderReader):
-    """Headers with a length that is a number: int() also takes `-1`, upon which a body would be read without end, `+5` and `1_0`."""
+    """Headers with one length, by one header, that is a number: int() also takes `-1`, upon which a body would be read without end, `+5` and `1_0`."""
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)
+        headers: dict[bytes, bytes] = super().__call__(rfile, _Headers())
         if not headers.get(b"Content-Length", b"0").isdigit():
             raise ValueError("Malformed Content-Length Header.")
-        return headers
+        if b"Content-Length" in headers and b"Transfer-Encoding" in headers:
+            raise ValueError("There are a Content-Length and a Transfer-Encoding Header.")
+        if hdict is None:
+            return headers
+        hdict.update(headers)
+        return hdict
 
 
 class _Request(cheroot.HTTPRequest):

@@ -11,6 +11,7 @@ from daemon.api.schemas.sync import SyncConflict, SyncOperation, SyncOperationWh
 from daemon.database import DeviceDatabase
 from daemon.models import sync as stored
 from daemon.queue import sync_log
+from daemon.queue.outbox import read_payload
 from domain.ids import dashed
 from domain.merge import SERVER_WRITER
 
@@ -25,8 +26,8 @@ def whole_operations(database: DeviceDatabase, rows: Sequence[stored.SyncOperati
     return [
         SyncOperationWhole(
             **told,
-            payload=msgspec.json.decode(row.payload),
-            base=None if row.base is None else msgspec.json.decode(row.base),
+            payload=_content(row.payload),
+            base=None if row.base is None else _content(row.base),
             schema=row.schema_version,
             hlc=row.hlc,
         )
@@ -80,6 +81,12 @@ def _told(database: DeviceDatabase, rows: Sequence[stored.SyncOperation]) -> Ite
                 "settled_at_ms": row.settled_at_ms,
             },
         )
+
+
+def _content(text: str) -> dict[str, Any]:
+    """What an operation holds. Of one that was damaged the very text, for whoever can still make something of it."""
+    found = read_payload(text)
+    return {"damaged": text} if found is None else found
 
 
 def _value(text: str | None) -> Any:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,16 +37,19 @@ class Kept:
 
 def backups_in(folder: Path, database_name: str) -> list[Kept]:
     """The backups of a database in a folder, oldest first; none where there is no folder. Raises OperatorError when it cannot be read."""
+    found = []
     try:
-        files = backups_of(folder / database_name) if folder.is_dir() else []
-        return [_kept(path, database_name) for path in files]
+        for path in backups_of(folder / database_name) if folder.is_dir() else []:
+            with suppress(FileNotFoundError):  # whoever backs up at the same moment lets go of older ones
+                found.append(_kept(path, database_name))
+        return found
     except OSError as error:
         raise OperatorError(f"The folder of the backups {folder} cannot be read: {error.strerror}.") from error
 
 
-def newest_of(backups: Sequence[Kept]) -> Kept | None:
-    """The newest; None of none."""
-    return max(backups, key=lambda kept: kept.made_at_ms, default=None)
+def newest_of(backups: Sequence[Kept], now_ms: float = math.inf) -> Kept | None:
+    """The newest until `now_ms`, for a clock that ran ahead has put some into the future; None of none."""
+    return max((kept for kept in backups if kept.made_at_ms <= now_ms), key=lambda kept: kept.made_at_ms, default=None)
 
 
 def rotate(folder: Path, database_name: str, newest: Path, keep: int, now_ms: int, keep_days: int = 0) -> list[Path]:
@@ -59,8 +63,9 @@ def rotate(folder: Path, database_name: str, newest: Path, keep: int, now_ms: in
     gone = [kept.path for place, kept in enumerate(older) if place < beyond or kept.made_at_ms < before_ms]
     unfinished = re.compile(rf"{re.escape(database_name)}\.[^.]+\.\d{{8}}T\d{{9}}Z{re.escape(SUFFIX + PARTIAL)}(-journal)?")
     for file in folder.iterdir():
-        if unfinished.fullmatch(file.name) and file.stat().st_mtime * 1000 < now_ms - PARTIAL_KEPT_MS:
-            gone.append(file)
+        with suppress(FileNotFoundError):  # it has been finished by now
+            if unfinished.fullmatch(file.name) and file.stat().st_mtime * 1000 < now_ms - PARTIAL_KEPT_MS:
+                gone.append(file)
     removed = []
     for file in gone:
         with suppress(OSError):

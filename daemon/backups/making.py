@@ -48,7 +48,8 @@ def back_up(
     activity: Activity = SILENCE,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Made:
-    """Writes a backup into the folder `target`, by default that of the configuration, of whose backups the newest `keep` stay.
+    """Writes a backup into that folder of the configuration, of whose backups the newest `keep` stay; or into `target`, where older ones go only if
+    `keep` says how many stay.
 
     Raises OperatorError when anything of it fails, or `go_on` says no: then there is no file. Nothing of it changes the database.
     """
@@ -65,10 +66,13 @@ def back_up(
             path = folder / (file_name(database.name, newest_migration(source), clock) + SUFFIX)
             with written_whole(path, path) as partial, activity.during(f"backing {database.name} up") as tell:
                 rows = _copy(source, partial, clock, tell, go_on)
+                size_bytes = partial.stat().st_size
     except sqlite3.Error as error:
         raise OperatorError(f"There is no backup: {error}.") from error
-    keep = keep or config.backup.keep
-    return Made(path, path.stat().st_size, rows, rotate(folder, database.name, path, keep, clock.now_ms(), config.backup.keep_days))
+    removed = []
+    if target is None or keep:  # in a folder that somebody names may lie the backups of other devices
+        removed = rotate(folder, database.name, path, keep or config.backup.keep, clock.now_ms(), config.backup.keep_days)
+    return Made(path, size_bytes, rows, removed)
 
 
 def back_up_if_due(
@@ -80,8 +84,8 @@ def back_up_if_due(
     """
     if not config.backup.every_h or not config.database_path.is_file():
         return None
-    newest = newest_of(backups_in(backup_folder(config), real_path(config.database_path).name))
-    if newest is not None and 0 <= clock.now_ms() - newest.made_at_ms < config.backup.every_h * HOUR_MS:
+    newest = newest_of(backups_in(backup_folder(config), real_path(config.database_path).name), clock.now_ms())
+    if newest is not None and clock.now_ms() - newest.made_at_ms < config.backup.every_h * HOUR_MS:
         return None
     return back_up(config, clock, activity=activity, go_on=go_on)
 

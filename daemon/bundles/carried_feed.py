@@ -14,11 +14,12 @@ from enum import Enum
 import msgspec
 
 from daemon import inbox
-from domain.blocks import BlockError, decode_column
+from domain.blocks import BlockError, TableBlock, decode_block, decode_column
+from domain.bodies import from_json
 from domain.bundle import Feed
 from domain.errors import BundleRefused
 from domain.registry import TABLES, Kind, ScopeKind, Table
-from domain.wire import PullAnswer, TableBlock, decode_block, from_json
+from domain.wire import PullAnswer
 
 
 class Use(Enum):

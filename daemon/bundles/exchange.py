@@ -20,16 +20,17 @@ from daemon.database import DeviceDatabase
 from daemon.identity.boot import boot_id
 from daemon.identity.device import Identity
 from daemon.identity.instance import identity_row
-from daemon.queue import outbox
+from daemon.queue import outbox, settlement
 from daemon.queue.outbox import Progress
 from daemon.queue.unreadable import set_aside_unreadable, unreadable
 from daemon.sync.pull import next_request
 from daemon.sync.push import chain_after, encode_runs
+from domain.bodies import from_json, to_json
 from domain.bundle import FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Answered, FromDevice, FromSchool
 from domain.clock import Clock
 from domain.errors import BundleRefused, NotEnrolled, Unavailable
 from domain.operations import Operation, OperationKind
-from domain.wire import BATCH_BYTES_MAX, BATCH_OPS_MAX, PROTOCOL_VERSION, ClockReading, PushAnswer, PushRequest, from_json, to_json
+from domain.wire import BATCH_BYTES_MAX, BATCH_OPS_MAX, PROTOCOL_VERSION, ClockReading, PushAnswer, PushRequest
 
 T = TypeVar("T")
 
@@ -226,7 +227,7 @@ class DeviceBundles:
         now_ms = self._clock.now_ms()
 
         def settle(conn: sqlite3.Connection) -> int | None:
-            rejected = outbox.settle(conn, step.before, step.after, step.answer, now_ms)
+            rejected = settlement.settle(conn, step.before, step.after, step.answer, now_ms)
             inbox.release_shadows(conn)
             inbox.evict_leftovers(conn)
             return rejected

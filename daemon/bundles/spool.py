@@ -10,9 +10,9 @@ from pathlib import Path
 
 from daemon.bundles.exchange import Collected, DeviceBundles, Parties, Taken
 from daemon.durable_file import replace_durably
+from domain.bodies import compress, decompress
 from domain.bundle import FILE_BYTES_MAX, PLAIN_BYTES_MAX
 from domain.errors import BodyTooLarge, MalformedJson, NotFound, OperatorError
-from domain.wire import compress, decompress
 
 OUTGOING, INCOMING = "bundle.outgoing", "bundle.incoming"
 FILE_NAMES = (OUTGOING, INCOMING)

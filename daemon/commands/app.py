@@ -9,9 +9,10 @@ import click
 
 from daemon.commands.site import Settings, as_json, demand_daemon, tell
 from domain.errors import NotFound
+from migrations.commands.groups import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def app() -> None:
     """The learning apps that may use this device. Works with the running daemon."""
 
@@ -66,7 +67,7 @@ def launch(settings: Settings, name: str | None, as_json: bool) -> None:
     tell(answer, as_json, lambda a: f"{a['origins'][0]}/#carrel={a['code']}")
 
 
-@click.group()
+@click.group(cls=Group)
 def pin() -> None:
     """The PINs with which students sign in on this device."""
 

@@ -28,13 +28,15 @@ Examples:
   carrel backup --list"""
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
-@click.option("--keep", type=click.IntRange(1, 1_000), help="Backups that stay in the folder; otherwise device.backup.keep.")
+@click.option(
+    "--keep", type=click.IntRange(1, 1_000), help="Backups that stay in the folder; otherwise device.backup.keep, and all in a FOLDER."
+)
 @click.option("--if-due", is_flag=True, help="Only when the newest is older than device.backup.every_h; for a timer.")
 @click.option("--list", "only_list", is_flag=True, help="Make none, and say which there are.")
 @as_json
 @click.pass_obj
 def backup(settings: Settings, folder: Path | None, keep: int | None, if_due: bool, only_list: bool, as_json: bool) -> None:
-    """Back the database up while the daemon works, into FOLDER or that of the configuration; older ones go.
+    """Back the database up while the daemon works, into FOLDER, or into that of the configuration, where older ones go.
 
     The copy is looked through whole, and its rows are counted against the database, before it counts as a backup.
     """
@@ -87,12 +89,13 @@ def restore(settings: Settings, file: Path | None, latest: bool, as_json: bool) 
 
     if (file is None) != latest:
         raise click.UsageError("Give a file, or --latest.")
+    clock = SystemClock()
     if file is None:
-        newest = kept.newest_of(kept.backups_in(making.backup_folder(config), real_path(config.database_path).name))
+        found = kept.backups_in(making.backup_folder(config), real_path(config.database_path).name)
+        newest = kept.newest_of(found, clock.now_ms()) or kept.newest_of(found)
         if newest is None:
             raise OperatorError(f"There is no backup in {making.backup_folder(config)}.")
         file = newest.path
-    clock = SystemClock()
     with waiting_on_stderr(silent=as_json) as activity:
         done = restoring.restore(config, file, clock, IdSource(clock.now_ms), activity)
     answer = {"backup": str(file), "database": str(done.database), "unsent": done.unsent}

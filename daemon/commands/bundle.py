@@ -11,6 +11,7 @@ import click
 
 from daemon.commands.site import Settings, as_json, find_daemon, tell
 from daemon.process.left_out import leave_out_postgres
+from migrations.commands.groups import Group
 
 if TYPE_CHECKING:
     from daemon.bundles.exchange import DeviceBundles
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 
-@click.group()
+@click.group(cls=Group)
 def bundle() -> None:
     """Sync without a network: files that a stick carries to the school's server and back.
 
@@ -44,9 +45,10 @@ def export(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     from migrations.whole_file import demand_free, write_whole
 
     demand_free(file, force=force)
-    keys = read_keys(settings.load().state_dir)
     with _source(settings) as source:
-        parties, (written, body) = source.parties(), source.export()
+        parties = source.parties()
+        keys = read_keys(settings.load().state_dir)
+        written, body = source.export()
     header = bundles.Header(bundles.Kind.FROM_DEVICE, parties["school_id"], parties["device_id"], SystemClock().now_ms())
     data = bundles.write(header, body, keys, _server_keys(parties))
     write_whole(file, data)
@@ -70,9 +72,9 @@ def import_(settings: Settings, file: Path, as_json: bool) -> None:
 
     data = read_bounded(file, bundles.FILE_BYTES_MAX)
     header = bundles.read_header(data, bundles.Kind.FROM_SCHOOL)
-    keys = read_keys(settings.load().state_dir)
     with _source(settings) as source:
         parties = source.parties()
+        keys = read_keys(settings.load().state_dir)
         if (header.school_id, header.device_id) != (parties["school_id"], parties["device_id"]):
             whose = "another device" if header.school_id == parties["school_id"] else "a device of another school"
             raise BundleRefused("bundle_foreign", f"This bundle is for {whose}.")

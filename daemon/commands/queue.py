@@ -11,6 +11,7 @@ import click
 from daemon.commands.queue_source import QueueSource, queue_source
 from daemon.commands.site import Settings, as_json, tell
 from domain.errors import InvalidInput, OperatorError, Problem
+from migrations.commands.groups import Group
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 10_000
@@ -18,7 +19,7 @@ LIMIT_MAX = 10_000
 FILE_MODE = 0o600
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
     """What is not at school yet: looked at, sent again, kept in a file.
 

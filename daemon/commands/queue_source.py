@@ -13,6 +13,7 @@ from daemon.process.left_out import leave_out_postgres
 if TYPE_CHECKING:
     from daemon.control import Control
     from daemon.database import DeviceDatabase
+    from domain.ids import Id
 
 Answer = dict[str, Any]
 PAGE = 500
@@ -90,10 +91,11 @@ class _Running:
 
     def _id_of(self, key: str) -> str:
         """The id of the operation that a person has named by its number."""
-        if not (key.isascii() and key.isdigit() and len(key) < len(str(2**63))):
-            return key
-        found = self._control.get(f"/v1/sync/operations?limit=1&cursor={int(key) + 1}")["items"]
-        return str(found[0]["id"]) if found and found[0]["op_no"] == int(key) else key
+        if _is_number(key):
+            found = self._control.get(f"/v1/sync/operations?limit=1&cursor={int(key) + 1}")["items"]
+            if found and found[0]["op_no"] == int(key):
+                return str(found[0]["id"])
+        return _demand_id(key)
 
 
 class _File:
@@ -149,17 +151,26 @@ class _File:
 
     def _id_of(self, key: str) -> Any:
         from daemon.queue import sync_log
-        from domain.errors import NotFound
-        from domain.ids import parse_id
 
-        if key.isascii() and key.isdigit() and len(key) < len(str(2**63)):
+        if _is_number(key):
             found = sync_log.operations(self._database, None, None, int(key) + 1, 1)
             if found and found[0].op_no == int(key):
                 return found[0].op_id
-        try:
-            return parse_id(key)
-        except ValueError as error:
-            raise NotFound("This device has written no such change.") from error
+        return _demand_id(key)
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < len(str(2**63))
+
+
+def _demand_id(key: str) -> Id:
+    from domain.errors import NotFound
+    from domain.ids import parse_id
+
+    try:
+        return parse_id(key)
+    except ValueError as error:
+        raise NotFound("This device has written no such change.") from error
 
 
 def _plain(structs: Sequence[Any]) -> list[Answer]:

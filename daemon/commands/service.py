@@ -12,6 +12,7 @@ import click
 
 from daemon.commands.site import EXIT_NOT_RUNNING, as_json, tell
 from daemon.process.left_out import leave_out_postgres
+from migrations.commands.groups import Group
 
 
 def _say(sentence: str) -> None:
@@ -23,7 +24,7 @@ role_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def service() -> None:
     """Carrel as a service of this machine (systemd, or launchd on a Mac); as root."""
 

@@ -137,10 +137,10 @@ def backups(config: DeviceConfig, clock: Clock) -> Iterator[Finding]:
     if not config.backup.every_h:
         yield Finding("backups", Severity.NOTE, "No backups are made by themselves (device.backup.every_h is 0).")
         return
-    newest = newest_of(backups_in(backup_folder(config), real_path(config.database_path).name))
+    newest = newest_of(backups_in(backup_folder(config), real_path(config.database_path).name), clock.now_ms())
     old_ms = clock.now_ms() - newest.made_at_ms if newest else None
     if old_ms is not None and old_ms < 2 * config.backup.every_h * HOUR_MS:
-        yield Finding("backups", Severity.OK, f"The newest backup was made {span(max(0, old_ms) / 1000)} ago.")
+        yield Finding("backups", Severity.OK, f"The newest backup was made {span(old_ms / 1000)} ago.")
         return
     told = f"The newest backup is {span(old_ms / 1000)} old." if old_ms is not None else "There is no backup yet."
     yield Finding("backups", Severity.WARNING, told, "`carrel backup`; --fix makes one", lambda: back_up(config, clock))

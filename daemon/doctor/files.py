@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from daemon.backups.kept import PARTIAL_KEPT_MS, WORK_SUFFIX
@@ -16,7 +18,7 @@ from daemon.recovery import ballast
 from daemon.recovery.report import damaged_files
 from domain.clock import SystemClock
 from domain.findings import Finding, Severity
-from migrations.backup import MB, RESERVE_BYTES, SPACE_FACTOR
+from migrations.backup import MB, PARTIAL, RESERVE_BYTES, SPACE_FACTOR
 from migrations.private_files import real_path
 
 # More is not looked at: a folder with so many files is not the daemon's.
@@ -34,9 +36,9 @@ def permissions(config: DeviceConfig) -> Iterator[Finding]:
     if owner not in (os.geteuid(), 0) and os.geteuid() != 0:
         yield Finding("permissions", Severity.ERROR, f"{config.state_dir} belongs to another account.", "run this as the daemon's account")
         return
-    found = [config.state_dir, *_inside(config.state_dir)]
-    open_to_others = [path for path in found if stat.S_IMODE(path.lstat().st_mode) & 0o077 and not path.is_symlink()]
-    foreign = [path for path in found if path.lstat().st_uid != owner]
+    found = _looked_at([config.state_dir, *_inside(config.state_dir)])
+    open_to_others = [path for path, seen in found.items() if stat.S_IMODE(seen.st_mode) & 0o077 and not stat.S_ISLNK(seen.st_mode)]
+    foreign = [path for path, seen in found.items() if seen.st_uid != owner]
     if open_to_others:
         yield Finding(
             "permissions",
@@ -85,21 +87,33 @@ def leftovers(config: DeviceConfig) -> Iterator[Finding]:
             "delete it; --fix does",
             lambda: _remove(config, work),
         )
-    old = [path for folder in (database.parent, backup_folder(config)) for path in _old_partials(folder)]
+    ours = f"{glob.escape(database.name)}.*"
+    places = ((config.state_dir, "*"), (database.parent, ours), (backup_folder(config), ours))
+    old = sorted({path for folder, names in places for path in _old_partials(folder, names)})
     if old:
         what = f"{_named(old)} were never finished."
         yield Finding("leftovers", Severity.WARNING, what, "delete them; --fix does", _all(Path.unlink, old))
+
+
+def _looked_at(paths: Sequence[Path]) -> dict[Path, os.stat_result]:
+    """Without what has gone meanwhile: a daemon that works makes files and removes them."""
+    found = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found[path] = path.lstat()
+    return found
 
 
 def _inside(folder: Path) -> list[Path]:
     return [path for path, _ in zip(folder.rglob("*"), range(FILES_MAX), strict=False)]
 
 
-def _old_partials(folder: Path) -> list[Path]:
+def _old_partials(folder: Path, names: str) -> list[Path]:
+    """Outside the state folder, on a disk with others' files for instance, those of this database alone."""
     if not folder.is_dir():
         return []
     before_s = (SystemClock().now_ms() - PARTIAL_KEPT_MS) / 1000
-    return [path for path in folder.glob("*.partial") if path.is_file() and path.stat().st_mtime < before_s]
+    return [path for path in folder.glob(f"{names}{PARTIAL}") if path.is_file() and path.stat().st_mtime < before_s]
 
 
 def _remove(config: DeviceConfig, work: Path) -> None:

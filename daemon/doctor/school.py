@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from daemon import tls
 from daemon.config import DeviceConfig
@@ -59,7 +59,7 @@ def _looked_at(config: DeviceConfig, url: str, clock: Clock) -> Iterator[Finding
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     with socket.create_connection((host, port), CONNECT_MAX_S) as plain:
         if parts.scheme == "http":
-            yield from _asked(plain, host, parts.path, clock)
+            yield from _asked(plain, parts, clock)
             return
         keys = tls.keys_of(url)
         context = tls.context_for(tls.Trust(keys, tls.ca_file(config.settings.ca_file, config.state_dir)))
@@ -68,7 +68,7 @@ def _looked_at(config: DeviceConfig, url: str, clock: Clock) -> Iterator[Finding
                 if keys:
                     tls.demand_key(secured, keys)
                 yield _certificate(secured, clock, known_key=bool(keys))
-                yield from _asked(secured, host, parts.path, clock)
+                yield from _asked(secured, parts, clock)
         except ssl.SSLError as error:
             raise tls.unproved(error) from error
 
@@ -85,11 +85,12 @@ def _certificate(secured: ssl.SSLSocket, clock: Clock, *, known_key: bool) -> Fi
     return Finding("certificate", Severity.OK, f"The server's certificate is valid for {span(left_s)} more.")
 
 
-def _asked(sock: socket.socket, host: str, path: str, clock: Clock) -> Iterator[Finding]:
+def _asked(sock: socket.socket, url: SplitResult, clock: Clock) -> Iterator[Finding]:
     """Asks over the open connection."""
+    host = url.netloc.rpartition("@")[2]
     sock.settimeout(CONNECT_MAX_S)
     sock.sendall(
-        f"GET {path.rstrip('/')}/readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: application/json\r\n\r\n".encode()
+        f"GET {url.path.rstrip('/')}/readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: application/json\r\n\r\n".encode()
     )
     response = http.client.HTTPResponse(sock)
     try:

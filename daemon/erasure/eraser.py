@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from daemon.database import DeviceDatabase
@@ -46,23 +47,28 @@ class Eraser:
         students = [order.student_id for order in due]
         if students:
             self._database.write(lambda conn: self._delete(conn, students), finishing=True)
-        gone = self._let_go(wanted) if wanted else 0
         for _ in range(TRIES_MAX):
+            gone = self._let_go(wanted) if wanted else 0
             removed = self._remove_files()
-            if students or gone or removed:
+            if students or removed or self._has_traces():
                 self._database.write_anew()
             if self._database.write(lambda conn: self._conclude(conn, due, wanted), finishing=True):
                 log.info("let go of what the school has", extra=fields(students=len(students), answers=gone))
                 return bool(students)
-            gone = 1  # what came back
         raise Unavailable("Rows of an erased student keep coming back.")
 
     def _let_go(self, wanted: AnswersLetGo) -> int:
         """How many answers went: step by step, so that other writes get in between."""
         gone = 0
-        while count := self._database.write(lambda conn: answers.let_go(conn, wanted), finishing=True):
-            gone += count
+        place: answers.Place | None = answers.Place()
+        while place is not None:
+            step = self._database.write(partial(answers.let_go, wanted=wanted, after=place), finishing=True)
+            gone, place = gone + step.gone, step.place
         return gone
+
+    def _has_traces(self) -> bool:
+        with self._database.read() as conn:
+            return answers.left_traces(conn)
 
     def _delete(self, conn: sqlite3.Connection, students: Sequence[str]) -> int:
         """How many rows and operations went."""
@@ -76,8 +82,8 @@ class Eraser:
         return gone
 
     def _conclude(self, conn: sqlite3.Connection, due: Sequence[ErasureOrder], wanted: AnswersLetGo | None) -> bool:
-        """Notes that all is carried out, unless rows or answers have come back."""
-        if self._delete(conn, [order.student_id for order in due]) or (wanted and answers.let_go(conn, wanted)):
+        """Notes that all is carried out, unless rows have come back, or what may hold answers."""
+        if self._delete(conn, [order.student_id for order in due]) or (wanted and answers.is_to_look_again(conn)):
             return False
         if due:
             orders.conclude(conn, due)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from daemon.durable_file import replace_durably
+from daemon.process.state_folder import not_ours
 from domain.errors import OperatorError
 from domain.sealing import KEY_BYTES, PublicKeys, SecretKeys, new_keys, public_keys
 
@@ -79,7 +80,7 @@ def read_keys(folder: Path) -> SecretKeys:
     except FileNotFoundError as error:
         raise OperatorError("This device has no keys for bundles: enrol it again.") from error
     except PermissionError as error:
-        raise OperatorError(f"This account may not read {folder}: run the command as the daemon's account (or with sudo).") from error
+        raise not_ours(folder) from error
     except (OSError, ValueError) as error:
         raise OperatorError(f"{folder / KEYS_FILE} cannot be read: enrol this device again.") from error
     if set(map(len, keys)) != {KEY_BYTES}:

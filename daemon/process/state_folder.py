@@ -132,9 +132,18 @@ def find_running(folder: Path) -> tuple[RunningDaemon, str] | None:
     except FileNotFoundError:
         return None  # it is starting, or another command works in the folder
     except PermissionError as error:
-        raise OperatorError(f"This account may not read {folder}: run the command as the daemon's account (or with sudo).") from error
+        raise not_ours(folder) from error
     except (OSError, ValueError, TypeError) as error:
         raise OperatorError(f"{folder / ADDRESS_NAME} cannot be read: restart the daemon.") from error
+
+
+def not_ours(folder: Path) -> OperatorError:
+    """For an account that may not read a state folder: whose it is. Root may, and would leave files there that its owner could not open."""
+    try:
+        owner = folder.owner()
+    except (OSError, KeyError):
+        return OperatorError(f"This account may not read {folder}: run the command as the daemon's account.")
+    return OperatorError(f"This account may not read {folder}: run the command as the account that owns it (`sudo -u {owner} -- …`).")
 
 
 def _is_held(folder: Path) -> bool:
@@ -143,7 +152,7 @@ def _is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except PermissionError as error:
-        raise OperatorError(f"This account may not read {folder}: run the command as the daemon's account (or with sudo).") from error
+        raise not_ours(folder) from error
     try:
         # A shared lock: two commands that ask at the same moment do not take each other for the daemon.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from daemon.queue.outbox import read_payload
 from daemon.queue.shown_rows import read_clocks
-from domain.blocks import decode_column
+from domain.blocks import TableBlock, decode_column
 from domain.merge import FieldClock
 from domain.operations import OperationKind, OperationState, Rejection
 from domain.registry import TABLES, Kind, Table
-from domain.wire import TableBlock
 
 _IS_REJECTED = f"state = '{OperationState.REJECTED.value}'"
 
@@ -68,7 +68,7 @@ def _is_here(conn: sqlite3.Connection, op: _Refused, device_id: str) -> bool:
     table = TABLES[op.table]
     row = conn.execute(f"SELECT * FROM {table.name} WHERE id = ? AND feed_no > 0", (op.row_id,))
     names = [column[0] for column in row.description]
-    found, payload = row.fetchone(), msgspec.json.decode(op.payload)
+    found, payload = row.fetchone(), read_payload(op.payload) or {}
     stored = {"clocks": "{}"} if found is None else dict(zip(names, found, strict=True))
     if op.kind == OperationKind.INSERT:
         return found is not None and _is_own_row(table, op, stored, payload, device_id)

@@ -51,10 +51,12 @@ def retry(conn: sqlite3.Connection, op_ids: Sequence[str] | None, now_ms: int) -
 
 
 def _rejected(conn: sqlite3.Connection, op_ids: Sequence[str] | None) -> list[KeptOperation]:
+    """Those that can be read: a damaged one would be set aside again (daemon/queue/unreadable.py)."""
     named = "" if op_ids is None else "AND op_id IN (SELECT value FROM json_each(?))"
     rows = conn.execute(
         "SELECT op_no, op_id, table_name, row_id, kind, schema_version, hlc, wall_ms, mono_ms, boot_id, payload, base"
-        f" FROM sync_operations JOIN boots USING (boot_no) WHERE state = '{OperationState.REJECTED.value}' {named} ORDER BY op_no LIMIT ?",
+        f" FROM sync_operations JOIN boots USING (boot_no) WHERE state = '{OperationState.REJECTED.value}' {named}"
+        " AND iif(json_valid(payload), json_type(payload), '') = 'object' ORDER BY op_no LIMIT ?",
         (RETRY_MAX,) if op_ids is None else (msgspec.json.encode(op_ids).decode(), RETRY_MAX),
     )
     return [KeptOperation(*row) for row in rows]
@@ -63,7 +65,7 @@ def _rejected(conn: sqlite3.Connection, op_ids: Sequence[str] | None) -> list[Ke
 def _demand(conn: sqlite3.Connection, missing: set[str]) -> None:
     for op_id in sorted(missing):
         if conn.execute("SELECT 1 FROM sync_operations WHERE op_id = ?", (op_id,)).fetchone():
-            raise Conflict("Only a change that the school has refused can be sent again.")
+            raise Conflict("Only a change that the school has refused, and that was not damaged, can be sent again.")
         raise NotFound("This device has written no such change.")
 
 

@@ -57,7 +57,9 @@ def queue_lines(counts: Answer, rejected: Sequence[Answer], pending: Sequence[An
         lines += _more(counts["rejected"], rejected)
     if counts["pending"]:
         answers = f", {in_words(counts['answers_pending'], 'answer')} among them" if counts["answers_pending"] else ""
-        lines.append(f"{_sentence(counts['pending'], 'change')} will be sent to school by itself{answers}{':' if pending else '.'}")
+        lines.append(
+            f"{_sentence(counts['pending'], 'change')} will be sent to school {'by itself' if counts['pending'] == 1 else 'by themselves'}{answers}{':' if pending else '.'}"
+        )
         lines += [f"  {operation['op_no']}  {_what(operation)}" for operation in pending]
         lines += _more(counts["pending"], pending) if pending else []
     return "\n".join(lines) or "Everything that was written here is at school."

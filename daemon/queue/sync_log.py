@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 import peewee as pw
 
 from daemon.database import DeviceDatabase
 from daemon.models.people import User
 from daemon.models.sync import SyncConflict, SyncOperation
+from daemon.queue.outbox import read_payload
 from domain.errors import NotFound
 from domain.ids import Id
 from domain.operations import OperationKind, OperationState
@@ -110,8 +110,8 @@ def _student_of(conn: sqlite3.Connection, row: SyncOperation) -> str | None:
         return None
     if table.scope_column == "id":
         return str(row.row_id)
-    if row.kind == OperationKind.INSERT:
-        return str(msgspec.json.decode(row.payload).get(table.scope_column))
+    if row.kind == OperationKind.INSERT and (payload := read_payload(row.payload)) and (student := payload.get(str(table.scope_column))):
+        return str(student)
     return _student_of_row(conn, table, row.row_id)
 
 

@@ -24,11 +24,8 @@ def is_readable(operation: Operation) -> bool:
         return False
     if operation.kind == OperationKind.INSERT and operation.op_id != operation.row_id:
         return False
-    try:
-        payload = msgspec.json.decode(operation.payload)
-    except msgspec.DecodeError:
-        return False
-    return isinstance(payload, dict) and msgspec.json.encode(payload).decode() == operation.payload
+    payload = outbox.read_payload(operation.payload)
+    return payload is not None and msgspec.json.encode(payload).decode() == operation.payload
 
 
 def unreadable(conn: sqlite3.Connection) -> list[int]:

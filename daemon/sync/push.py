@@ -18,7 +18,7 @@ from daemon.gateway import CloudGateway
 from daemon.identity.boot import boot_id
 from daemon.identity.device import DeviceIdentity, Identity
 from daemon.process import logs
-from daemon.queue import outbox
+from daemon.queue import outbox, settlement
 from daemon.queue.outbox import Progress
 from daemon.queue.unreadable import set_aside_unreadable
 from daemon.sync.reporting import report_after
@@ -156,7 +156,7 @@ class Pusher:
         now_ms = self._clock.now_ms()
 
         def settle(conn: sqlite3.Connection) -> int | None:
-            rejected = outbox.settle(conn, batch.place, batch.after, answer, now_ms)
+            rejected = settlement.settle(conn, batch.place, batch.after, answer, now_ms)
             inbox.release_shadows(conn)
             inbox.evict_leftovers(conn)
             return rejected

@@ -32,7 +32,7 @@ from daemon.sync.push import Pushed, Pusher
 from daemon.sync.server_time import ServerTime
 from domain.agreement import Result
 from domain.clock import Clock
-from domain.errors import CarrelError, CloudUnreachable, NotSignedIn, Unavailable
+from domain.errors import CarrelError, CloudUnreachable, NotEnrolled, NotSignedIn, Unavailable
 from domain.ids import Id
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ T = TypeVar("T")
 FRUITLESS_MAX = 16
 # How long a caller waits for a round that is already under way.
 ROUND_WAIT_MAX_S = 30.0
+UNDER_WAY = "A sync round is under way: try again."
 # The last contact is written down at most this often, so that idle rounds leave the disk alone.
 CONTACT_STORED_EVERY_MS = 10 * 60 * 1000
 # The number of no beginning of a pull: what is remembered of the server's state does not count.
@@ -135,11 +136,11 @@ class SyncRound:
         """One round. Unless `forced`, nothing is tried before the backoff after a failure has passed."""
         identity = self._identity.current()
         if identity is None:
-            return RoundResult("not_enrolled")
+            return RoundResult("not_enrolled", message=NotEnrolled().message)
         if not forced and self._clock.monotonic_ms() < self._backoff.until_ms:
             return RoundResult("backing_off", message=self._failure.message if self._failure else None)
         if not self._running.acquire(timeout=ROUND_WAIT_MAX_S if forced else 0):
-            return RoundResult("busy")
+            return RoundResult("busy", message=UNDER_WAY)
         try:
             with logs.bound(round=logs.new_id()):
                 return self._run()
@@ -152,9 +153,9 @@ class SyncRound:
         The round's result, with nothing done, when it did not end well or another one is under way for longer than a caller waits.
         """
         if self._identity.current() is None:
-            return RoundResult("not_enrolled")
+            return RoundResult("not_enrolled", message=NotEnrolled().message)
         if not self._running.acquire(timeout=ROUND_WAIT_MAX_S):
-            return RoundResult("busy")
+            return RoundResult("busy", message=UNDER_WAY)
         try:
             with logs.bound(round=logs.new_id()):
                 result = self._run()
@@ -165,7 +166,7 @@ class SyncRound:
     def between_rounds(self, act: Callable[[], T]) -> T:
         """Has `act` done while no round is under way. Raises Unavailable when one goes on for longer than a caller waits."""
         if not self._running.acquire(timeout=ROUND_WAIT_MAX_S):
-            raise Unavailable("A sync round is under way. Try again.")
+            raise Unavailable(UNDER_WAY)
         try:
             return act()
         finally:

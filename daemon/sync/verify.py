@@ -36,16 +36,7 @@ from domain.blocks import BlockError
 from domain.clock import Clock
 from domain.errors import CloudUnreachable
 from domain.registry import SCHEMA_VERSION, TABLES
-from domain.wire import (
-    PROTOCOL_VERSION,
-    VERIFY_KEYS_MAX,
-    VERIFY_PLACES_MAX,
-    VERIFY_ROWS_MAX,
-    Place,
-    PlaceSums,
-    VerifyAnswer,
-    VerifyRequest,
-)
+from domain.wire import PROTOCOL_VERSION, VERIFY_KEYS_MAX, VERIFY_PLACES_MAX, VERIFY_ROWS_MAX, Place, PlaceSums, VerifyAnswer, VerifyRequest
 from loglines.parts import fields
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ import msgspec
 
 from daemon.sync.agreement import StoredRow
 from domain.agreement import Differences
+from domain.blocks import decode_block
 from domain.registry import TABLES
-from domain.wire import Place, VerifyAnswer, decode_block
+from domain.wire import Place, VerifyAnswer
 
 FILE_NAME = "verify-report.json"
 # Rows that are kept in both versions, and how large the file may grow.

@@ -27,7 +27,7 @@ class VerifyRound:
         except CloudUnreachable as failure:
             return Verified(Result.INCONCLUSIVE, message=failure.message)
         if isinstance(done, RoundResult):
-            return Verified(Result.INCONCLUSIVE, message=done.message or f"The sync round did not end well: {done.outcome}.")
+            return Verified(Result.INCONCLUSIVE, message=done.message)
         return done
 
     def run_if_due(self) -> Verified | None:

@@ -47,11 +47,12 @@ class DifficultyTable:
         for concept in concepts:
             self.by_concept[concept] = _one_more(self.by_concept.get(concept, _NONE), correct)
 
-    def add(self, question_id: str, concepts: tuple[str, ...], counts: Counts) -> None:
-        """Take in answers to a question about exactly these concepts (`concept_set`), counted elsewhere."""
+    def add(self, question_id: str | None, concepts: tuple[str, ...], counts: Counts) -> None:
+        """Take in answers to a question, or (None) to several unnamed ones, about exactly these concepts (`concept_set`), counted elsewhere."""
         self.total = _sum(self.total, counts)
         self.by_concepts[concepts] = _sum(self.by_concepts.get(concepts, _NONE), counts)
-        self.by_question[question_id] = _sum(self.by_question.get(question_id, _NONE), counts)
+        if question_id is not None:
+            self.by_question[question_id] = _sum(self.by_question.get(question_id, _NONE), counts)
         for concept in concepts:
             self.by_concept[concept] = _sum(self.by_concept.get(concept, _NONE), counts)
 

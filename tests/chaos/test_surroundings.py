@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from daemon import gateway
+from domain.errors import CloudUnreachable
 from tests.chaos import faults, namespaces, rounds
 
 needs_strace = pytest.mark.skipif(bool(faults.without_strace()), reason="needs strace")
@@ -38,6 +42,25 @@ def test_while_the_wire_is_silent_nothing_passes_either_way_and_when_it_is_heale
             wire.heal()
             with wire.device.entered(), socket.create_connection(address, 5.0):
                 listener.accept()[0].close()
+
+
+@needs_networks
+def test_a_request_under_way_when_the_network_goes_is_given_up_long_before_a_server_that_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway, "SILENCE_MAX_S", 4)
+    with ExitStack() as parts:
+        wire = parts.enter_context(namespaces.wired_networks())
+        with wire.school.entered():
+            listener = parts.enter_context(socket.create_server((namespaces.SCHOOL_ADDRESS, 8000)))
+        parts.enter_context(wire.device.entered())
+        device = parts.enter_context(ThreadPoolExecutor(1))  # whose thread is inside, too
+        asked = device.submit(gateway.HttpGateway(f"http://{namespaces.SCHOOL_ADDRESS}:8000").head, "token", None)
+        connection = parts.enter_context(listener.accept()[0])
+        assert connection.recv(1)
+        wire.silence()
+        with pytest.raises(CloudUnreachable):
+            asked.result(gateway.READ_TIMEOUT_S / 2)
 
 
 @needs_faketime

@@ -51,7 +51,14 @@ def cloud_dump(name: str) -> str:
         with closing(psycopg2.connect(url, options="-c carrel.every_school=on")) as connection:
             populate_cloud(connection)
             major = connection.info.server_version // 10_000
-        command = [find_tools(major) / "pg_dump", "--inserts", "--enable-row-security", "--no-owner", "--no-privileges", f"--dbname={url}"]
+        command: list[str | Path] = [
+            find_tools(major) / "pg_dump",
+            "--inserts",
+            "--enable-row-security",
+            "--no-owner",
+            "--no-privileges",
+            f"--dbname={url}",
+        ]
         environ = os.environ | {"PGOPTIONS": "-c carrel.every_school=on"}
         text = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
     return _NOT_SQL.sub("", text)

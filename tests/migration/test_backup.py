@@ -189,7 +189,7 @@ def test_a_dump_asked_for_is_complete_private_and_can_be_restored(cloud: Target,
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
     connection: Any = engine.database.connection()  # type: ignore[no-untyped-call]
     tools = dump.find_tools(connection.info.server_version // 10_000)
-    command = [tools / "pg_restore", "--clean", "--if-exists", f"--dbname={cloud.url}", made.path]
+    command: list[str | Path] = [tools / "pg_restore", "--clean", "--if-exists", f"--dbname={cloud.url}", made.path]
     subprocess.run(command, check=True, timeout=60)
     assert cloud.sql("SELECT id FROM table_1 ORDER BY id") == [(1,), (2,)]
 

@@ -133,14 +133,14 @@ def a_target(kind: Kind, url: AbstractContextManager[str]) -> Iterator[Target]:
         yield Target(kind, address, Folder(Path(folder)))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, phases=PHASES)
+@settings(max_examples=15, derandomize=True, phases=PHASES)
 @given(sequences(6))
 def test_on_a_device_every_sequence_of_changes_leads_to_what_the_models_make(steps: list[Step]) -> None:
     with a_target("device", device_scratch()) as target:
         run(target, steps)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, phases=PHASES)
+@settings(max_examples=5, derandomize=True, phases=PHASES)
 @given(sequences(5))
 def test_on_a_server_every_sequence_of_changes_leads_to_what_the_models_make(postgres: DatabaseServer, steps: list[Step]) -> None:
     with a_target("cloud", temporary_database(postgres)) as target:

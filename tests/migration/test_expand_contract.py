@@ -57,7 +57,7 @@ class Running:
         self._connection, self._program = connection, program
 
     def read(self) -> list[tuple[int, str]]:
-        return self._do(self._program.read)
+        return list(self._do(self._program.read))
 
     def insert(self, number: int, text: str) -> None:
         self._do(self._program.insert, number, text)

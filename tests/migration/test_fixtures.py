@@ -33,7 +33,7 @@ def database(kind: Kind, file: MigrationFile, request: pytest.FixtureRequest, tm
             connection.executescript(dump)
         return Target("device", f"sqlite:///{path}", folder)
     url: str = request.getfixturevalue("fresh_database")
-    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(url)) as server, server, server.cursor() as cursor:
         cursor.execute(dump)
     return Target("cloud", url, folder)
 

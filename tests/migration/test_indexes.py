@@ -60,7 +60,12 @@ def test_the_statement_for_a_large_table_is_the_one_that_lets_others_write(schoo
     rows(school, f"DROP INDEX {NAMES[0]}")
     statements: list[str] = []
     execute = engine.database.execute_sql
-    engine.database.execute_sql = lambda sql, params=None: (statements.append(sql), execute(sql, params))[1]  # type: ignore[method-assign]
+
+    def noted(sql: str, params: Any = None) -> Any:
+        statements.append(sql)
+        return execute(sql, params)
+
+    engine.database.execute_sql = noted  # type: ignore[method-assign]
     ensure_indexes(engine, large_rows=1)
     assert [sql.split(" ON ")[0] for sql in statements if sql.startswith("CREATE INDEX")] == [
         f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {NAMES[0]}"

@@ -127,7 +127,7 @@ def test_the_fleet_is_read_on_a_phone_in_the_dark_and_by_a_screen_reader(browser
             visit.wait_for("One device needs a look.")
             assert visit.overflow_px() <= 0
             assert visit.grave_findings() == []
-            assert visit.page.get_by_role("img", name=re.compile("360 changes in all")).count() == 1
+            assert visit.page.get_by_role("img", name=re.compile("360 changes")).count() == 1
             visit.page.get_by_role("link", name="Room 8").click()
             visit.wait_for("Its clock is 2 hours ahead.")
             assert "wrong clock" in visit.text()

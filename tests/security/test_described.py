@@ -26,10 +26,10 @@ from cloud_api.people import User
 from cloud_api.publication import Publication, lock_for_editing
 from daemon.bundles.spool import INCOMING, lay_down
 from daemon.sync.push import encode_runs
+from domain.bodies import to_json
 from domain.bundle import FromSchool
-from domain.ids import dashed
+from domain.ids import Id, dashed
 from domain.operations import CHAIN_START, Operation
-from domain.wire import to_json
 from tests.support.cloud import SchoolBuilder
 from tests.support.described import Known, all_of, ask_everything, bearer, body, is_good, path, query
 from tests.support.device import ADA, CONTROL_TOKEN, GOOD_CODE, QUESTIONS, DeviceUnderTest, attempt, concept_id, open_device
@@ -46,18 +46,19 @@ def device(tmp_path: Path) -> Iterator[DeviceUnderTest]:
         yield opened
 
 
-def known_questions(case: Case) -> None:
+def known_questions(case: Case[Any]) -> None:
     """Answers are to questions that this device has."""
     if is_good(case):
-        reported = case.body.get("attempts", [case.body]) if isinstance(case.body, dict) else case.body
-        for one in reported:
+        given: Any = case.body
+        for one in given.get("attempts", [given]) if isinstance(given, dict) else given:
             one["question_id"] = QUESTIONS[0]
 
 
-def nothing_is_moved(case: Case) -> None:
+def nothing_is_moved(case: Case[Any]) -> None:
     """`moved_to` goes with one status alone, and is a day to come."""
-    if is_good(case) and (case.body["status"] == "moved" or case.body.get("moved_to")):
-        case.body |= {"status": "skipped", "moved_to": None}
+    given: Any = case.body
+    if is_good(case) and (given["status"] == "moved" or given.get("moved_to")):
+        case.body = given | {"status": "skipped", "moved_to": None}
 
 
 @pytest.mark.parametrize("part", [{"method": "GET"}, {"method": ["POST", "PATCH", "DELETE"]}], ids=["reading", "writing"])
@@ -118,7 +119,7 @@ class Campus:
     """A school with a class, its teacher, a student and an administrator; and everybody who may come."""
 
     school: SchoolBuilder
-    class_id: str
+    class_id: Id
     people: dict[str, User]
 
     @classmethod
@@ -161,10 +162,11 @@ class Campus:
         return json.loads(to_json(encode_runs([operation])))  # type: ignore[no-any-return]
 
 
-def keys_come_in_pairs(case: Case) -> None:
+def keys_come_in_pairs(case: Case[Any]) -> None:
     """A device has both keys or none."""
-    if is_good(case) and not all(case.body.get(name) for name in ("verify_key", "seal_key")):
-        case.body |= {"verify_key": "", "seal_key": ""}
+    given: Any = case.body
+    if is_good(case) and not all(given.get(name) for name in ("verify_key", "seal_key")):
+        case.body = given | {"verify_key": "", "seal_key": ""}
 
 
 PARTS = {

@@ -12,7 +12,7 @@ from cloud_api.app import create_app
 from cloud_api.config import CloudConfig, Server
 from cloud_api.database import CloudDatabase
 from cloud_api.devices.enrolment import Grant
-from domain.wire import INFLATED_FREE_BYTES
+from domain.bodies import INFLATED_FREE_BYTES
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import ManualClock
 

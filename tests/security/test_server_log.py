@@ -25,7 +25,8 @@ from cloud_api.database import CloudDatabase
 from cloud_api.devices.enrolment import Grant
 from cloud_api.openapi import OPERATIONS
 from cloud_api.serving import logs
-from domain.wire import ClockReading, PushRequest, Run, to_json
+from domain.bodies import to_json
+from domain.wire import ClockReading, PushRequest, Run
 from tests.support.cloud import SchoolBuilder
 from tests.support.postgres import temporary_data_dir
 

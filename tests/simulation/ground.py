@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cloud_api.embedded import DatabaseServer
 from migrations.runner import upgrade_device
 from tests.simulation.cloud import SimulatedCloud
 from tests.simulation.served import ServedApp
 from tests.support.cloud import migrated_template
+from tests.support.memory import memory_folder
 from tests.support.postgres import temporary_database
 
-# Memory instead of a disk: the simulation loses power by itself.
-MEMORY = Path("/dev/shm")
+PREFIX = "carrel-sim-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +33,9 @@ class Ground:
 
 
 @contextmanager
-def memory_folder() -> Iterator[Path]:
-    """A folder that no disk is asked for, where the machine has one; removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="carrel-sim-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        yield Path(folder)
-
-
-@contextmanager
 def ground_on(server: DatabaseServer) -> Iterator[Ground]:
     """Databases and files at head, for all worlds of this process."""
-    with memory_folder() as folder:
+    with memory_folder(PREFIX) as folder:
         upgrade_device(folder / "device.sqlite3")
         device_template = (folder / "device.sqlite3").read_bytes()
     with migrated_template(server) as template, temporary_database(server, template) as url:

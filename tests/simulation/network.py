@@ -21,7 +21,7 @@ from urllib3.exceptions import NewConnectionError, ProtocolError, ReadTimeoutErr
 
 from cloud_api.problems import CONTENT_TYPE as PROBLEM_TYPE
 from daemon.gateway import HttpGateway
-from domain.wire import decompress
+from domain.bodies import decompress
 from tests.simulation.cloud import STATEMENTS_MAX, ServerCrash, SimulatedCloud
 from tests.simulation.skew import said_later
 

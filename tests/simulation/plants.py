@@ -10,9 +10,10 @@ import pytest
 
 from tests.simulation import plants_bundles, plants_concurrency, plants_device, plants_server
 from tests.simulation.checks import Violated
-from tests.simulation.ground import Ground, memory_folder
+from tests.simulation.ground import PREFIX, Ground
 from tests.simulation.plan import plan_of
 from tests.simulation.world import World
+from tests.support.memory import memory_folder
 
 # Worlds in which a bug is looked for when the seed that was noted does not find it any more, because the worlds have changed.
 SEARCHED_MAX = 200
@@ -42,7 +43,7 @@ class Plant:
     def find(self, ground: Ground, searched_max: int = SEARCHED_MAX) -> tuple[int, Violated] | None:
         """The first seed, beginning with the noted one, whose world finds the bug, which is planted already; and how."""
         for seed in self._seeds(searched_max):
-            with memory_folder() as folder:
+            with memory_folder(PREFIX) as folder:
                 try:
                     World(seed, ground, folder, f"{self.name} {next(_universes)}").run()
                 except Violated as violated:

@@ -15,9 +15,9 @@ from cloud_api.sync import apply, push
 from daemon.bundles import carried_feed, exchange
 from daemon.queue import outbox
 from daemon.sync import round as sync_round
+from domain.bodies import from_json
 from domain.bundle import Answered, FromSchool
 from domain.operations import OperationState
-from domain.wire import from_json
 
 
 def answer_of_another_life_believed(patch: pytest.MonkeyPatch) -> None:

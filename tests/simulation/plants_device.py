@@ -12,7 +12,7 @@ import pytest
 
 from daemon import inbox, records
 from daemon.identity import device
-from daemon.queue import outbox
+from daemon.queue import outbox, settlement
 from daemon.sync import pull, push
 from daemon.sync import round as sync_round
 from domain.errors import BodyTooLarge, CloudUnreachable
@@ -72,17 +72,17 @@ def settled_before_the_answer(patch: pytest.MonkeyPatch) -> None:
 
 def verdicts_not_read(patch: pytest.MonkeyPatch) -> None:
     """The device takes every verdict for a good one."""
-    settle = outbox.settle
+    settle = settlement.settle
 
     def deaf(conn: Any, place: Any, after: Any, answer: Any, now_ms: int) -> Any:
         return settle(conn, place, after, msgspec.structs.replace(answer, verdicts=[]), now_ms)
 
-    patch.setattr(outbox, "settle", deaf)
+    patch.setattr(settlement, "settle", deaf)
 
 
 def numbers_of_own_rows_not_read(patch: pytest.MonkeyPatch) -> None:
     """The device does not write down the feed numbers that its own rows were given."""
-    patch.setattr(outbox, "_number_rows", lambda conn, first_op_no, last_op_no, feed_no: last_op_no - first_op_no + 1)
+    patch.setattr(settlement, "_number_rows", lambda conn, first_op_no, last_op_no, feed_no: last_op_no - first_op_no + 1)
 
 
 def busy_server_taken_for_poison(patch: pytest.MonkeyPatch) -> None:

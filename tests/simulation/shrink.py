@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.simulation.checks import Violated
-from tests.simulation.ground import Ground, memory_folder
+from tests.simulation.ground import PREFIX, Ground
 from tests.simulation.plan import Step, plan_of
 from tests.simulation.world import World
+from tests.support.memory import memory_folder
 
 # Worlds that are made to shrink one failure, and the time that they may take together.
 REPLAYS_MAX = 150
@@ -73,5 +74,5 @@ def minimal(items: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> l
 
 
 def _run(seed: int, ground: Ground, universe: str, without: frozenset[int] | set[int]) -> str:
-    with memory_folder() as folder:
+    with memory_folder(PREFIX) as folder:
         return World(seed, ground, folder, universe).run(without)

@@ -20,6 +20,7 @@ from cloud_api.app import create_app
 from cloud_api.database import CloudDatabase
 from cloud_api.devices.enrolment import EnrolledDevice, Grant, create_code, redeem
 from cloud_api.embedded import DatabaseServer
+from cloud_api.imports.course_files import CourseFiles
 from cloud_api.imports.loading import Importer
 from cloud_api.people import User, create_user, find_class
 from cloud_api.schools import create_school
@@ -72,8 +73,8 @@ class SchoolBuilder:
             school = create_school(cursor, ids.new(), f"School {secrets.token_hex(4)}", clock.now_ms())
         return cls(database, clock, ids, school.id)
 
-    def import_course(self, folder: Path = COURSE, **options: Any) -> Any:
-        return Importer(self.database, self.clock, self.ids, self.id, **options).course(folder)
+    def import_course(self, source: Path | CourseFiles = COURSE, **options: Any) -> Any:
+        return Importer(self.database, self.clock, self.ids, self.id, **options).course(source)
 
     def import_roster(self, path: Path, **options: Any) -> Any:
         return Importer(self.database, self.clock, self.ids, self.id, **options).roster(path)

@@ -22,12 +22,12 @@ from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, Hyp
 # Random requests of one kind; the limits that are described, and what lies just beyond them, are all tried besides.
 EXAMPLES = 3
 _EVERY_WAY = [HypothesisTestMode.EXAMPLES, HypothesisTestMode.COVERAGE, HypothesisTestMode.FUZZING]
-_BOUNDED = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+_BOUNDED = settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 # What a request is sent with: options of `Case.call`.
 Credential = Callable[[], Mapping[str, Any]]
 # Puts into a request what no description can say.
-Known = Callable[[Case], None]
+Known = Callable[[Case[Any]], None]
 
 
 def bearer(token: str) -> Mapping[str, Any]:
@@ -71,7 +71,7 @@ def ask_everything(
 def _ask(asked: Asked, operation: Any, name: str, credential: Credential, fill: Known, modes: list[HypothesisTestMode]) -> None:
     label = f"{operation.label} by {name}"
 
-    def answers_as_described(case: Case) -> None:
+    def answers_as_described(case: Case[Any]) -> None:
         if _is_right_after_all(case):
             return
         if is_good(case):
@@ -102,17 +102,17 @@ def _ask(asked: Asked, operation: Any, name: str, credential: Credential, fill: 
     test()
 
 
-def is_good(case: Case) -> bool:
+def is_good(case: Case[Any]) -> bool:
     """Whether the whole request is to be as it should be; else something about it is to be refused."""
     return case.meta is None or case.meta.generation.mode.is_positive
 
 
-def _wrong_at(case: Case) -> set[ParameterLocation]:
+def _wrong_at(case: Case[Any]) -> set[ParameterLocation]:
     """The parts of a request that are meant to be wrong."""
     return set() if case.meta is None else {place for place, part in case.meta.components.items() if part.mode.is_negative}
 
 
-def _is_right_after_all(case: Case) -> bool:
+def _is_right_after_all(case: Case[Any]) -> bool:
     """Whether a request is meant to be wrong by having no body, where none is needed, or in headers and cookies of which nothing is described."""
     if is_good(case) or case.method != case.operation.method.upper():
         return False
@@ -124,7 +124,7 @@ def _is_right_after_all(case: Case) -> bool:
 def body(**fields: Any) -> Known:
     """These fields, in a body that is to be as it should be, and in the place of one that may be left out. Callables give a value each time."""
 
-    def fill(case: Case) -> None:
+    def fill(case: Case[Any]) -> None:
         if is_good(case):
             given = case.body if isinstance(case.body, dict) else {}
             case.body = given | {name: value() if callable(value) else value for name, value in fields.items()}
@@ -136,7 +136,7 @@ def body(**fields: Any) -> Known:
 def path(**parameters: Any) -> Known:
     """These parameters of the path, unless it is the path that is to be wrong. Callables give a value each time."""
 
-    def fill(case: Case) -> None:
+    def fill(case: Case[Any]) -> None:
         # Schemathesis looks anew at what is changed: a parameter that the path does not have would make the request a wrong one.
         case.path_parameters = {
             name: value() if callable(value) else value for name, value in parameters.items() if name in case.path_parameters
@@ -148,7 +148,7 @@ def path(**parameters: Any) -> Known:
 def query(**parameters: str | None) -> Known:
     """These parameters where there are any of the name, in a query that is to be as it should be; None takes one away."""
 
-    def fill(case: Case) -> None:
+    def fill(case: Case[Any]) -> None:
         if is_good(case):
             for name in case.query.keys() & parameters.keys():
                 case.query[name] = parameters[name]
@@ -161,14 +161,14 @@ def query(**parameters: str | None) -> Known:
 def all_of(*every: Known) -> Known:
     """One after the other."""
 
-    def fill(case: Case) -> None:
+    def fill(case: Case[Any]) -> None:
         for known in every:
             known(case)
 
     return fill
 
 
-def _have_parsers_agree(case: Case) -> None:
+def _have_parsers_agree(case: Case[Any]) -> None:
     agreed = _as_parsers_agree(case.body)
     if agreed != case.body or str(agreed) != str(case.body):  # 2.0 equals 2
         case.body = agreed

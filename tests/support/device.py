@@ -182,7 +182,7 @@ class OfflineGateway:
     def push(self, *_: Any) -> Any:
         raise CloudUnreachable("offline", "The school cannot be reached.")
 
-    pull = head = push
+    pull = verify = head = push
 
     def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         if request.code != GOOD_CODE:
@@ -322,6 +322,6 @@ def open_device(folder: Path, settings: Settings | None = None, clock: ManualClo
         database.close()
 
 
-def attempt(question: Id = QUESTIONS[0], *, correct: bool = True, **fields: Any) -> dict[str, Any]:
+def attempt(question: str = QUESTIONS[0], *, correct: bool = True, **fields: Any) -> dict[str, Any]:
     """An attempt as an app reports it."""
     return {"question_id": question, "correct": correct, **fields}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.memory import memory_folder
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
@@ -67,12 +67,9 @@ def devstack(*arguments: str, folder: Path, root: Path = ROOT, **settings: str) 
 @contextmanager
 def reachable_temporary_folder() -> Iterator[Path]:
     """A temporary folder that every account may pass through; pytest's own are closed to the account under which root runs PostgreSQL."""
-    folder = Path(tempfile.mkdtemp(prefix="carrel-test-"))
-    folder.chmod(0o711)
-    try:
+    with memory_folder("carrel-test-") as folder:
+        folder.chmod(0o711)
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def descendants(pid: int) -> set[int]:

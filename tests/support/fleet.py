@@ -156,7 +156,7 @@ class Fleet:
         """Invented answers to questions of the course."""
         draw = self.randomness
         return [
-            NewAttempt(**({"question_id": draw.choice(self.questions), "correct": draw.random() < 0.7, "purpose": "free"} | fields))
+            NewAttempt(**{"question_id": draw.choice(self.questions), "correct": draw.random() < 0.7, "purpose": "free", **fields})
             for _ in range(count)
         ]
 
@@ -186,7 +186,8 @@ def running_fleet(school: SchoolBuilder, url: str, tmp_path: Path, questions: in
     ids = [school.ids.new() for _ in range(questions)]
     with school.database.transaction() as cursor:
         cursor.execute("UPDATE schools SET head = head + %s WHERE id = %s RETURNING head", (questions + 3, school.id))
-        feed_no = cursor.fetchone()[0] - questions - 2
+        ((head,),) = cursor.fetchall()
+        feed_no = head - questions - 2
         cursor.execute(
             "INSERT INTO topics (school_id, id, title, level, position, feed_no) VALUES (%s, %s, 'Knots', 'lesson', 1, %s)",
             (school.id, topic, feed_no),

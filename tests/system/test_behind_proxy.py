@@ -31,9 +31,10 @@ from cloud_api.database import CloudDatabase
 from cloud_api.devices.enrolment import Grant
 from cloud_api.embedded import DatabaseServer
 from daemon.gateway import HttpGateway
+from domain.bodies import BODY_BYTES_MAX
 from domain.errors import CloudUnreachable
 from domain.ids import Id
-from domain.wire import BODY_BYTES_MAX, EnrolRequest, PushRequest
+from domain.wire import EnrolRequest, PushRequest
 from tests.chaos.processes import free_port, wait_until
 from tests.support.certificates import Made, make
 from tests.support.cloud import SchoolBuilder, migrated_template

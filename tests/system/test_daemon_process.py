@@ -26,11 +26,13 @@ from daemon.database import DeviceDatabase
 from daemon.identity.device import Identity
 from daemon.models import MODELS
 from daemon.process.state_folder import read_app_token
-from daemon.service import EXIT_FAILED, EXIT_HURRIED
+from daemon.process.stopping import EXIT_HURRIED
+from daemon.service import EXIT_FAILED
+from domain.bodies import decompress, to_json
 from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, InvalidInput, NotEnrolled
 from domain.ids import Id, IdSource, dashed
-from domain.wire import EnrolAnswer, Limits, decompress, to_json
+from domain.wire import EnrolAnswer, Limits
 from migrations.runner import upgrade_device
 
 ROOT = Path(__file__).parents[2]
@@ -475,7 +477,7 @@ def test_memory_at_rest_is_printed(carrel: Carrel, server: Server) -> None:
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
-    code = "from daemon.service import _stop_signals\nwith _stop_signals() as wait:\n print('ready', flush=True)\n wait(60)\n print('stopping', flush=True)\n import time; time.sleep(60)"
+    code = "from daemon.process.stopping import stop_signals\nwith stop_signals() as wait:\n print('ready', flush=True)\n wait(60)\n print('stopping', flush=True)\n import time; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

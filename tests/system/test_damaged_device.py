@@ -105,7 +105,7 @@ class Device:
         def is_over() -> bool:
             self.daemon.sync()
             status = self.status()
-            return status["pending"] == 0 and (status["reason"] == "storage_full" if though_full else status["state"] == "synced")
+            return bool(status["pending"] == 0 and (status["reason"] == "storage_full" if though_full else status["state"] == "synced"))
 
         wait_until(is_over, f"everything is at school; it says {self.status()}")
         at_school = [row[0] for row in self.fleet.server_rows("question_attempts")]

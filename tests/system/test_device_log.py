@@ -24,8 +24,12 @@ class Lines:
 
     def __init__(self, stream: IO[str]) -> None:
         self._lines: queue.Queue[str] = queue.Queue()
-        self._thread = threading.Thread(target=lambda: [self._lines.put(line) for line in stream])
+        self._thread = threading.Thread(target=self._read, args=(stream,))
         self._thread.start()
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._lines.put(line)
 
     def next(self, **wanted: Any) -> dict[str, Any]:
         """The next JSON line that has these values."""

@@ -38,7 +38,8 @@ def state() -> Iterator[Path]:
 
 
 def start(state: Path, **settings: str) -> AbstractContextManager[Command]:
-    return devstack("run", folder=state.parent, CARREL_STATE_DIR=str(state), **(ANY_PORT | settings))
+    given: dict[str, Any] = ANY_PORT | settings
+    return devstack("run", folder=state.parent, CARREL_STATE_DIR=str(state), **given)
 
 
 def paste(line: str) -> Any:

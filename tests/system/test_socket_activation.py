@@ -49,8 +49,8 @@ def daemon(folder: Path, opened: socket.socket) -> Iterator[subprocess.Popen[str
 def test_who_asks_before_the_daemon_runs_is_answered_and_a_stopped_daemon_leaves_nobody_waiting(
     tmp_path: Path, port_of_systemd: socket.socket
 ) -> None:
-    address = port_of_systemd.getsockname()
-    with closing(http.client.HTTPConnection(*address, timeout=WAIT_S)) as early, daemon(tmp_path / "state", port_of_systemd) as process:
+    host, port = port_of_systemd.getsockname()
+    with closing(http.client.HTTPConnection(host, port, timeout=WAIT_S)) as early, daemon(tmp_path / "state", port_of_systemd) as process:
         early.request("GET", "/v1/health")
         assert early.getresponse().status == 200
         early.close()

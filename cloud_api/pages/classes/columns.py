@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from cloud_api.analytics.rows import ConceptColumn, Overview, StudentRow, TopicColumn
 from domain.errors import NotFound
@@ -21,11 +22,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns chosen; `path` are the topics that lead to them, outermost first. `kind` is `topics` or `concepts`."""
+    """The columns chosen; `path` are the topics that lead to them, outermost first. `kind` is `topics` or `concepts`.
+
+    `parts` says of concepts of which topics they are: (title, how many columns), one after the other; empty for topics.
+    """
 
     kind: str
     path: Sequence[Column]
     shown: Sequence[Column]
+    parts: Sequence[tuple[str, int]] = ()
 
     def cells(self, row: StudentRow) -> Mapping[str, Cell]:
         """The student's cells, of which these columns pick theirs."""
@@ -50,7 +55,11 @@ def columns_of(overview: Overview, topic_id: str | None, *, concepts: bool) -> C
     found = [concept for concept in overview.concepts if inside_ids is None or concept.id in inside_ids]
     places = {topic: place for place, topic in enumerate(_in_order(topics, None))}
     found.sort(key=lambda concept: min((places[t] for t in concept.topic_ids if t in places), default=len(places)))
-    return Columns("concepts", path, [_plain(concept) for concept in found])
+    part_of = {concept: part.title for part in reversed(parts) for concept in part.concept_ids}
+    runs = groupby(part_of.get(concept.id, "") for concept in found)
+    return Columns(
+        "concepts", path, [_plain(concept) for concept in found], [(title, len(list(run))) for title, run in runs] if parts else ()
+    )
 
 
 def _in_order(topics: Mapping[str, TopicColumn], topic_id: str | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ FIGURES_COLUMNS_MAX = 24
 # Of a score with four decimals in binary: 0.29 is a little less than 29 hundredths.
 ROUNDING = 1e-6
 # Fewer columns have wider cells, within what reads well (on the grid of charts.strip); so wide is the whole.
-CELL_WIDTH_MIN, CELL_WIDTH_MAX, STRIP_WIDTH = 34, 160, 640
+CELL_WIDTH_MIN, CELL_WIDTH_MAX, STRIP_WIDTH = 34, 160, 760
 # A character of a head, with something to spare; fewer characters than that of a title say nothing.
 HEAD_CHARACTER_WIDTH, HEAD_TITLE_MIN = 8, 6
 _BELOW = (Level.ATTEMPTED, Level.FAMILIAR)
@@ -59,12 +59,13 @@ class ColumnView:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """What one look at the heat map shows. `dense`: too many columns for figures in the cells."""
+    """What one look at the heat map shows. `dense`: too many columns for figures in the cells. `parts`: the topics above them (Columns)."""
 
     kind: str
     path: Sequence[Column]
     columns: Sequence[ColumnView]
     lines: Sequence[Line]
+    parts: Sequence[tuple[str, int]]
 
     @property
     def word(self) -> str:
@@ -87,7 +88,7 @@ class HeatMap:
 
     @property
     def heads(self) -> list[tuple[str, str]]:
-        """For charts.strip_head: numbers, and beside them as much of the titles as there is room for."""
+        """For charts.strip_head: the titles for which there is room; else numbers, and as much of the titles as fits beside them."""
         room = self.cell_width // HEAD_CHARACTER_WIDTH
         return [(_head(view, room), view.column.title) for view in self.columns]
 
@@ -121,16 +122,17 @@ def heat_map(overview: Overview, look: Look) -> HeatMap:
     views = [
         ColumnView(number + 1, column, Counter(line.cells[number].level for line in lines)) for number, column in enumerate(columns.shown)
     ]
-    return HeatMap(columns.kind, columns.path, views, lines)
+    return HeatMap(columns.kind, columns.path, views, lines, columns.parts)
 
 
 def _head(view: ColumnView, room: int) -> str:
-    number = str(view.number)
+    number, title = str(view.number), view.column.title
+    if len(title) <= room:
+        return title
     left = room - len(number) - 1
     if left < HEAD_TITLE_MIN:
         return number
-    title = view.column.title
-    return f"{number} {title if len(title) <= left else title[: left - 1].rstrip() + '…'}"
+    return f"{number} {title[: left - 1].rstrip()}…"
 
 
 def figure(cell: Cell) -> str:

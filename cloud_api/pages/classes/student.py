@@ -9,6 +9,7 @@ from cloud_api.analytics.rows import RecentAttempt, StudentDetail
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.heat_map import in_words
 from cloud_api.pages.classes.practice import Days, days_of
+from domain.counted import counted
 from domain.learning.analytics.heat_map import Cell
 from domain.learning.levels import Level
 
@@ -100,6 +101,11 @@ def _plan(detail: StudentDetail) -> list[PlanLine]:
 
 def _sentence(detail: StudentDetail) -> tuple[str, str]:
     name = detail.row.display_name
+    if not detail.row.cells and (uncounted := detail.row.data_age.uncounted):
+        return (
+            "working",
+            f"{counted(uncounted, 'answer')} of {name} {'is' if uncounted == 1 else 'are'} being counted: look again in a minute.",
+        )
     if not detail.row.cells:
         return "waiting", f"{name} has not answered anything yet."
     if detail.reasons:

@@ -25,8 +25,9 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Everything that the template shows; both charts have a column for each of the last HOURS hours."""
+    """Everything that the template shows; both charts have a column for each of the last HOURS hours. `devices`: how many are in use."""
 
+    devices: int
     standing: Standing
     figures: list[Figure]
     operations: list[int]
@@ -43,14 +44,15 @@ def view_of(totals: Totals, hours: Sequence[Hour], now_ms: int) -> FleetView:
     """The view at a moment."""
     hours = [*hours[:-1], replace(hours[-1], backlog=totals.pending)]
     operations = [hour.operations for hour in hours]
-    came = words.count(sum(operations), "change")
+    came = f"{words.count(sum(operations), 'change')}, at most {words.number(max(operations))} an hour"
     last = f"{words.number(totals.pending)} now"
     return FleetView(
+        totals.devices,
         standing(totals),
         _figures(totals, now_ms),
         operations,
         [f"{_when(hour, now_ms)}: {words.count(hour.operations, 'change')}" for hour in hours],
-        f"Changes that came to school in each of the last {HOURS} hours: {came} in all, {words.number(max(operations))} in the busiest hour.",
+        f"Changes that came to school in each of the last {HOURS} hours: {came}.",
         came,
         [hour.backlog or 0 for hour in hours],
         [f"{_when(hour, now_ms)}: {_backlog(hour)}" for hour in hours],

@@ -106,7 +106,8 @@ class SyncOperations(Output, frozen=True):
 
 
 class SyncOperationWhole(SyncOperation, frozen=True):
-    """The same with what it holds: `payload` maps fields to values, `base` an update's fields to [what stood there, its clock]."""
+    """The same with what it holds: `payload` maps fields to values, `base` an update's fields to [what stood there, its clock]. Of either that was damaged
+    `damaged` is the one field, with its text."""
 
     payload: dict[str, Any]
     base: dict[str, Any] | None

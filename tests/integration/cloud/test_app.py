@@ -22,8 +22,8 @@ from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase, Cursor, OverflowPool
 from cloud_api.devices.enrolment import Grant
 from cloud_api.schema import RECHECK_EVERY_MS
+from domain.bodies import BODY_BYTES_MAX
 from domain.errors import StorageFull
-from domain.wire import BODY_BYTES_MAX
 from migrations.runner import upgrade_cloud
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import ManualClock

@@ -136,7 +136,8 @@ def test_ctrl_c_ends_every_command_as_shells_say_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(where, interrupted)
-    arguments = {main: ["school", "list"], carrel: ["config", "show"]}.get(command, ["current"])
+    special: dict[click.Group, list[str]] = {main: ["school", "list"], carrel: ["config", "show"]}
+    arguments = special.get(command, ["current"])
     result = CliRunner().invoke(command, arguments, env={"DATABASE_URL": cloud_database})
     assert (result.exit_code, result.stdout) == (EXIT_INTERRUPTED, "")
     assert "Interrupted" in result.stderr

@@ -7,10 +7,11 @@ import zstandard
 
 from cloud_api.content import export_content
 from domain import content_pack
+from domain.blocks import TableBlock, decode_block
+from domain.bodies import compress, to_json
 from domain.content_pack import ContentPack
 from domain.errors import BodyTooLarge, InvalidInput, MalformedJson
 from domain.registry import TABLES
-from domain.wire import TableBlock, compress, decode_block, to_json
 from tests.support.cloud import SchoolBuilder
 
 

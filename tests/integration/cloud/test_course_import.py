@@ -330,3 +330,16 @@ def test_files_of_any_name_with_hours_and_reasons_make_a_course_of_topics_alone(
     assert places[:2] == [("syllabus-knots.csv:2", "invalid_value"), ("syllabus-knots.csv:3", "invalid_value")] or {
         ("syllabus-knots.csv:2", "invalid_value"), ("syllabus-knots.csv:3", "invalid_value"),
     } <= set(places)  # fmt: skip
+
+
+def test_a_course_may_be_turned_upside_down_and_what_vanished_below_a_new_top_is_retired(school: SchoolBuilder, folder: Path) -> None:
+    for name in ("concepts.csv", "questions.csv", "prerequisites.csv"):
+        (folder / name).unlink()
+    school.import_course(folder)
+    (folder / "topics.csv").write_text(TOPICS + "t1,,First,course,1,\nc,t1,Course,lesson,1,\n")
+    school.import_course(folder, retire=True)
+    parents = "SELECT json_object_agg(t.external_id, p.external_id) FROM topics t LEFT JOIN topics p ON p.id = t.parent_id WHERE t.retired_at_ms IS NULL"
+    assert school.value(parents) == {"t1": None, "c": "t1"}
+    (folder / "topics.csv").write_text(TOPICS + "all,,All,course,1,\nt1,all,First,lesson,1,\n")
+    school.import_course(folder, retire=True)
+    assert school.value(parents) == {"all": None, "t1": "all"}

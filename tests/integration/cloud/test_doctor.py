@@ -66,8 +66,11 @@ def test_a_server_that_listens_is_ready_and_has_a_name_that_devices_can_use(flas
         port = int(url.rpartition(":")[2])
         here = list(machine.listener(CloudConfig(server=Server(port=port)), CLOCK))
         named = list(machine.listener(CloudConfig(server=Server(port=port, trusted_hosts=(*Server().trusted_hosts, *PUBLIC))), CLOCK))
+        flask_cloud.config["TRUSTED_HOSTS"] = list(PUBLIC)
+        alone = list(machine.listener(CloudConfig(server=Server(port=port, trusted_hosts=PUBLIC)), CLOCK))
     assert [one.severity for one in here] == [Severity.OK, Severity.WARNING]
     assert [one.severity for one in named] == [Severity.OK]
+    assert [one.severity for one in alone] == [Severity.OK], "it is asked under a name that it has"
     (gone, _) = machine.listener(CloudConfig(server=Server(port=port)), CLOCK)
     assert gone.severity is Severity.ERROR
     assert "carrel-cloud serve" in gone.remedy
@@ -130,6 +133,7 @@ def test_a_backup_may_not_grow_old(tmp_path: Path, age_ms: int | None, severity:
         (tmp_path / name_of(age_ms)).touch()
         (tmp_path / name_of(age_ms + DAY_MS)).touch()
     (tmp_path / "notes.txt").touch()
+    (tmp_path / name_of(-300 * DAY_MS)).touch()  # of a clock that ran ahead
     (found,) = machine.backups(tmp_path, CLOCK)
     assert found.severity is severity
 
@@ -176,13 +180,18 @@ def test_what_is_safe_is_put_right_when_that_is_asked_for_and_not_before(
     cloud_database: str, cloud_school: SchoolBuilder, backups: Path
 ) -> None:
     expired_code(cloud_school)
+    student = cloud_school.add_user("left long ago").id
+    with cloud_school.database.transaction() as cursor:
+        cursor.execute("UPDATE users SET retired_at_ms = 1 WHERE id = %s", (student,))
     (old,) = backups.iterdir()
     old = old.rename(backups / name_of(2 * DAY_MS))
     old.chmod(0o644)
     arguments = ["doctor", "--database-url", cloud_database, "--backups", str(backups), "--json"]
 
     def found(*more: str) -> tuple[set[str], list[str]]:
-        answer = json.loads(CliRunner().invoke(main, [*arguments, *more]).stdout)
+        answer = json.loads(
+            CliRunner().invoke(main, [*arguments, *more], env={"CARREL_CLOUD_RETENTION_RETIRED_STUDENTS_DAYS": "365"}).stdout
+        )
         bad = {one["check"] for one in answer["findings"] if one["severity"] in ("warning", "error")}
         return bad & {"permissions", "backups", "tidy"}, answer["fixed"]
 
@@ -191,3 +200,4 @@ def test_what_is_safe_is_put_right_when_that_is_asked_for_and_not_before(
     assert found("--fix") == (set(), ["permissions", "backups", "tidy"])
     assert old in backups.iterdir()  # what has to go, the nightly backup says
     assert found("--fix") == (set(), [])
+    assert cloud_school.value("SELECT count(*) FROM erasures") == 0, "nobody is erased but by a command that leaves no byte"

@@ -267,3 +267,13 @@ def test_a_control_character_among_user_names_is_no_part_of_one(flask_cloud: Any
     form = {"students": "no\x00body", "uses": "5", "hours": "2"}
     refused = admin.post("/pages/fleet/codes", data=form, headers=headers)
     assert (refused.status_code, "There is no student of the user name no, body." in refused.get_data(as_text=True)) == (422, True)
+
+
+def test_user_names_in_every_script_are_found_as_they_are_written(flask_cloud: Any, cloud_school: SchoolBuilder) -> None:
+    """Python and PostgreSQL do not agree on what the small letters of these are."""
+    admin, headers = Staffroom.of(flask_cloud, cloud_school).browser("root")
+    for name in ("\u0130pek", "\u03a3\u039f\u03a6\u039f\u03a3"):
+        cloud_school.add_user(name)
+    form = {"students": "\u0130pek \u03a3\u039f\u03a6\u039f\u03a3 ADA ada", "uses": "5", "hours": "2"}
+    made = admin.post("/pages/fleet/codes", data=form, headers=headers)
+    assert (made.status_code, "3 students" in made.get_data(as_text=True)) == (200, True)

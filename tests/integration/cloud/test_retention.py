@@ -16,6 +16,7 @@ from cloud_api.config import Retention
 from cloud_api.database import Cursor
 from cloud_api.devices.enrolment import Grant
 from cloud_api.erasure import leavers, register
+from cloud_api.publication import lock_for_editing
 from cloud_api.retention import DAY_MS, Tidied, tidy
 from cloud_api.sync import feed
 from domain.errors import OperatorError
@@ -43,7 +44,8 @@ def run(school: SchoolBuilder, **settings: Any) -> Tidied:
 def note_days(school: SchoolBuilder, *days_ago: int) -> None:
     """The server was at work so many days ago."""
     for days in days_ago:
-        school.database.retrying(lambda cursor, at=school.clock.now_ms() - days * DAY_MS: feed.note_day(cursor, school.id, at))  # type: ignore[misc]
+        at_ms = school.clock.now_ms() - days * DAY_MS
+        school.database.retrying(lambda cursor, at_ms=at_ms: feed.note_day(cursor, school.id, at_ms))  # type: ignore[misc]
 
 
 def change(school: SchoolBuilder, sql: str, *parameters: Any) -> None:
@@ -130,9 +132,18 @@ def test_students_who_left_long_ago_are_erased_if_that_is_wanted_and_nobody_else
     assert run(cloud_school, retired_students_days=365) == Tidied()
 
 
+def test_an_erasure_of_a_run_that_was_killed_is_in_the_register_after_the_next(cloud_school: SchoolBuilder, tmp_path: Path) -> None:
+    student = cloud_school.add_user("ada").id
+    change(cloud_school, "UPDATE users SET retired_at_ms = 1 WHERE id = %s", student)
+    assert run(cloud_school, retired_students_days=365).students_erased == 1  # and no more
+    environ = {"DATABASE_URL": cloud_school.database.url, "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
+    CliRunner().invoke(main, ["tidy"], env=environ, catch_exceptions=False)
+    assert [entry.student_id for entry in register.read(tmp_path / "erasures.jsonl")] == [student]
+
+
 def test_a_student_who_comes_back_in_the_same_moment_stays(cloud_school: SchoolBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     student = cloud_school.add_user("ada").id
-    lock = leavers.lock_for_editing
+    lock = lock_for_editing
     change(cloud_school, "UPDATE users SET retired_at_ms = 1 WHERE id = %s", student)
 
     def back_again(cursor: Cursor, school_id: str) -> None:

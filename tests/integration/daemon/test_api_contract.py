@@ -17,9 +17,9 @@ from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
 from daemon.bundles.spool import INCOMING, lay_down
+from domain.bodies import to_json
 from domain.bundle import FromSchool
 from domain.ids import dashed
-from domain.wire import to_json
 from tests.support.device import ADA, GOOD_CODE, QUESTIONS, ApiClient, DeviceUnderTest, attempt, concept_id, open_device, topic_id
 
 PROBLEM = "application/problem+json"
@@ -205,7 +205,7 @@ def test_an_unknown_parameter_is_refused_everywhere(device: DeviceUnderTest, met
 def test_any_value_of_any_parameter_is_answered_as_documented(device: DeviceUnderTest, method: str, rule: str) -> None:
     for parameter in operation(method, rule)["parameters"]:
         for value in ODD_TEXTS:
-            place = {"query_string": {parameter["name"]: value}}
+            place: dict[str, Any] = {"query_string": {parameter["name"]: value}}
             if parameter["in"] == "path":
                 place = {"path": rule.replace("<id>", quote(value, safe=""))}
             answer = ask(device, method, rule, **place)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from daemon.inbox import apply_page, release_shadows
 from daemon.sync.on_demand import SyncOnDemand
 from daemon.sync.round import RoundResult
+from domain.blocks import encode_block
 from domain.ids import dashed, derived_id
-from domain.wire import HeadAnswer
+from domain.registry import TABLES
+from domain.wire import HeadAnswer, PullAnswer
 from tests.support.device import ADA, BEN, CONTROL_TOKEN, DEVICE_ID, GOOD_CODE, DeviceUnderTest, attempt
 
 
@@ -211,6 +214,44 @@ def test_what_is_unsent_is_listed_whole_and_oldest_first(device: DeviceUnderTest
     told = [(o["op_no"], o["state"], o["payload"]["answer"]) for o in first["items"] + second["items"]]
     assert told == [(2, "rejected", "1"), (3, "pending", "2")]
     assert second["next_cursor"] is None
+
+
+def test_a_change_that_the_school_took_stays_on_show_although_one_before_it_was_refused(device: DeviceUnderTest) -> None:
+    ada = device.signed_in()
+    device.execute("INSERT INTO student_profiles (id, grade, exam_on, feed_no) VALUES (?, '6', '2026-05-01', 7)", ADA)
+    for change, state in (({"grade": "7"}, "rejected"), ({"exam_on": "2026-09-01"}, "synced")):
+        assert ada.patch("/me/profile", json=change).status_code == 200
+        device.execute("UPDATE sync_operations SET state = ? WHERE state = 'pending'", state)
+        device.database.write(release_shadows)
+    profile = ada.get("/me").get_json()["profile"]
+    assert (profile["grade"], profile["exam_on"]) == ("6", "2026-09-01")
+
+
+@pytest.mark.parametrize("state", ["pending", "rejected"])
+def test_a_change_that_was_damaged_is_shown_as_it_is_and_holds_up_nothing_else(device: DeviceUnderTest, state: str) -> None:
+    ada, control, damaged = device.signed_in(), device.controlling(), '{"exam_on'
+    for change in ({"exam_on": "2026-09-01"}, {"grade": "7"}):
+        assert ada.patch("/me/profile", json=change).status_code == 200
+    device.execute("UPDATE sync_operations SET state = ?, code = 'set_aside'", state)
+    device.execute("UPDATE sync_operations SET payload = ? WHERE op_no = 1", damaged)
+    assert [item["payload"] for item in control.get("/sync/unsent").get_json()["items"]] == [{"damaged": damaged}, {"grade": "7"}]
+    assert len(ada.get("/sync/operations").get_json()["items"]) == 2
+    assert ada.patch("/me/profile", json={"available_minutes": [60] * 7}).status_code == 200
+    row: dict[str, Any] = {
+        "id": ADA,
+        "grade": "6",
+        "exam_on": "2026-08-01",
+        "available_minutes": None,
+        "days_off": None,
+        "clocks": {},
+        "feed_no": 50,
+    }
+    table = TABLES["student_profiles"]
+    block = encode_block(table, {name: [value] for name, value in row.items()}, 1)
+    page = PullAnswer({table.name: block}, [], {"school": 60}, [], [], False, device.clock.now_ms(), "epoch", 30.0)
+    assert device.database.write(lambda conn: apply_page(conn, page, device.clock.now_ms())) == 1
+    if state == "rejected":
+        assert control.post("/sync/retry", json={}).get_json() == {"retried": 1, "op_nos": [4], "left": 1}
 
 
 def test_the_command_line_enrols_the_device(device: DeviceUnderTest) -> None:

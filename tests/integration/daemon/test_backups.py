@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,32 @@ def test_a_backup_is_due_when_the_newest_is_a_day_old_or_of_a_clock_that_was_ahe
     assert back_up_if_due(config, clock) is None
     clock.advance(1)
     assert back_up_if_due(config, clock) is not None
-    assert back_up_if_due(config, ManualClock(clock.now_ms() - DAY_MS // 2)) is not None
+    assert back_up_if_due(config, ManualClock(clock.now_ms() + 300 * DAY_MS)) is not None
+    clock.advance(DAY_MS)
+    assert back_up_if_due(config, clock) is not None
+    assert back_up_if_due(config, clock) is None, "one that a clock made in the future is not made up for again and again"
+
+
+def test_backups_that_are_made_at_the_same_time_all_succeed(folder: Path) -> None:
+    """By the daemon, by the timer, by a person: each lets go of older ones while the others look at them."""
+    config = config_of(folder)
+
+    def make(number: int) -> None:
+        for turn in range(15):
+            back_up(config, ManualClock(CLOCK.now_ms() + 1000 * turn + number), keep=1)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(make, range(3)))
+
+
+def test_in_a_folder_that_somebody_names_the_backups_of_other_devices_stay(folder: Path, tmp_path: Path) -> None:
+    stick, clock = tmp_path / "stick", ManualClock()
+    stick.mkdir()
+    for _ in range(5):
+        clock.advance(1000)
+        assert back_up(config_of(folder), clock, stick).removed == []
+    clock.advance(1000)
+    assert len(back_up(config_of(folder), clock, stick, keep=2).removed) == 4
 
 
 def test_a_backup_of_a_damaged_database_is_none(folder: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from daemon.cli import EXIT_NOT_RUNNING, main
+from daemon.cli import main
+from daemon.commands.site import EXIT_NOT_RUNNING
 from domain.errors import AlreadyRunning, InvalidConfig
 
 HEAVY = ("cryptography", "peewee", "flask", "apscheduler", "watchdog", "cheroot", "urllib3", "rich", "psycopg2")
@@ -69,8 +70,9 @@ def test_a_bad_configuration_ends_a_command_with_all_its_problems(tmp_path: Path
 
 def test_status_without_a_daemon_says_how_to_start_it(environ: dict[str, str | None]) -> None:
     result = _carrel(environ, "status")
-    assert (result.exit_code, result.output) == (EXIT_NOT_RUNNING, "The daemon is not running: start it with `carrel run`.\n")
-    assert json.loads(_carrel(environ, "status", "--json").output) == {"running": False}
+    folder = environ["CARREL_DEVICE_STATE_DIR"]
+    assert (result.exit_code, result.output) == (EXIT_NOT_RUNNING, f"The daemon of {folder} is not running: start it with `carrel run`.\n")
+    assert json.loads(_carrel(environ, "status", "--json").output) == {"running": False, "state_dir": folder}
 
 
 def test_sync_without_a_daemon_says_so(environ: dict[str, str | None]) -> None:

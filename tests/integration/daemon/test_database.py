@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from daemon import connections
 from daemon import database as database_module
 from daemon.database import DeviceDatabase
 from domain.errors import InvalidInput, StorageFull, Unavailable
@@ -42,7 +43,7 @@ def database(path: Path) -> Iterator[DeviceDatabase]:
 
 
 def add(database: DeviceDatabase, text: str) -> int:
-    return database.write(lambda conn: conn.execute("INSERT INTO notes (text) VALUES (?) RETURNING n", (text,)).fetchone()[0])
+    return database.write(lambda conn: int(conn.execute("INSERT INTO notes (text) VALUES (?) RETURNING n", (text,)).fetchone()[0]))
 
 
 def texts(database: DeviceDatabase) -> list[str]:
@@ -57,8 +58,12 @@ class Held:
         self._go, self._busy = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(16)
         self._database = database
-        self._pool.submit(database.write, lambda _conn: (self._busy.set(), self._go.wait(10)))
+        self._pool.submit(database.write, self._hold)
         self._busy.wait(10)
+
+    def _hold(self, _conn: sqlite3.Connection) -> None:
+        self._busy.set()
+        self._go.wait(10)
 
     def write(self, work: Any) -> Any:
         before = self._database._queue.qsize()
@@ -142,7 +147,7 @@ def test_nothing_is_accepted_after_the_database_failed(database: DeviceDatabase)
 
 
 def test_a_file_that_another_process_holds_for_too_long_is_unavailable_and_not_broken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(database_module._COMMON_PRAGMAS, "busy_timeout", 50)
+    monkeypatch.setitem(connections._COMMON_PRAGMAS, "busy_timeout", 50)
     database = DeviceDatabase(path)
     database.open()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

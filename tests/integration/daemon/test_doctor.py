@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from daemon.backups.kept import PARTIAL_KEPT_MS, WORK_SUFFIX
 from daemon.cli import main
-from daemon.config import DATABASE_NAME
+from daemon.config import DATABASE_NAME, load_config
 from daemon.doctor import files
 from daemon.doctor.examination import examine_device
 from daemon.identity.device import TOKEN_FILE
@@ -133,6 +133,17 @@ def test_what_is_safe_is_put_right(folder: Path, fault: str) -> None:
     assert check not in wrong(folder)
 
 
+def test_unfinished_files_of_others_beside_the_backups_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "film.mkv.partial").touch()
+    os.utime(disk / "film.mkv.partial", (0, 0))
+    old_partial(disk)
+    environ = {"CARREL_DEVICE_STATE_DIR": str(folder), "CARREL_DEVICE_BACKUP_DIR": str(disk)}
+    fix(files.leftovers(load_config(None, environ)))
+    assert os.listdir(disk) == ["film.mkv.partial"]
+
+
 def test_what_is_missing_is_looked_for_without_making_it(tmp_path: Path) -> None:
     assert {"permissions", "schema", "enrolment"} <= set(wrong(tmp_path / "nothing"))
     assert not (tmp_path / "nothing").exists()
@@ -141,7 +152,7 @@ def test_what_is_missing_is_looked_for_without_making_it(tmp_path: Path) -> None
 def test_a_disk_with_little_room_is_a_warning_and_a_full_one_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, severity in ((100 * MB, Severity.WARNING), (MB, Severity.ERROR)):
         usage = shutil.disk_usage(folder)._replace(free=free)
-        monkeypatch.setattr(files.shutil, "disk_usage", lambda _, usage=usage: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
         assert wrong(folder)["disk"].severity is severity
 
 

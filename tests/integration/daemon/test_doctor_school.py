@@ -28,7 +28,9 @@ class _Ready(BaseHTTPRequestHandler):
     status, clock_ahead_ms = 200, 0
 
     def do_GET(self) -> None:
-        self.send_response_only(self.status)
+        """A server of a school answers under its name alone, which has the port and, of an address of IPv6, the brackets."""
+        host, port = self.server.server_address[:2]
+        self.send_response_only(self.status if self.headers["Host"] == f"{host!s}:{port}" else 400)
         self.send_header("Date", formatdate((CLOCK.now_ms() + self.clock_ahead_ms) / 1000, usegmt=True))
         self.send_header("Content-Length", "0")
         self.end_headers()

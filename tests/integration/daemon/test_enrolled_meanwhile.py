@@ -59,7 +59,7 @@ def test_an_order_to_the_device_that_it_was_before_neither_locks_nor_wipes_it(de
 
 
 def test_a_new_token_of_the_device_that_it_was_before_does_not_take_the_place_of_its_own(device: DeviceUnderTest, tmp_path: Path) -> None:
-    device.gateway.head = lambda *_: (HeadAnswer(10, START_MS, "epoch", 30.0, True), "etag")  # type: ignore[assignment,method-assign]
+    device.gateway.head = lambda *_: (HeadAnswer(10, START_MS, "epoch", 30.0, True), "etag")  # type: ignore[method-assign]
     while_under_way(device, "renew_token", lambda: TokenAnswer("of-before"), enrolled_anew(device))
     assert "of-before" not in (tmp_path / TOKEN_FILE).read_text()
 
@@ -87,7 +87,7 @@ class AskedGateway(OfflineGateway):
         self.asked.set()
         return super().push(*arguments)
 
-    pull = head = push
+    pull = verify = head = push
 
 
 def test_the_first_round_of_a_device_enrolled_anew_does_not_wait_out_the_failures_before(tmp_path: Path) -> None:

@@ -6,19 +6,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from daemon import gateway as gateway_module
+from daemon.access.online import ASKED_AT_ONCE_MAX, SchoolSignIn
 from daemon.gateway import HttpGateway, check_url
 from daemon.identity.device import Identity
 from daemon.identity.enrolment import Enrolment
 from daemon.records import NewAttempt
 from daemon.sync.round import SyncRound
-from domain.errors import CloudUnreachable, Forbidden, InvalidConfig
-from domain.wire import HeadAnswer, Limits, PushAnswer, compress, to_json
+from domain.bodies import compress, to_json
+from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, RateLimited
+from domain.wire import HeadAnswer, Limits, PushAnswer
 from tests.support.device import ADA, QUESTIONS, DeviceUnderTest, open_device
 
 GOOD_HEAD = to_json(HeadAnswer(1, 2, "epoch", 30.0))
@@ -46,6 +50,10 @@ def answering(reply: Callable[[socket.socket], None]) -> Iterator[str]:
                 connection.settimeout(5)
                 connection.recv(65_536)
                 reply(connection)
+                with suppress(OSError):  # what is unread when it is closed would reset it, and take the answer with it
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65_536):
+                        pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -156,8 +164,11 @@ def test_no_one_listening_is_being_offline(opened: Callable[[str], HttpGateway])
 
 
 def test_a_server_that_never_answers_is_left_at_the_time_out(monkeypatch: pytest.MonkeyPatch, opened: Callable[[str], HttpGateway]) -> None:
+    def silent(connection: socket.socket) -> None:
+        connection.recv(1)
+
     monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.2)
-    with answering(lambda connection: connection.recv(1) and None) as url, pytest.raises(CloudUnreachable) as failure:
+    with answering(silent) as url, pytest.raises(CloudUnreachable) as failure:
         opened(url).head("token", None)
     assert failure.value.reason == "timeout"
 
@@ -190,6 +201,26 @@ def test_a_hanging_request_ends_when_the_gateway_is_aborted(opened: Callable[[st
     assert len(failures) == 1
     with pytest.raises(CloudUnreachable, match="stopping"):
         gateway.head("token", None)
+
+
+def test_while_the_school_hangs_no_more_than_two_wait_for_its_word_on_a_password(device: DeviceUnderTest) -> None:
+    asked, answered = threading.Semaphore(0), threading.Event()
+
+    def hang(*_: object) -> NoReturn:
+        asked.release()
+        assert answered.wait(5)
+        raise CloudUnreachable("timeout", "No answer.")
+
+    device.gateway.sign_in = hang  # type: ignore[method-assign]
+    school = SchoolSignIn(_identity(device), lambda url: device.gateway)
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        waiting = [pool.submit(school.student, "ada", "secret") for _ in range(ASKED_AT_ONCE_MAX)]
+        assert all(asked.acquire(timeout=5) for _ in waiting)
+        with pytest.raises(RateLimited):
+            school.student("ben", "secret")
+        answered.set()
+        assert [done.result(5) for done in waiting] == [None] * ASKED_AT_ONCE_MAX
+    assert school.student("ben", "secret") is None
 
 
 @pytest.mark.parametrize("url", ["", "school.example", "ftp://school.example", "http://school.example", "http://10.0.0.7:8751", "https://"])

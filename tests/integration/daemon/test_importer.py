@@ -14,11 +14,12 @@ from daemon.database import DeviceDatabase
 from daemon.importer import KEPT_MAX, ContentInbox
 from daemon.inbox import apply_content
 from daemon.models import MODELS
+from domain.blocks import TableBlock, encode_block
+from domain.bodies import compress, to_json
 from domain.clock import SystemClock
 from domain.content_pack import FILE_BYTES_MAX, ContentPack, encode
 from domain.errors import OperatorError, StorageFull
 from domain.registry import TABLES
-from domain.wire import TableBlock, compress, encode_block, to_json
 from migrations.runner import upgrade_device
 
 SCHOOL = "a" * 32

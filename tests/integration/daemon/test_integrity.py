@@ -172,7 +172,7 @@ def test_a_schema_that_was_altered_on_the_disk_is_noticed(device: tuple[Path, Qu
 def test_a_flipped_bit_anywhere_is_noticed_or_harmless(devices: tuple[Path, Path, Queue], tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     folder = tmp_path / "device"
-    shutil.copytree(devices[draw.randrange(2)], folder)
+    shutil.copytree(draw.choice(devices[:2]), folder)
     wal = folder / f"{DATABASE}-wal"
     file = wal if wal.exists() and draw.random() < 0.5 else folder / DATABASE
     data = bytearray(file.read_bytes())

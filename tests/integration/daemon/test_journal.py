@@ -23,6 +23,7 @@ from daemon.recovery.journal_file import journal_path, read, scan
 from domain.clock import HybridClock
 from domain.errors import InvalidInput
 from domain.ids import Id, IdSource
+from domain.operations import OperationKind
 from tests.support.device import ADA, QUESTIONS, SCHOOL_ID, ManualClock, seeded_database
 
 
@@ -84,7 +85,7 @@ def test_every_committed_operation_is_in_it_whole_when_its_caller_hears_of_it(de
 
 def test_what_is_rolled_back_never_gets_into_it(desk: Desk) -> None:
     def half(conn: sqlite3.Connection) -> None:
-        outbox.Outbox(ManualClock()).append(conn, [outbox.NewOperation("question_attempts", Id("f" * 32), outbox.OperationKind.INSERT, {})])
+        outbox.Outbox(ManualClock()).append(conn, [outbox.NewOperation("question_attempts", Id("f" * 32), OperationKind.INSERT, {})])
         raise InvalidInput([], "no")
 
     with pytest.raises(InvalidInput):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import pytest
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.skipif(not listeners._exists("::1"), reason="this machi
 
 
 @pytest.fixture
-def app() -> Iterator[Flask]:
+def app() -> Flask:
     made = Flask("test")
     made.config["MAX_CONTENT_LENGTH"] = 1_000
     made.add_url_rule("/", "root", lambda: "here")

@@ -158,7 +158,9 @@ def test_a_plan_that_has_grown_too_long_over_night_ends_earlier_and_is_refused_t
     device.execute("DELETE FROM study_plans WHERE starts_on = ?", TOMORROW)
     assert device.signed_in().get("/questions/next").status_code == 200
     plan = shown(device)
-    assert plan["items"] == [item | {"id": found["id"]} for item, found in zip(whole, plan["items"], strict=False) if item["day"] < last_day]
+    assert plan["items"] == [
+        item | {"id": found["id"]} for item, found in zip(whole, plan["items"], strict=False) if item["day"] < last_day
+    ]
     assert 1 <= plan["days"] < 7
     assert device.signed_in().post("/plan", json={"horizon_days": 7}).get_json()["errors"][0]["code"] == "too_long"
 

@@ -152,7 +152,9 @@ def test_what_follows_a_body_in_chunks_is_not_taken_for_a_request(server: LocalS
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"201", b"200"]
 
 
-@pytest.mark.parametrize("length", [b"-1", b"+5", b"1_0", b"5, 5"])
+@pytest.mark.parametrize(
+    "length", [b"-1", b"+5", b"1_0", b"5, 5", b"5\r\n 6", b"5\r\nContent-Length: 6", b"5\r\nTransfer-Encoding: chunked"]
+)
 def test_a_length_that_is_none_is_refused_before_a_body_is_waited_for(device: DeviceUnderTest, length: bytes) -> None:
     patient = LocalServer(device.app, "127.0.0.1", 0, THREADS, arrives_max_s=10 * TIMEOUT_S)
     patient.start()
@@ -175,6 +177,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], bytes]] = {
     "address without end": (lambda host: b"GET /" + b"x" * HEADER_BYTES_MAX * 2, b"414"),
     "length that is none": (lambda host: b"POST /v1/sync HTTP/1.1\r\n" + host + b"Content-Length: x\r\n\r\n", b"400"),
     "method that is none of its own": (lambda host: b"CONNECT /v1/sync HTTP/1.1\r\n" + host + b"\r\n", b"405"),
+    "two hosts": (lambda host: b"GET /v1/health HTTP/1.1\r\n" + host + b"Host: elsewhere\r\n\r\n", b"400"),
     "coding that is unknown": (lambda host: post(host, b"Transfer-Encoding: gzip, chunked"), b"501"),
     "version that is unknown": (lambda host: b"GET /v1/health HTTP/2.0\r\n" + host + b"\r\n", b"505"),
     "chunk that is none": (

@@ -4,12 +4,17 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from daemon.process.state_folder import RunningDaemon, announce, find_running, locked, new_token, withdraw, write_private
+from daemon.backups.making import back_up
+from daemon.config import load_config, prepare_folders
+from daemon.process.state_folder import RunningDaemon, announce, find_running, locked, new_token, not_ours, withdraw, write_private
+from daemon.readiness import make_ready
+from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, OperatorError
 
 RUNNING = RunningDaemon(pid=1, host="127.0.0.1", port=8750, started_at_ms=1_769_847_300_000)
@@ -65,6 +70,41 @@ def test_looking_for_the_daemon_does_not_keep_it_from_starting(tmp_path: Path) -
         pass
 
 
+def test_looking_again_and_again_does_not_keep_it_from_starting_either(tmp_path: Path) -> None:
+    """A look holds the lock for some microseconds."""
+    with locked(tmp_path):
+        pass
+    seen = threading.Event()
+
+    def look() -> None:
+        while not seen.is_set():
+            find_running(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            with locked(tmp_path):
+                pass
+    finally:
+        seen.set()
+        looking.join()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_in_the_daemons_folder_belongs_to_the_daemons_account(tmp_path: Path) -> None:
+    """As `sudo carrel doctor --fix` and `sudo carrel restore` do while no daemon runs."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    config = load_config(None, {"CARREL_DEVICE_STATE_DIR": str(folder), "CARREL_DEVICE_BACKUP_DIR": str(folder / "kept" / "here")})
+    prepare_folders(config)
+    with locked(folder):
+        make_ready(config)
+    back_up(config, SystemClock())
+    assert {path.name for path in folder.rglob("*") if path.stat().st_uid != 65534} == set()
+
+
 def test_a_daemon_that_is_still_starting_is_not_found(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     assert find_running(tmp_path) is None
 
@@ -103,3 +143,8 @@ def test_a_link_in_place_of_the_draft_is_not_followed(tmp_path: Path) -> None:
 
 def test_an_address_of_ipv6_is_written_in_brackets() -> None:
     assert RunningDaemon(1, "::1", 8750, 0).url == "http://[::1]:8750"
+
+
+def test_whoever_may_not_read_a_state_folder_is_told_whose_it_is(tmp_path: Path) -> None:
+    assert f"sudo -u {tmp_path.owner()} --" in not_ours(tmp_path).message
+    assert "the daemon's account" in not_ours(tmp_path / "gone").message

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloud_api.devices.enrolment import Grant
+from domain.ids import Id
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, SyncedDevice, running_fleet
 
@@ -25,7 +26,7 @@ def ada(fleet: Fleet) -> str:
 
 
 @pytest.fixture
-def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
+def laptop(fleet: Fleet, ada: Id) -> SyncedDevice:
     """Ada's laptop, with the course."""
     device = fleet.device(Grant("student", ada))
     assert device.sync().outcome == "done"
@@ -33,7 +34,7 @@ def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
 
 
 @pytest.fixture
-def tablet(fleet: Fleet, ada: str) -> SyncedDevice:
+def tablet(fleet: Fleet, ada: Id) -> SyncedDevice:
     """Ada's tablet, with the course."""
     device = fleet.device(Grant("student", ada))
     assert device.sync().outcome == "done"

@@ -18,6 +18,7 @@ from daemon.identity import device
 from daemon.identity.adoption import FILE_NAME
 from daemon.identity.device import Identity
 from daemon.models import MODELS
+from domain.ids import Id
 from domain.wire import EnrolAnswer, Limits
 from migrations.runner import upgrade_device
 from tests.support.fleet import Fleet, SyncedDevice
@@ -77,7 +78,7 @@ class DyingDatabase(DeviceDatabase):
         return result
 
 
-def answer(fleet: Fleet, student: str) -> EnrolAnswer:
+def answer(fleet: Fleet, student: Id) -> EnrolAnswer:
     enrolled = fleet.school.enrol(Grant("student", student))
     return EnrolAnswer(enrolled.id, enrolled.school_id, enrolled.school_name, enrolled.token, fleet.epoch(), Limits())
 
@@ -125,7 +126,7 @@ def token_fits(fleet: Fleet, folder: Path, device_id: str) -> bool:
 
 @pytest.mark.parametrize("enrolled_before", [False, True])
 def test_killed_before_every_step_the_next_start_is_one_device_or_the_other_with_its_own_token(
-    fleet: Fleet, ada: str, tmp_path: Path, enrolled_before: bool
+    fleet: Fleet, ada: Id, tmp_path: Path, enrolled_before: bool
 ) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -157,7 +158,7 @@ def test_killed_before_every_step_the_next_start_is_one_device_or_the_other_with
     assert outcomes == {False if enrolled_before else None, True}
 
 
-def test_the_file_holds_the_token_for_nobody_else_and_not_for_long(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_the_file_holds_the_token_for_nobody_else_and_not_for_long(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     seen = []
     write = device._write_secret
 

@@ -52,7 +52,7 @@ class Verifying:
 
 
 @pytest.fixture
-def verifying(fleet: Fleet, ada: str, laptop: SyncedDevice) -> Verifying:
+def verifying(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> Verifying:
     """Ada's laptop with answers of its own and of another device, a profile and a plan; everything synced."""
     other = fleet.device(Grant("student", ada))
     other.sync()
@@ -261,7 +261,7 @@ def test_a_mismatch_is_not_forgotten_because_a_later_comparison_says_nothing(fle
     assert device.rounds.status().last_verify_result == "mismatch"
 
 
-def test_an_answer_given_while_it_compares_is_neither_lost_nor_a_difference(fleet: Fleet, ada: str, verifying: Verifying) -> None:
+def test_an_answer_given_while_it_compares_is_neither_lost_nor_a_difference(fleet: Fleet, ada: Id, verifying: Verifying) -> None:
     device = verifying.device
     device.change("DELETE FROM student_profiles")
 
@@ -279,7 +279,7 @@ def test_an_answer_given_while_it_compares_is_neither_lost_nor_a_difference(flee
     assert len(fleet.server_rows("question_attempts")) == 51
 
 
-def test_nothing_is_compared_while_something_waits_to_be_sent(fleet: Fleet, ada: str, verifying: Verifying) -> None:
+def test_nothing_is_compared_while_something_waits_to_be_sent(fleet: Fleet, ada: Id, verifying: Verifying) -> None:
     verifying.device.records.record_attempts(ada, fleet.attempts(1))
     verifying.device.gateway.lose_answers = 1
     verified = verifying()
@@ -306,7 +306,7 @@ def test_a_great_difference_is_put_right_in_bounded_portions(fleet: Fleet, verif
     assert same_everywhere(fleet, verifying.device)
 
 
-def test_a_daily_comparison_runs_when_it_is_due_and_nothing_else_is_to_be_done(fleet: Fleet, ada: str, verifying: Verifying) -> None:
+def test_a_daily_comparison_runs_when_it_is_due_and_nothing_else_is_to_be_done(fleet: Fleet, ada: Id, verifying: Verifying) -> None:
     device, day_ms = verifying.device, agreement.EVERY_MS
     first = verifying.round.run_if_due()
     assert first is not None

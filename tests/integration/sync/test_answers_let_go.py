@@ -34,6 +34,7 @@ from daemon.sync.verify import Verifier
 from daemon.sync.verify_round import VerifyRound
 from domain.agreement import Result
 from domain.errors import ImmutableRow
+from domain.ids import Id
 from domain.registry import TABLES
 from domain.wire import AnswersLetGo
 from tests.support.cloud import SchoolBuilder
@@ -61,7 +62,7 @@ def let_go(fleet: Fleet, days: int = DAYS) -> LetGo:
     return let_answers_go(school.database, school.clock, school.ids, school.id, days)
 
 
-def write(fleet: Fleet, device: SyncedDevice, student: str, text: str, count: int = 3) -> list[str]:
+def write(fleet: Fleet, device: SyncedDevice, student: Id, text: str, count: int = 3) -> list[str]:
     """Sure wrong answers, and right ones; their ids."""
     given = [NewAttempt(q, n % 2 == 0, "free", answer=text, confidence=4) for n, q in enumerate(fleet.questions[:count])]
     return [made.id for made in device.records.record_attempts(student, given)]
@@ -103,7 +104,7 @@ def mastery(fleet: Fleet, student: str, *devices: SyncedDevice) -> list[Any]:
 
 
 def test_DERIVED_EQUAL_old_answers_go_everywhere_and_what_was_learnt_from_them_stays(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     write(fleet, laptop, ada, "old", 5)
     write(fleet, tablet, ada, "old")
@@ -133,7 +134,7 @@ def test_DERIVED_EQUAL_old_answers_go_everywhere_and_what_was_learnt_from_them_s
     assert (actor, detail["attempts"], detail["dead_letters"]) == ("operator", 8, 0)
 
 
-def test_nothing_goes_before_its_time_nor_twice_and_then_nothing_is_written(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_nothing_goes_before_its_time_nor_twice_and_then_nothing_is_written(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "here")
     laptop.sync()
     assert let_go(fleet) == LetGo()
@@ -149,7 +150,7 @@ def test_nothing_goes_before_its_time_nor_twice_and_then_nothing_is_written(flee
     assert fleet.server("SELECT head FROM schools") == head
 
 
-def test_a_run_is_bounded_and_the_next_goes_on(fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_bounded_and_the_next_goes_on(fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "STEP_ROWS_MAX", 2)
     monkeypatch.setattr(answers, "STEPS_MAX", 2)
     through = int(fleet.server("SELECT head FROM schools")[0][0])
@@ -165,7 +166,7 @@ def test_a_run_is_bounded_and_the_next_goes_on(fleet: Fleet, ada: str, laptop: S
 
 
 def test_what_is_sent_again_with_its_answer_is_a_duplicate_and_fills_nothing_in(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.gateway.lose_answers = 1
@@ -187,7 +188,7 @@ def test_what_is_sent_again_with_its_answer_is_a_duplicate_and_fills_nothing_in(
     assert held(laptop) == in_log(laptop, "old") == 0
 
 
-def test_a_device_that_was_away_brings_what_it_has_and_lets_go_of_the_rest(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_device_that_was_away_brings_what_it_has_and_lets_go_of_the_rest(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     write(fleet, laptop, ada, "late")
@@ -203,7 +204,7 @@ def test_a_device_that_was_away_brings_what_it_has_and_lets_go_of_the_rest(fleet
 
 
 def test_new_devices_get_rows_without_answers_and_have_nothing_to_write_anew(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
@@ -216,7 +217,7 @@ def test_new_devices_get_rows_without_answers_and_have_nothing_to_write_anew(
 
 
 def test_verifying_contents_finds_no_difference_before_and_after_and_says_nothing_in_between(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     verifying = VerifyRound(laptop.rounds, Verifier(laptop.database, laptop.identity, laptop.clock), laptop.database, laptop.clock)
     write(fleet, tablet, ada, "old")
@@ -240,7 +241,7 @@ def test_verifying_contents_finds_no_difference_before_and_after_and_says_nothin
 
 
 def test_a_server_restored_to_before_is_not_filled_again_and_lets_go_once_more(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Any
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Any
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
@@ -251,19 +252,23 @@ def test_a_server_restored_to_before_is_not_filled_again_and_lets_go_once_more(
     let_go(fleet)
     for device in (laptop, tablet):
         device.sync()
-    restore(url, made.path, clock, ids)
-    assert held_at_school(fleet) == 3, "the backup has them"
+    kept = Registers(answers_days=DAYS)
+    restore(url, made.path, clock, ids, registers=kept)
+    assert held_at_school(fleet) == 3, "after a year in which nothing was done the clock may be wrong"
     for device in (laptop, tablet, laptop):
         assert (device.sync().outcome, device.rounds.status().rejected) == ("done", 0)
     assert let_go(fleet) == LetGo(attempts=3)
     for device in (laptop, tablet):
         device.sync()
         assert held(device) == in_log(device, "old") == 0
-    restore(url, made.path, clock, ids, registers=Registers(answers_days=DAYS))
+    for days_ago in range(DAYS, 0, -60):
+        at_ms = clock.now_ms() - days_ago * DAY_MS
+        fleet.school.database.retrying(lambda cursor, at_ms=at_ms: feed.note_day(cursor, fleet.school.id, at_ms))  # type: ignore[misc]
+    restore(url, made.path, clock, ids, registers=kept)
     assert held_at_school(fleet) == 0, "at once, where it is known for how long answers are kept"
 
 
-def test_answers_that_only_devices_have_left_come_back_without_what_was_let_go_of(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_answers_that_only_devices_have_left_come_back_without_what_was_let_go_of(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     pass_days(fleet, DAYS + 1)
@@ -278,7 +283,7 @@ def test_answers_that_only_devices_have_left_come_back_without_what_was_let_go_o
     assert laptop.rounds.status().rejected == 0
 
 
-def refused(fleet: Fleet, device: SyncedDevice, student: str) -> None:
+def refused(fleet: Fleet, device: SyncedDevice, student: Id) -> None:
     """An answer that the school refuses."""
     unknown = fleet.school.ids.new()
     device.change("INSERT INTO questions SELECT ?, topic_id, concept_ids, kind, stem, choices, answers, source, external_id, retired_at_ms, feed_no, _extra"
@@ -288,7 +293,7 @@ def refused(fleet: Fleet, device: SyncedDevice, student: str) -> None:
 
 
 def test_refused_answers_go_in_their_time_at_school_and_on_the_device_and_are_one_letter_still(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     refused(fleet, laptop, ada)
     pass_days(fleet, DAYS + 1)
@@ -312,7 +317,7 @@ def test_refused_answers_go_in_their_time_at_school_and_on_the_device_and_are_on
 
 
 def test_refused_answers_of_copies_of_one_device_that_differ_in_nothing_else_are_one_letter_from_then_on(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     refused(fleet, laptop, ada)
     laptop.change("UPDATE sync_operations SET payload = json_set(payload, '$.answer', 'another') WHERE state = 'rejected'")
@@ -331,7 +336,7 @@ def test_refused_answers_of_copies_of_one_device_that_differ_in_nothing_else_are
 
 
 def test_refused_answers_of_more_than_one_run_go_run_by_run(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "STEP_ROWS_MAX", 1)
     monkeypatch.setattr(answers, "STEPS_MAX", 2)
@@ -345,7 +350,7 @@ def test_refused_answers_of_more_than_one_run_go_run_by_run(
     assert fleet.server("SELECT count(*), count(payload ->> 'answer') FROM dead_letters") == [(3, 0)]
 
 
-def test_answers_of_a_student_who_became_a_teacher_go_too(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_answers_of_a_student_who_became_a_teacher_go_too(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     fleet.server("UPDATE users SET role = 'teacher' WHERE id = %s", ada)
@@ -355,7 +360,7 @@ def test_answers_of_a_student_who_became_a_teacher_go_too(fleet: Fleet, ada: str
 
 @pytest.mark.parametrize("wrong_ms", [0, 10**13], ids=["started without a battery", "far ahead"])
 def test_a_day_that_was_noted_by_a_clock_gone_wrong_neither_takes_young_answers_nor_keeps_old_ones(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, wrong_ms: int
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, wrong_ms: int
 ) -> None:
     def note(at_ms: int) -> None:
         fleet.school.database.retrying(lambda cursor: feed.note_day(cursor, fleet.school.id, at_ms))
@@ -375,7 +380,7 @@ def test_a_day_that_was_noted_by_a_clock_gone_wrong_neither_takes_young_answers_
     assert fleet.server(f"SELECT DISTINCT answer FROM question_attempts WHERE {HELD}") == [("young",)]
 
 
-def test_schools_of_one_server_let_go_each_for_itself(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Any) -> None:
+def test_schools_of_one_server_let_go_each_for_itself(fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Any) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     other = SchoolBuilder.build(fleet.school.database)
@@ -396,7 +401,7 @@ def test_schools_of_one_server_let_go_each_for_itself(fleet: Fleet, ada: str, la
 
 
 def test_turned_off_and_on_with_another_number_what_went_stays_gone_and_the_rest_goes_by_the_new_one(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
@@ -413,7 +418,7 @@ def test_turned_off_and_on_with_another_number_what_went_stays_gone_and_the_rest
     assert held_at_school(fleet) == held(laptop) == 0
 
 
-def test_a_device_restored_from_a_copy_of_before_lets_go_again(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Any) -> None:
+def test_a_device_restored_from_a_copy_of_before_lets_go_again(fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Any) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     with closing(sqlite3.connect(laptop.folder / "device.sqlite3")) as conn:
@@ -432,7 +437,7 @@ def test_a_device_restored_from_a_copy_of_before_lets_go_again(fleet: Fleet, ada
     assert held(again) == in_log(again, "old") == held_at_school(fleet) == 0
 
 
-def test_a_stick_written_before_brings_no_answer_back(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_stick_written_before_brings_no_answer_back(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     device = device_with_keys(fleet, Grant("student", ada))
     write(fleet, laptop, ada, "old")
     laptop.sync()
@@ -449,7 +454,7 @@ def test_a_stick_written_before_brings_no_answer_back(fleet: Fleet, ada: str, la
     assert (held(device), device.value("SELECT count(*) FROM question_attempts")) == (0, 3)
 
 
-def test_rows_that_come_as_they_were_before_are_let_go_of_too(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_rows_that_come_as_they_were_before_are_let_go_of_too(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     other = fleet.device(Grant("student", ada))
@@ -468,7 +473,7 @@ def test_rows_that_come_as_they_were_before_are_let_go_of_too(fleet: Fleet, ada:
 
 
 def test_what_is_queued_keeps_its_answer_and_nothing_is_compared_or_done_before_its_turn(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.gateway.lose_answers = 1
@@ -494,7 +499,7 @@ def test_what_is_queued_keeps_its_answer_and_nothing_is_compared_or_done_before_
         assert not agreement.is_settled(conn)
 
 
-def test_what_a_newer_app_says_of_an_answer_goes_with_it(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_what_a_newer_app_says_of_an_answer_goes_with_it(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     fleet.server('UPDATE question_attempts SET _extra = \'{"working": "old"}\', answer = NULL, confidence = NULL')
@@ -511,7 +516,7 @@ def test_what_a_newer_app_says_of_an_answer_goes_with_it(fleet: Fleet, ada: str,
     assert letter[1] == '{"answer":null,"correct":true,"working":null}'
 
 
-def test_an_app_may_send_an_answer_again_that_was_let_go_of(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_app_may_send_an_answer_again_that_was_let_go_of(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     (attempt,) = fleet.attempts(1, answer="old", id=fleet.school.ids.new(), correct=True)
     laptop.records.record_attempts(ada, [attempt])
     laptop.sync()
@@ -528,7 +533,7 @@ def test_an_app_may_send_an_answer_again_that_was_let_go_of(fleet: Fleet, ada: s
         laptop.records.record_attempts(ada, [other])
 
 
-def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
     keep_up_school(fleet.school.database, fleet.school.id)
@@ -550,7 +555,7 @@ def test_figures_of_classes_are_counted_anew_without_the_texts(fleet: Fleet, ada
 
 
 def test_tables_are_written_anew_also_after_a_run_that_was_killed_before(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(fleet, laptop, ada, "old")
     laptop.sync()
@@ -571,7 +576,7 @@ def test_tables_are_written_anew_also_after_a_run_that_was_killed_before(
     assert told[1] == ""
 
 
-def test_days_of_the_feed_are_noted_by_pushes_and_forgotten_when_they_are_of_no_use(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_days_of_the_feed_are_noted_by_pushes_and_forgotten_when_they_are_of_no_use(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     for _ in range(3):
         write(fleet, laptop, ada, "old")
         laptop.sync()

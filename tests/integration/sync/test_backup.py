@@ -14,18 +14,20 @@ import psycopg2
 import pytest
 from click.testing import CliRunner
 
-from cloud_api.backups import making as backup_module
 from cloud_api.backups import restoring
 from cloud_api.backups.making import back_up
 from cloud_api.backups.restoring import restore
 from cloud_api.cli import main
+from cloud_api.database import CloudDatabase
 from cloud_api.devices.enrolment import Grant
-from cloud_api.doctor.postgres import erasing
+from cloud_api.doctor.postgres import erasing, leftovers
 from cloud_api.embedded import DatabaseServer
 from cloud_api.embedded.cluster import OWNER
 from daemon.queue import outbox
 from domain.errors import OperatorError
 from domain.findings import Severity
+from domain.ids import Id
+from migrations.dump import Client
 from migrations.engines import with_database
 from migrations.history import HISTORY_TABLE
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
@@ -53,7 +55,7 @@ def databases(postgres: DatabaseServer) -> set[str]:
 
 
 def test_NO_LOST_OP_a_day_old_backup_is_restored_and_every_answer_is_present_with_nobody_acting(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
 ) -> None:
     clock, ids = fleet.school.clock, fleet.school.ids
     laptop.records.record_attempts(ada, fleet.attempts(10))
@@ -69,6 +71,8 @@ def test_NO_LOST_OP_a_day_old_backup_is_restored_and_every_answer_is_present_wit
 
     done = restore(url, made.path, clock, ids)
 
+    with closing(CloudDatabase(url, 1, 1)) as database:
+        assert any(f"{done.replaced} is a copy" in one.message for one in leftovers(database))
     assert (done.server_epoch, fleet.epoch()) == (fleet.epoch(), done.server_epoch)
     assert done.server_epoch != epoch
     assert len(fleet.server_rows("question_attempts")) == 10
@@ -83,7 +87,7 @@ def test_NO_LOST_OP_a_day_old_backup_is_restored_and_every_answer_is_present_wit
 
 
 def test_devices_hear_what_a_backup_holds_and_let_go_of_it_after_a_week(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.sync()
@@ -105,7 +109,7 @@ def test_devices_hear_what_a_backup_holds_and_let_go_of_it_after_a_week(
 
 
 def test_what_was_in_a_backup_of_another_life_of_the_server_counts_no_more(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tmp_path: Path
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tmp_path: Path
 ) -> None:
     early = back_up(url, tmp_path / "early", fleet.school.clock)
     laptop.records.record_attempts(ada, fleet.attempts(5))
@@ -121,18 +125,18 @@ def test_what_was_in_a_backup_of_another_life_of_the_server_counts_no_more(
 
 
 def test_operations_that_arrive_during_the_dump_are_not_called_durable(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
-    write = backup_module.Client.write_archive
+    write = Client.write_archive
 
     def meanwhile(*args: object, **options: object) -> None:
         laptop.records.record_attempts(ada, fleet.attempts(4))
         laptop.sync()
         write(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(backup_module.Client, "write_archive", meanwhile)
+    monkeypatch.setattr(Client, "write_archive", meanwhile)
     made = back_up(url, tmp_path, fleet.school.clock)
     assert fleet.server("SELECT last_seq, durable_seq FROM device_incarnations WHERE device_id = %s", laptop.id) == [(6, 2)]
     restore(url, made.path, fleet.school.clock, fleet.school.ids)
@@ -140,17 +144,17 @@ def test_operations_that_arrive_during_the_dump_are_not_called_durable(
 
 
 def test_a_backup_that_fails_leaves_no_file_and_tells_no_device_anything(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
-    write = backup_module.Client.write_archive
+    write = Client.write_archive
 
-    def cut_short(client: backup_module.Client, target: Path, **options: object) -> None:
+    def cut_short(client: Client, target: Path, **options: object) -> None:
         write(client, target, **options)  # type: ignore[arg-type]
         target.write_bytes(target.read_bytes()[:200])
 
-    monkeypatch.setattr(backup_module.Client, "write_archive", cut_short)
+    monkeypatch.setattr(Client, "write_archive", cut_short)
     with pytest.raises(OperatorError):
         back_up(url, tmp_path, fleet.school.clock)
     assert [path for path in tmp_path.iterdir() if path.is_file()] == []
@@ -158,7 +162,7 @@ def test_a_backup_that_fails_leaves_no_file_and_tells_no_device_anything(
 
 
 def test_a_backup_is_restored_elsewhere_and_counted_when_asked(
-    fleet: Fleet, url: str, postgres: DatabaseServer, ada: str, laptop: SyncedDevice, tmp_path: Path
+    fleet: Fleet, url: str, postgres: DatabaseServer, ada: Id, laptop: SyncedDevice, tmp_path: Path
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
@@ -276,7 +280,7 @@ def test_an_address_that_leads_to_one_database_whatever_its_name_is_refused_and_
 
 
 def test_a_server_under_load_is_swapped_under_its_feet_and_answers_again(
-    fleet: Fleet, url: str, ada: str, laptop: SyncedDevice, tmp_path: Path
+    fleet: Fleet, url: str, ada: Id, laptop: SyncedDevice, tmp_path: Path
 ) -> None:
     made = back_up(url, tmp_path, fleet.school.clock)
     stop = threading.Event()

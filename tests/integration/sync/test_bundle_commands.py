@@ -22,7 +22,6 @@ from daemon.commands import bundle as bundle_command
 from daemon.config import load_config
 from daemon.database import DeviceDatabase
 from daemon.gateway import HttpGateway
-from daemon.identity import keys as device_keys
 from daemon.identity.device import Identity
 from daemon.identity.enrolment import Enrolment
 from daemon.identity.keys import KEYS_FILE
@@ -30,13 +29,14 @@ from daemon.models import MODELS
 from daemon.process.state_folder import locked
 from daemon.service import Service
 from domain.errors import NotEnrolled, OperatorError
+from domain.ids import Id
 from tests.support.device import OfflineGateway
 from tests.support.fleet import Fleet, SyncedDevice, migrated_file
 from tests.support.stick import at_school, device_with_keys, taken_at_school, written_by
 
 
 @pytest.fixture
-def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
+def laptop(fleet: Fleet, ada: Id) -> SyncedDevice:
     device = device_with_keys(fleet, Grant("student", ada))
     device.sync()
     device.records.record_attempts(ada, fleet.attempts(3))
@@ -169,7 +169,7 @@ def test_what_is_new_at_school_is_exported_for_a_device(
 
 
 def test_a_bundle_for_another_device_is_refused_by_name(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, carrel: Callable[..., Result], tmp_path: Path
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, carrel: Callable[..., Result], tmp_path: Path
 ) -> None:
     file = tmp_path / "feed"
     file.write_bytes(at_school(fleet).give(device_with_keys(fleet, Grant("student", ada)).id).data)
@@ -180,7 +180,6 @@ def test_a_bundle_for_another_device_is_refused_by_name(
 def test_a_device_that_is_not_enrolled_has_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_command, "leave_out_postgres", lambda: None)
     shutil.copyfile(migrated_file(), tmp_path / "device.sqlite3")
-    device_keys.keep_keys(tmp_path, device_keys.fresh_keys())
     environ = environ_of(tmp_path) | {"CARREL_CONFIG": None}
     result = CliRunner().invoke(daemon.cli.main, ["bundle", "export", str(tmp_path / "x")], env=environ)
     assert result.exit_code == NotEnrolled.exit_code
@@ -203,7 +202,7 @@ def enrolled(fleet: Fleet, folder: Path, code: str) -> SyncedDevice:
     return fleet.open(folder)
 
 
-def test_enrolment_gives_both_sides_keys_that_only_they_can_read(fleet: Fleet, ada: str, tmp_path: Path) -> None:
+def test_enrolment_gives_both_sides_keys_that_only_they_can_read(fleet: Fleet, ada: Id, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
     shutil.copyfile(migrated_file(), folder / "device.sqlite3")
@@ -219,7 +218,7 @@ def test_enrolment_gives_both_sides_keys_that_only_they_can_read(fleet: Fleet, a
     assert taken_at_school(fleet, written_by(desk)).operations == 0
 
 
-def test_a_device_that_is_enrolled_again_has_other_keys(fleet: Fleet, ada: str, tmp_path: Path) -> None:
+def test_a_device_that_is_enrolled_again_has_other_keys(fleet: Fleet, ada: Id, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
     shutil.copyfile(migrated_file(), folder / "device.sqlite3")
@@ -233,7 +232,7 @@ def test_a_device_that_is_enrolled_again_has_other_keys(fleet: Fleet, ada: str, 
 
 
 @pytest.mark.parametrize("keys", [{"verify_key": "00"}, {"verify_key": "0" * 64}, {"verify_key": "G" * 64, "seal_key": "0" * 64}])
-def test_keys_that_are_none_are_refused_at_enrolment(fleet: Fleet, ada: str, cloud_app: Any, keys: dict[str, str]) -> None:
+def test_keys_that_are_none_are_refused_at_enrolment(fleet: Fleet, ada: Id, cloud_app: Any, keys: dict[str, str]) -> None:
     code = fleet.school.code(Grant("student", ada))
     answer = cloud_app.post("/v1/devices/enrol", json={"code": code, **keys})
     assert (answer.status_code, answer.get_json()["code"]) == (422, "invalid")

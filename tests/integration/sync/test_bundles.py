@@ -14,6 +14,7 @@ from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from domain.errors import BundleRefused, Unavailable
+from domain.ids import Id
 from domain.registry import TABLES
 from domain.wire import Limits
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
@@ -24,7 +25,7 @@ HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
+def laptop(fleet: Fleet, ada: Id) -> SyncedDevice:
     """Ada's laptop, with the course, and keys for bundles."""
     device = device_with_keys(fleet, Grant("student", ada))
     assert device.sync().outcome == "done"
@@ -32,7 +33,7 @@ def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
 
 
 @pytest.fixture
-def tablet(fleet: Fleet, ada: str) -> SyncedDevice:
+def tablet(fleet: Fleet, ada: Id) -> SyncedDevice:
     """Ada's tablet, which has never had a network."""
     return device_with_keys(fleet, Grant("student", ada))
 
@@ -83,7 +84,7 @@ def restore_server(fleet: Fleet) -> None:
 # --- operations up, answers down
 
 
-def test_answers_carried_by_stick_are_at_school_and_settled_by_the_answer(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_answers_carried_by_stick_are_at_school_and_settled_by_the_answer(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.records.update_profile(ada, {"grade": "7"})
     imported = taken_at_school(fleet, written_by(laptop))
@@ -101,7 +102,7 @@ def test_answers_carried_by_stick_are_at_school_and_settled_by_the_answer(fleet:
 
 
 def test_a_device_that_never_has_a_network_gets_everything_and_gives_everything_by_stick(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
@@ -116,7 +117,7 @@ def test_a_device_that_never_has_a_network_gets_everything_and_gives_everything_
     assert tablet.gateway.requests == []
 
 
-def test_EXACTLY_ONCE_a_bundle_taken_in_twice_is_all_duplicates(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_EXACTLY_ONCE_a_bundle_taken_in_twice_is_all_duplicates(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.records.update_profile(ada, {"grade": "7"})
     data = written_by(laptop)
@@ -131,7 +132,7 @@ def test_EXACTLY_ONCE_a_bundle_taken_in_twice_is_all_duplicates(fleet: Fleet, ad
     assert laptop.synced_rows(ATTEMPTS) == answers(fleet)
 
 
-def test_an_older_bundle_after_a_newer_one_is_all_duplicates_and_moves_nothing_back(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_older_bundle_after_a_newer_one_is_all_duplicates_and_moves_nothing_back(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.records.update_profile(ada, {"grade": "7"})
     older = written_by(laptop)
@@ -153,7 +154,7 @@ def test_an_older_bundle_after_a_newer_one_is_all_duplicates_and_moves_nothing_b
 
 
 @pytest.mark.parametrize("order", ["before", "after", "answer lost"])
-def test_EXACTLY_ONCE_a_bundle_that_overlaps_with_pushes_over_the_network(fleet: Fleet, ada: str, laptop: SyncedDevice, order: str) -> None:
+def test_EXACTLY_ONCE_a_bundle_that_overlaps_with_pushes_over_the_network(fleet: Fleet, ada: Id, laptop: SyncedDevice, order: str) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     bundle = written_by(laptop)
     if order == "before":
@@ -172,7 +173,7 @@ def test_EXACTLY_ONCE_a_bundle_that_overlaps_with_pushes_over_the_network(fleet:
     assert laptop.rounds.status().state == "synced"
 
 
-def test_what_the_school_refuses_is_kept_as_a_dead_letter_and_shown_on_the_device(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_what_the_school_refuses_is_kept_as_a_dead_letter_and_shown_on_the_device(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"') WHERE op_no = 2")
     imported = taken_at_school(fleet, written_by(laptop))
@@ -182,7 +183,7 @@ def test_what_the_school_refuses_is_kept_as_a_dead_letter_and_shown_on_the_devic
     assert laptop.rows("SELECT op_no, code FROM sync_operations WHERE state = 'rejected'") == [(2, "invalid_value")]
 
 
-def test_an_answer_settles_no_more_than_the_bundle_held(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_answer_settles_no_more_than_the_bundle_held(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     imported = taken_at_school(fleet, written_by(laptop))
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -191,7 +192,7 @@ def test_an_answer_settles_no_more_than_the_bundle_held(fleet: Fleet, ada: str, 
 
 
 def test_a_bundle_holds_as_much_as_fits_and_the_next_the_rest(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.bundles.exchange.BATCH_OPS_MAX", 4)
     monkeypatch.setattr("daemon.bundles.exchange.FRAME_BYTES_MAX", 16 * 1024 * 1024 - 4_000)
@@ -207,7 +208,7 @@ def test_a_bundle_holds_as_much_as_fits_and_the_next_the_rest(
 
 
 def test_answers_that_do_not_fit_are_given_to_the_next_bundle(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.bundles.exchange.BATCH_OPS_MAX", 2)
     monkeypatch.setattr("cloud_api.bundles.exchange._CONTENT_BYTES_MAX", 1_500)
@@ -220,7 +221,7 @@ def test_answers_that_do_not_fit_are_given_to_the_next_bundle(
     assert len(answers(fleet)) == sum(settled) == 12
 
 
-def test_a_bundle_is_audited(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_bundle_is_audited(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     taken_at_school(fleet, written_by(laptop))
     at_school(fleet).give(laptop.id)
@@ -231,7 +232,7 @@ def test_a_bundle_is_audited(fleet: Fleet, ada: str, laptop: SyncedDevice) -> No
 # --- logs that have parted
 
 
-def test_EXACTLY_ONCE_two_copies_of_a_device_by_stick(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_EXACTLY_ONCE_two_copies_of_a_device_by_stick(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     twin = copy_of(fleet, laptop)
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -250,7 +251,7 @@ def test_EXACTLY_ONCE_two_copies_of_a_device_by_stick(fleet: Fleet, ada: str, la
 
 
 def test_NO_LOST_OP_a_device_restored_from_an_older_copy_sends_by_stick_what_it_wrote_since(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     older = copy_of(fleet, laptop)
     laptop.records.record_attempts(ada, fleet.attempts(6))
@@ -266,7 +267,7 @@ def test_NO_LOST_OP_a_device_restored_from_an_older_copy_sends_by_stick_what_it_
     assert len(answers(fleet)) == 17
 
 
-def test_an_answer_of_before_a_new_incarnation_is_refused_and_changes_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_answer_of_before_a_new_incarnation_is_refused_and_changes_nothing(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     imported = taken_at_school(fleet, written_by(laptop))
     laptop.database.write(lambda conn: laptop.identity.start_incarnation(conn, resend_all=False))
@@ -276,7 +277,7 @@ def test_an_answer_of_before_a_new_incarnation_is_refused_and_changes_nothing(fl
     assert (refused.value.code, everything(laptop)) == ("bundle_stale", before)
 
 
-def test_an_answer_to_a_log_that_this_file_does_not_have_is_refused(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_answer_to_a_log_that_this_file_does_not_have_is_refused(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     older = copy_of(fleet, laptop)
     laptop.records.record_attempts(ada, fleet.attempts(3))
     imported = taken_at_school(fleet, written_by(laptop))
@@ -287,7 +288,7 @@ def test_an_answer_to_a_log_that_this_file_does_not_have_is_refused(fleet: Fleet
     assert everything(older) == before
 
 
-def test_a_server_that_was_restored_is_refilled_by_stick(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_server_that_was_restored_is_refilled_by_stick(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.sync()
     restore_server(fleet)
@@ -303,7 +304,7 @@ def test_a_server_that_was_restored_is_refilled_by_stick(fleet: Fleet, ada: str,
     assert (laptop.rounds.status().state, laptop.synced_rows(ATTEMPTS)) == ("synced", answers(fleet))
 
 
-def test_a_server_that_lost_something_without_knowing_it_is_refilled_by_stick(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_server_that_lost_something_without_knowing_it_is_refilled_by_stick(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.sync()
     fleet.server("DELETE FROM question_attempts")
@@ -372,7 +373,7 @@ def test_NO_RESURRECTION_an_older_feed_brings_nothing_back(fleet: Fleet, ada: st
     assert lab.value("SELECT count(*) FROM class_members") == 1
 
 
-def test_a_feed_from_the_beginning_leaves_out_what_the_device_has_passed_already(fleet: Fleet, ada: str) -> None:
+def test_a_feed_from_the_beginning_leaves_out_what_the_device_has_passed_already(fleet: Fleet, ada: Id) -> None:
     class_id = fleet.add_class("Knots 1")
     member = join(fleet, class_id, ada)
     lab = device_with_keys(fleet, Grant("class", class_id))
@@ -402,7 +403,7 @@ def test_a_feed_goes_on_from_where_the_devices_last_bundle_said_it_was(fleet: Fl
 
 
 def test_a_feed_that_does_not_fit_comes_in_several_bundles(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_api.bundles.carried_feed.PAGE_ROWS_MAX", 7)
     monkeypatch.setattr("cloud_api.bundles.exchange._CONTENT_BYTES_MAX", 4_000)
@@ -437,9 +438,7 @@ def test_a_device_that_was_away_for_too_long_fetches_everything_by_stick(fleet: 
         taken_by(lab, carried.data)
 
 
-def test_a_queued_change_stays_visible_over_what_a_bundle_brings(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
-) -> None:
+def test_a_queued_change_stays_visible_over_what_a_bundle_brings(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     laptop.records.update_profile(ada, {"available_minutes": [10] * 7})
     laptop.sync()
     taken_by(tablet, at_school(fleet).give(tablet.id).data)
@@ -451,7 +450,7 @@ def test_a_queued_change_stays_visible_over_what_a_bundle_brings(
 
 
 def test_CONVERGENCE_a_change_whose_outcome_came_by_stick_before_its_answer_gives_way_to_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     other = device_with_keys(fleet, Grant("student", ada))
     other.sync()
@@ -485,14 +484,14 @@ def test_NO_LEAK_a_feed_of_before_a_grant_was_changed_counts_only_until_the_next
     assert bool(laptop.value(*follows)) is granted
 
 
-def test_own_rows_are_not_left_out_of_a_feed(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_own_rows_are_not_left_out_of_a_feed(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     for _ in laptop.rounds._pusher.push_all(*laptop.rounds._way()):
         pass
     assert taken_at_school(fleet, written_by(laptop)).answer.rows == 2
 
 
-def test_a_bundle_without_the_feed_only_answers(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_bundle_without_the_feed_only_answers(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     rename(fleet, fleet.questions[0], "later")
     laptop.records.record_attempts(ada, fleet.attempts(1))
     taken = taken_by(laptop, taken_at_school(fleet, written_by(laptop), with_feed=False).answer.data)
@@ -509,7 +508,7 @@ def times_off(fleet: Fleet) -> list[int]:
 
 
 def test_the_arrival_of_a_bundle_says_nothing_about_the_devices_clock(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     taken_by(tablet, at_school(fleet).give(tablet.id).data)
     for device in (laptop, tablet):  # one has heard of the server's time, the other never
@@ -526,7 +525,7 @@ def test_the_arrival_of_a_bundle_says_nothing_about_the_devices_clock(
     assert fleet.server("SELECT count(*) FROM question_attempts WHERE time_doubtful") == [(0,)]
 
 
-def test_a_bundle_that_lay_for_days_is_not_taken_for_one_of_a_slow_clock(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_bundle_that_lay_for_days_is_not_taken_for_one_of_a_slow_clock(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.clock.ahead_ms = -5 * 24 * HOUR_MS  # both clocks of the day on which it was written
     laptop.rounds._server_time.heard(laptop.clock.now_ms())
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -534,7 +533,7 @@ def test_a_bundle_that_lay_for_days_is_not_taken_for_one_of_a_slow_clock(fleet: 
     assert times_off(fleet) == [None, None]
 
 
-def test_a_time_in_the_future_becomes_that_of_the_arrival_and_is_flagged(fleet: Fleet, ada: str, tablet: SyncedDevice) -> None:
+def test_a_time_in_the_future_becomes_that_of_the_arrival_and_is_flagged(fleet: Fleet, ada: Id, tablet: SyncedDevice) -> None:
     taken_by(tablet, at_school(fleet).give(tablet.id).data)
     tablet.clock.ahead_ms = 30 * 24 * HOUR_MS
     tablet.records.record_attempts(ada, fleet.attempts(2))
@@ -548,7 +547,7 @@ def test_a_time_in_the_future_becomes_that_of_the_arrival_and_is_flagged(fleet: 
 
 
 def test_no_sync_round_runs_while_a_bundle_is_taken_in(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     data = taken_at_school(fleet, written_by(laptop)).answer.data
@@ -559,7 +558,7 @@ def test_no_sync_round_runs_while_a_bundle_is_taken_in(
     assert taken_by(laptop, data).settled == 1
 
 
-def test_an_answer_says_nothing_about_operations_that_were_settled_before_it_came(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_answer_says_nothing_about_operations_that_were_settled_before_it_came(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     data = written_by(laptop)
     laptop.rounds._pusher._limits = Limits(2, 262_144)
@@ -571,7 +570,7 @@ def test_an_answer_says_nothing_about_operations_that_were_settled_before_it_cam
 
 
 def test_NO_WEDGE_an_operation_that_no_server_can_read_is_set_aside_when_the_bundle_is_written(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     spoiler = laptop.value("SELECT row_id FROM sync_operations WHERE op_no = 3")

@@ -12,6 +12,7 @@ import pytest
 from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from domain.errors import BundleRefused
+from domain.ids import Id
 from domain.registry import TABLES, tables_in
 from tests.integration.sync.test_bundles import copy_of, restore_server
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
@@ -27,7 +28,7 @@ class Crossing:
     """A school, devices with and without a network, and a drawer full of sticks."""
 
     fleet: Fleet
-    student: str
+    student: Id
     draw: random.Random
     devices: list[SyncedDevice]
     online: set[str]
@@ -142,7 +143,7 @@ def _plain(fleet: Fleet, table: str, device: SyncedDevice) -> list[tuple[object,
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_CONVERGENCE_and_EXACTLY_ONCE_whatever_crosses_what(fleet: Fleet, ada: str, seed: int) -> None:
+def test_CONVERGENCE_and_EXACTLY_ONCE_whatever_crosses_what(fleet: Fleet, ada: Id, seed: int) -> None:
     laptop, tablet = (device_with_keys(fleet, Grant("student", ada)) for _ in range(2))
     laptop.sync()
     crossing = Crossing(fleet, ada, random.Random(seed), [laptop, tablet], {laptop.folder.name})

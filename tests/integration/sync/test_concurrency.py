@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from cloud_api.sync.push import PushReceiver
 from daemon.sync.push import chain_after, encode_runs
 from domain.blocks import decode_column
 from domain.errors import SyncRefused
+from domain.ids import Id
 from domain.operations import CHAIN_START, Operation
 from domain.registry import Kind
 from domain.wire import ClockReading, Limits, PullRequest, PushAnswer, PushRequest
@@ -74,7 +76,7 @@ def pushed(fleet: Fleet, receiver: PushReceiver, token: str, request: PushReques
     return fleet.school.database.retrying(work)
 
 
-def test_NO_GAP_no_readers_cursor_passes_over_a_row_under_sixteen_writers(fleet: Fleet, ada: str, receiver: PushReceiver) -> None:
+def test_NO_GAP_no_readers_cursor_passes_over_a_row_under_sixteen_writers(fleet: Fleet, ada: Id, receiver: PushReceiver) -> None:
     grant = Grant("student", ada)
     pens = [Pen(fleet, ada, fleet.school.enrol(grant)) for _ in range(WRITERS)]
     readers = [fleet.school.enrol(grant).token for _ in range(READERS)]
@@ -131,7 +133,7 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(run, calls))
 
 
-def test_EXACTLY_ONCE_when_one_push_arrives_several_times_at_the_same_moment(fleet: Fleet, ada: str, receiver: PushReceiver) -> None:
+def test_EXACTLY_ONCE_when_one_push_arrives_several_times_at_the_same_moment(fleet: Fleet, ada: Id, receiver: PushReceiver) -> None:
     pen = Pen(fleet, ada, fleet.school.enrol(Grant("student", ada)))
     for _ in range(3):
         operations = pen.operations(20)
@@ -146,16 +148,16 @@ def test_EXACTLY_ONCE_when_one_push_arrives_several_times_at_the_same_moment(fle
     assert fleet.server("SELECT count(*), count(DISTINCT id), count(DISTINCT feed_no) FROM question_attempts") == [(60, 60, 60)]
 
 
-def test_of_copies_that_push_different_logs_at_the_same_moment_one_keeps_the_name(fleet: Fleet, ada: str, receiver: PushReceiver) -> None:
+def test_of_copies_that_push_different_logs_at_the_same_moment_one_keeps_the_name(fleet: Fleet, ada: Id, receiver: PushReceiver) -> None:
     pen = Pen(fleet, ada, fleet.school.enrol(Grant("student", ada)))
     logs = [pen.operations(5) for _ in range(5)]
-    outcomes = at_once([lambda log=log: pushed(fleet, receiver, pen.device.token, pen.request(log)) for log in logs])
+    outcomes = at_once([partial(pushed, fleet, receiver, pen.device.token, pen.request(log)) for log in logs])
     assert sorted(str(o) for o in outcomes if isinstance(o, str)) == ["fork"] * 4
     (won,) = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, PushAnswer)]
     assert {row[0] for row in fleet.server("SELECT id FROM question_attempts")} == {op.row_id for op in logs[won]}
 
 
-def test_status_does_not_say_synced_while_rounds_fail_on_this_device(fleet: Fleet, ada: str) -> None:
+def test_status_does_not_say_synced_while_rounds_fail_on_this_device(fleet: Fleet, ada: Id) -> None:
     laptop = fleet.device(Grant("student", ada))
     laptop.sync()
     assert laptop.rounds.status().state == "synced"

@@ -18,6 +18,7 @@ from cloud_api.repair.field_edits import FieldEdit, edit_fields
 from cloud_api.sync import settled
 from daemon.records import NewPlanItem
 from domain.errors import Conflict, InvalidInput, NotFound
+from domain.ids import Id
 from domain.merge import SERVER_WRITER
 from domain.registry import ScopeKind
 from domain.wire import PushRequest
@@ -57,7 +58,7 @@ def _plain(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def test_LOSER_KEPT_a_value_that_is_overwritten_unseen_is_kept_with_what_its_replacer_had_seen(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     tablet.records.update_profile(ada, {"available_minutes": [1] * 7})
     tablet.sync()
@@ -70,7 +71,7 @@ def test_LOSER_KEPT_a_value_that_is_overwritten_unseen_is_kept_with_what_its_rep
 
 
 def test_a_chain_of_changes_of_one_device_replaces_what_it_has_seen_and_makes_no_conflict(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     for grade in ("5", "6", "7"):
         laptop.records.update_profile(ada, {"grade": grade})
@@ -85,7 +86,7 @@ def test_a_chain_of_changes_of_one_device_replaces_what_it_has_seen_and_makes_no
     assert converged(fleet, laptop, tablet)
 
 
-def test_a_line_of_a_plan_is_changed_in_sight_of_how_it_was_made(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_line_of_a_plan_is_changed_in_sight_of_how_it_was_made(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.add_plan(ada, _PLAN, [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")])
     item = laptop.value("SELECT id FROM study_plan_items")
     laptop.records.update_plan_item(ada, item, {"status": "moved", "moved_to": "2026-12-02"})
@@ -99,7 +100,7 @@ _PLAN = {"starts_on": "2026-12-01", "days": 7, "planner_version": "test", "forec
 
 
 def test_an_older_device_that_does_not_say_what_it_replaced_is_merged_as_before(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     tablet.records.update_profile(ada, {"grade": "7"})
     tablet.sync()
@@ -117,7 +118,7 @@ STRANGE_BASES: tuple[Any, ...] = (
 
 
 def test_NO_WEDGE_what_a_device_says_it_replaced_spoils_nothing_whatever_it_says(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     for number, base in enumerate(STRANGE_BASES):
         tablet.records.update_profile(ada, {"grade": f"tablet {number}"})
@@ -134,7 +135,7 @@ def _with_base(base: Any, request: PushRequest) -> PushRequest:
 
 
 def test_a_log_that_is_sent_again_makes_no_conflicts_whatever_was_changed_since(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     for minutes in (10, 20):
         laptop.records.update_profile(ada, {"grade": str(minutes), "available_minutes": [minutes] * 7})
@@ -152,7 +153,7 @@ def test_a_log_that_is_sent_again_makes_no_conflicts_whatever_was_changed_since(
 
 
 def test_a_restored_server_makes_no_conflict_of_what_was_replaced_in_sight_whoever_refills_it_first(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "7"})
     laptop.sync()
@@ -170,7 +171,7 @@ def test_a_restored_server_makes_no_conflict_of_what_was_replaced_in_sight_whoev
 
 
 def test_a_conflict_is_recorded_once_however_often_its_change_is_sent(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "earlier"})
     tablet.records.update_profile(ada, {"grade": "later"})
@@ -182,7 +183,7 @@ def test_a_conflict_is_recorded_once_however_often_its_change_is_sent(
     assert len(conflicts(fleet)) == 1
 
 
-def test_both_copies_of_a_device_keep_what_they_wrote_at_the_same_moment(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_both_copies_of_a_device_keep_what_they_wrote_at_the_same_moment(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.sync()
     twin = fleet.open(copy_of(fleet, laptop))
     clock = (fleet.school.clock.now_ms() + 60_000) << 16
@@ -196,7 +197,7 @@ def test_both_copies_of_a_device_keep_what_they_wrote_at_the_same_moment(fleet: 
 
 
 def test_conflicts_come_down_to_the_students_devices_and_to_nobody_else(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     other = fleet.device(Grant("student", fleet.school.add_user("ben").id))
     laptop.records.update_profile(ada, {"grade": "earlier"})
@@ -210,7 +211,7 @@ def test_conflicts_come_down_to_the_students_devices_and_to_nobody_else(
 
 
 def test_LOSER_KEPT_a_teachers_word_over_a_devices_value_keeps_the_value_unless_the_teacher_saw_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "7", "available_minutes": WEEK})
     laptop.sync()
@@ -224,7 +225,7 @@ def test_LOSER_KEPT_a_teachers_word_over_a_devices_value_keeps_the_value_unless_
 
 
 def test_the_schools_word_wins_over_a_clock_that_runs_ahead_and_is_the_last_in_its_own_fields(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records._hlc.observe((fleet.school.clock.now_ms() + 200_000) << 16)
     laptop.records.update_profile(ada, {"grade": "7"})
@@ -264,7 +265,7 @@ def delete_item(fleet: Fleet, student: str, item: str) -> None:
 
 
 def test_NO_RESURRECTION_a_change_of_a_deleted_row_is_kept_as_a_conflict_and_the_row_stays_away(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.add_plan(ada, _PLAN, [NewPlanItem(c, "2026-12-01", "new", 8, "first") for c in fleet.concepts])
     laptop.sync()
@@ -282,7 +283,7 @@ def test_NO_RESURRECTION_a_change_of_a_deleted_row_is_kept_as_a_conflict_and_the
 
 
 def test_NO_RESURRECTION_a_restored_device_does_not_bring_back_what_was_deleted_meanwhile(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.add_plan(ada, _PLAN, [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")])
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -311,7 +312,7 @@ def test_NO_RESURRECTION_a_restored_device_does_not_bring_back_what_was_deleted_
 
 
 @pytest.fixture
-def conflict(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> str:
+def conflict(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> str:
     """The id of a conflict: the laptop's minutes lost against the tablet's."""
     laptop.records.update_profile(ada, {"available_minutes": WEEK})
     tablet.records.update_profile(ada, {"available_minutes": [60] * 7})
@@ -380,7 +381,7 @@ def test_conflicts_are_listed_and_shown_to_the_administrator(fleet: Fleet, ada: 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_LOSER_KEPT_whatever_devices_copies_and_teachers_write_is_there_or_was_replaced_in_sight_or_is_kept(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, seed: int
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, seed: int
 ) -> None:
     draw, written, replaced = random.Random(seed), 0, set[Any]()
     devices = [laptop, tablet]
@@ -419,7 +420,7 @@ def test_LOSER_KEPT_whatever_devices_copies_and_teachers_write_is_there_or_was_r
 
 
 def test_what_merges_remember_is_forgotten_in_time_and_costs_no_more_than_a_conflict_too_many(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "7"})
     laptop.sync()
@@ -436,7 +437,7 @@ def test_what_merges_remember_is_forgotten_in_time_and_costs_no_more_than_a_conf
     assert fleet.server("SELECT grade FROM student_profiles") == [("8",)]
 
 
-def test_a_deletion_that_is_told_again_is_remembered_anew(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_deletion_that_is_told_again_is_remembered_anew(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.add_plan(ada, _PLAN, [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")])
     laptop.sync()
     item = laptop.value("SELECT id FROM study_plan_items")

@@ -47,7 +47,7 @@ def leave_class(fleet: Fleet, class_id: str, user_id: str, member: str) -> None:
 
 
 def test_a_device_restored_from_an_older_copy_gets_its_own_answers_back_though_it_has_nothing_to_send(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     older = copy_of(fleet, laptop)
     laptop.records.record_attempts(ada, fleet.attempts(4))
@@ -58,7 +58,7 @@ def test_a_device_restored_from_an_older_copy_gets_its_own_answers_back_though_i
     assert restored.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
 
 
-def test_a_copy_that_only_reads_gets_what_the_other_copy_writes(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_copy_that_only_reads_gets_what_the_other_copy_writes(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
     twin = fleet.open(copy_of(fleet, laptop))
@@ -72,7 +72,7 @@ def test_a_copy_that_only_reads_gets_what_the_other_copy_writes(fleet: Fleet, ad
 
 
 def test_a_server_that_forgot_numbers_which_a_device_has_seen_is_read_anew(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
@@ -104,7 +104,7 @@ def test_what_a_restored_server_says_anew_replaces_what_was_newer_before(fleet: 
     assert laptop.value("SELECT stem FROM questions WHERE id = ?", question) == "restored"
 
 
-def test_the_devices_own_answers_come_back_when_a_student_leaves_the_class_and_joins_again(fleet: Fleet, ada: str) -> None:
+def test_the_devices_own_answers_come_back_when_a_student_leaves_the_class_and_joins_again(fleet: Fleet, ada: Id) -> None:
     class_id = fleet.add_class("Knots 1")
     member = join_class(fleet, class_id, ada)
     lab = fleet.device(Grant("class", class_id))
@@ -189,7 +189,7 @@ def enrolment(fleet: Fleet, *grants: Grant) -> EnrolAnswer:
     return EnrolAnswer(enrolled.id, enrolled.school_id, enrolled.school_name, enrolled.token, fleet.epoch(), Limits())
 
 
-def test_NO_LEAK_a_device_enrolled_again_for_another_student_forgets_the_first(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_LEAK_a_device_enrolled_again_for_another_student_forgets_the_first(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     ben = fleet.school.add_user("ben").id
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
@@ -201,7 +201,7 @@ def test_NO_LEAK_a_device_enrolled_again_for_another_student_forgets_the_first(f
 
 
 def test_a_device_enrolled_again_while_a_push_is_answered_sends_everything_under_its_new_name(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     again = enrolment(fleet, Grant("student", ada))
@@ -219,7 +219,7 @@ def test_a_device_enrolled_again_while_a_push_is_answered_sends_everything_under
     assert laptop.rounds.status().pending == 0
 
 
-def test_NO_GAP_a_page_of_before_an_enrolment_does_not_move_the_cursors_of_after(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_GAP_a_page_of_before_an_enrolment_does_not_move_the_cursors_of_after(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     fleet.add_class("makes the head move")
     again = enrolment(fleet, Grant("student", ada))
     pull = laptop.gateway.pull
@@ -239,7 +239,7 @@ def test_NO_GAP_a_page_of_before_an_enrolment_does_not_move_the_cursors_of_after
 
 
 def test_a_rejected_operation_that_a_refilled_server_takes_is_not_called_rejected_any_more(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     fleet.server("ALTER TABLE question_attempts ADD CONSTRAINT dislikes CHECK (answer <> 'x')")
     laptop.records.record_attempts(ada, fleet.attempts(1) + fleet.attempts(1, answer="x") + fleet.attempts(1))
@@ -254,7 +254,7 @@ def test_a_rejected_operation_that_a_refilled_server_takes_is_not_called_rejecte
 
 
 def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_sent_the_operation_first(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"')")
@@ -268,7 +268,7 @@ def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_
 
 
 def test_NO_LOST_OP_two_copies_of_a_device_have_a_dead_letter_each_for_different_answers_under_one_id(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     twin, id_ = fleet.open(copy_of(fleet, laptop)), fleet.school.ids.new()
     for device, answer in ((laptop, "one"), (twin, "another")):
@@ -283,7 +283,7 @@ def test_NO_LOST_OP_two_copies_of_a_device_have_a_dead_letter_each_for_different
     assert fleet.server("SELECT answer FROM question_attempts") == [("one",)]
 
 
-def test_a_new_log_does_not_forget_when_the_school_was_last_reached(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_new_log_does_not_forget_when_the_school_was_last_reached(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.sync()
     before = laptop.rounds.status()
@@ -294,7 +294,7 @@ def test_a_new_log_does_not_forget_when_the_school_was_last_reached(fleet: Fleet
 
 
 def test_CONVERGENCE_a_queued_change_that_loses_against_a_version_pulled_before_gives_way_to_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "earlier"})
     tablet.records.update_profile(ada, {"grade": "later"})

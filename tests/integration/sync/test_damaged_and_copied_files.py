@@ -15,6 +15,7 @@ from daemon.gateway import HttpGateway
 from daemon.identity.instance import IDENTITY_COPY
 from daemon.sync.round import RoundResult, SyncRound
 from domain.clock import SystemClock
+from domain.ids import Id
 from domain.registry import TABLES, Kind
 from tests.support.desk import DATABASE, Desk, crashed_copy, started
 from tests.support.fleet import Fleet, as_sqlite
@@ -23,7 +24,7 @@ PAGE = 4096
 
 
 @pytest.fixture
-def folder(fleet: Fleet, ada: str) -> Path:
+def folder(fleet: Fleet, ada: Id) -> Path:
     """The folder of Ada's laptop, with the course, and with answers that are at school."""
     device = fleet.device(Grant("student", ada))
     device.sync()
@@ -80,7 +81,7 @@ def blank(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [lose, halve, blank])
 def test_NO_LOST_OP_what_a_damaged_file_had_not_sent_arrives_once_and_the_rest_comes_back(
-    fleet: Fleet, ada: str, folder: Path, damage: Callable[[Path], None]
+    fleet: Fleet, ada: Id, folder: Path, damage: Callable[[Path], None]
 ) -> None:
     with started(folder) as desk:
         unsent = desk.records.record_attempts(ada, fleet.attempts(20))
@@ -98,7 +99,7 @@ def test_NO_LOST_OP_what_a_damaged_file_had_not_sent_arrives_once_and_the_rest_c
         assert fleet.server("SELECT count(*) FROM dead_letters") == fleet.server("SELECT count(*) FROM sync_conflicts") == [(0,)]
 
 
-def test_NO_LOST_OP_answers_that_only_the_lost_wal_held_arrive_once(fleet: Fleet, ada: str, folder: Path, tmp_path: Path) -> None:
+def test_NO_LOST_OP_answers_that_only_the_lost_wal_held_arrive_once(fleet: Fleet, ada: Id, folder: Path, tmp_path: Path) -> None:
     with started(folder) as desk:
         desk.records.record_attempts(ada, fleet.attempts(4))
         sync(desk)
@@ -137,7 +138,7 @@ def test_a_device_that_only_starts_again_keeps_its_incarnation(folder: Path) -> 
 
 
 def test_a_database_restored_from_before_the_last_start_is_recognised_before_the_first_contact(
-    fleet: Fleet, ada: str, folder: Path, tmp_path: Path
+    fleet: Fleet, ada: Id, folder: Path, tmp_path: Path
 ) -> None:
     older = (folder / DATABASE).read_bytes()
     with started(folder) as desk:
@@ -154,7 +155,7 @@ def test_a_database_restored_from_before_the_last_start_is_recognised_before_the
         assert len(fleet.server_rows("question_attempts")) == 10
 
 
-def test_NO_LOST_OP_a_restored_database_gets_back_what_was_written_after_the_copy(fleet: Fleet, ada: str, folder: Path) -> None:
+def test_NO_LOST_OP_a_restored_database_gets_back_what_was_written_after_the_copy(fleet: Fleet, ada: Id, folder: Path) -> None:
     older = (folder / DATABASE).read_bytes()
     with started(folder) as desk:
         unsent = desk.records.record_attempts(ada, fleet.attempts(7))
@@ -168,7 +169,7 @@ def test_NO_LOST_OP_a_restored_database_gets_back_what_was_written_after_the_cop
 
 @pytest.mark.parametrize("with_the_file", [True, False])
 def test_EXACTLY_ONCE_both_copies_of_a_folder_go_on_and_agree(
-    fleet: Fleet, ada: str, folder: Path, tmp_path: Path, with_the_file: bool
+    fleet: Fleet, ada: Id, folder: Path, tmp_path: Path, with_the_file: bool
 ) -> None:
     with started(folder) as desk:
         desk.records.record_attempts(ada, fleet.attempts(4))  # both copies hold them, unsent

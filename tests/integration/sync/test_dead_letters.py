@@ -16,6 +16,7 @@ from cloud_api.devices.enrolment import Grant
 from daemon.queue import requeue
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import InvalidInput, NotFound
+from domain.ids import Id
 from tests.integration.sync.test_poison_and_grants import _tamper
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
@@ -45,7 +46,7 @@ def letter_id(fleet: Fleet) -> str:
     return str(id_)
 
 
-def refused_attempt(fleet: Fleet, student: str, device: SyncedDevice, **fields: Any) -> str:
+def refused_attempt(fleet: Fleet, student: Id, device: SyncedDevice, **fields: Any) -> str:
     """Has the server refuse one attempt of two; returns its row."""
     device.records.record_attempts(student, fleet.attempts(2, confidence=3, answer="forty-two"))
     (row_id,) = _tamper(device, {0: fields})
@@ -60,7 +61,7 @@ def settled(device: SyncedDevice) -> tuple[str, int]:
     return status.state, status.rejected
 
 
-def test_letters_are_listed_by_reason_device_and_table_and_shown_whole(fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud) -> None:
+def test_letters_are_listed_by_reason_device_and_table_and_shown_whole(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud) -> None:
     row_id = refused_attempt(fleet, ada, laptop, confidence=9)
     listed = json.loads(cloud("list", "--json").output)
     assert (listed["count"], listed["items"][0]["row_id"], listed["items"][0]["payload"]["answer"]) == (1, row_id, "forty-two")
@@ -78,7 +79,7 @@ def test_letters_are_listed_by_reason_device_and_table_and_shown_whole(fleet: Fl
 
 
 def test_a_corrected_attempt_is_taken_reaches_every_device_and_clears_the_writers_status(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
 ) -> None:
     row_id = refused_attempt(fleet, ada, laptop, confidence=9)
     assert settled(laptop) == ("rejected", 1)
@@ -94,7 +95,7 @@ def test_a_corrected_attempt_is_taken_reaches_every_device_and_clears_the_writer
 
 
 def test_a_correction_that_does_not_suffice_keeps_the_letter_with_the_reason_that_is_left(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud
 ) -> None:
     refused_attempt(fleet, ada, laptop, confidence=9, question_id="e" * 32)
     assert "unknown_reference" in cloud("fix", letter_id(fleet), "--set", "confidence=4", exits=REFUSED).output
@@ -103,7 +104,7 @@ def test_a_correction_that_does_not_suffice_keeps_the_letter_with_the_reason_tha
     assert fleet.server("SELECT answer FROM question_attempts WHERE confidence = 4") == [("x=y",)]
 
 
-def test_a_letter_is_corrected_only_within_the_registry(fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud) -> None:
+def test_a_letter_is_corrected_only_within_the_registry(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud) -> None:
     refused_attempt(fleet, ada, laptop, confidence=9)
     before = fleet.server("SELECT payload::text, code FROM dead_letters")
     for repair in (
@@ -123,14 +124,14 @@ def test_a_letter_is_corrected_only_within_the_registry(fleet: Fleet, ada: str, 
     assert len(fleet.server_rows("question_attempts")) == 1
 
 
-def test_a_field_that_devices_may_not_send_is_dropped(fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud) -> None:
+def test_a_field_that_devices_may_not_send_is_dropped(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud) -> None:
     refused_attempt(fleet, ada, laptop, corrected_at_ms=1_700_000_000_000)
     cloud("fix", letter_id(fleet), "--drop", "corrected_at_ms")
     assert len(fleet.server_rows("question_attempts")) == 2
 
 
 def test_a_replay_goes_by_the_administrators_right_and_not_by_the_devices_grants(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
 ) -> None:
     fleet.server("UPDATE device_grants SET ended_at_ms = 1 WHERE device_id = %s", laptop.id)
     laptop.records.record_attempts(ada, fleet.attempts(1))
@@ -142,7 +143,7 @@ def test_a_replay_goes_by_the_administrators_right_and_not_by_the_devices_grants
     assert len(tablet.synced_rows("question_attempts")) == 1
 
 
-def test_a_replay_that_is_refused_again_keeps_the_letter_whole(fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud) -> None:
+def test_a_replay_that_is_refused_again_keeps_the_letter_whole(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud) -> None:
     refused_attempt(fleet, ada, laptop, confidence=9)
     kept = "SELECT id, device_id, incarnation, seq, row_id, kind, schema_version, hlc, wall_ms, payload::text, code, received_at_ms FROM dead_letters"
     before = fleet.server(kept)
@@ -154,7 +155,7 @@ def test_a_replay_that_is_refused_again_keeps_the_letter_whole(fleet: Fleet, ada
 
 
 def test_all_letters_of_one_reason_are_replayed_in_the_order_in_which_they_build_on_each_other(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud
 ) -> None:
     concept = fleet.school.ids.new()
     items = [NewPlanItem(c, "2026-12-01", "new", 8, "first") for c in (fleet.concepts[0], concept)]
@@ -174,7 +175,7 @@ def test_all_letters_of_one_reason_are_replayed_in_the_order_in_which_they_build
 
 
 def test_a_replayed_change_of_a_profile_clears_the_writers_status_also_when_it_lost(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
 ) -> None:
     for later in (False, True):
         laptop.records.update_profile(ada, {"grade": "7" if later else "6", "available_minutes": [20] * 7})
@@ -191,7 +192,7 @@ def test_a_replayed_change_of_a_profile_clears_the_writers_status_also_when_it_l
 
 
 def test_LOSER_KEPT_a_replayed_change_keeps_what_it_overwrites(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
 ) -> None:
     tablet.records.update_profile(ada, {"grade": "7"})
     tablet.sync()
@@ -204,7 +205,7 @@ def test_LOSER_KEPT_a_replayed_change_keeps_what_it_overwrites(
 
 
 def test_another_devices_answer_under_the_same_id_does_not_settle_a_refused_one(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, cloud: Cloud
 ) -> None:
     row_id = fleet.school.ids.new()
     laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", id=row_id)])
@@ -218,7 +219,7 @@ def test_another_devices_answer_under_the_same_id_does_not_settle_a_refused_one(
 
 
 def test_the_time_of_a_replayed_answer_is_corrected_as_it_would_have_been(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud
 ) -> None:
     laptop.clock.ahead_ms = -3_600_000
     row_id = refused_attempt(fleet, ada, laptop, confidence=9)
@@ -227,16 +228,14 @@ def test_the_time_of_a_replayed_answer_is_corrected_as_it_would_have_been(
     assert 3_500_000 < corrected - answered < 3_700_000
 
 
-def test_a_void_cannot_be_replayed_because_what_it_held_is_on_the_device(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud
-) -> None:
+def test_a_void_cannot_be_replayed_because_what_it_held_is_on_the_device(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.change("UPDATE sync_operations SET code = 'set_aside'")
     laptop.sync()
     assert "set_aside" in cloud("replay", letter_id(fleet), exits=REFUSED).output
 
 
-def test_letters_are_written_to_a_file_whole(fleet: Fleet, ada: str, laptop: SyncedDevice, cloud: Cloud, tmp_path: Path) -> None:
+def test_letters_are_written_to_a_file_whole(fleet: Fleet, ada: Id, laptop: SyncedDevice, cloud: Cloud, tmp_path: Path) -> None:
     refused_attempt(fleet, ada, laptop, confidence=9)
     file = tmp_path / "letters.jsonl"
     cloud("export", str(file))
@@ -259,7 +258,7 @@ def retry(device: SyncedDevice) -> int:
 
 
 def test_what_was_refused_for_want_of_a_grant_is_taken_when_it_is_sent_again_and_its_letter_is_gone(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     fleet.server("UPDATE device_grants SET ended_at_ms = 1 WHERE device_id = %s", laptop.id)
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -276,7 +275,7 @@ def test_what_was_refused_for_want_of_a_grant_is_taken_when_it_is_sent_again_and
     assert fleet.server("SELECT grade FROM student_profiles") == [("7",)]
 
 
-def test_a_log_with_retried_operations_is_sent_again_without_a_gap(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_log_with_retried_operations_is_sent_again_without_a_gap(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     fleet.server("UPDATE device_grants SET ended_at_ms = 1 WHERE device_id = %s", laptop.id)
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
@@ -289,7 +288,7 @@ def test_a_log_with_retried_operations_is_sent_again_without_a_gap(fleet: Fleet,
     assert len(fleet.server_rows("question_attempts")) == 3
 
 
-def test_a_letter_of_another_device_is_not_forgotten_with_ones_own(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_letter_of_another_device_is_not_forgotten_with_ones_own(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     other = fleet.device(Grant("student", ada))
     other.sync()
     row_id = fleet.school.ids.new()

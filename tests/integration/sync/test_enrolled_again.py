@@ -16,6 +16,7 @@ from cloud_api.fleet import overview
 from cloud_api.fleet.overview import State
 from daemon.identity.enrolment import Enrolment
 from domain.errors import CloudUnreachable
+from domain.ids import Id
 from domain.wire import EnrolAnswer, EnrolRequest
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, LossyGateway, SyncedDevice
@@ -37,7 +38,7 @@ class Listening(LossyGateway):
         return answer
 
 
-def enrol_again(fleet: Fleet, device: SyncedDevice, student: str, *, url: str = "", loses: bool = False) -> Listening:
+def enrol_again(fleet: Fleet, device: SyncedDevice, student: Id, *, url: str = "", loses: bool = False) -> Listening:
     """Enrols a device anew, as `carrel enrol` does."""
     gateway = Listening(fleet.url, loses=loses)
     fleet.closing.callback(gateway.close)
@@ -65,7 +66,7 @@ def some_time_later(fleet: Fleet) -> None:
 
 
 def test_the_device_that_it_was_is_replaced_and_what_was_queued_goes_under_the_new_name(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     before, token = laptop.id, laptop.identity.token()
@@ -101,9 +102,7 @@ def test_an_erasure_waits_for_the_device_that_it_has_become_and_not_for_the_one_
     assert laptop.rows("SELECT id FROM users WHERE id = ?", ada) == []
 
 
-def test_a_copy_that_shares_the_token_goes_on_and_is_counted_as_before(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Path
-) -> None:
+def test_a_copy_that_shares_the_token_goes_on_and_is_counted_as_before(fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Path) -> None:
     shutil.copytree(laptop.folder, tmp_path / "copy")
     copy = fleet.open(tmp_path / "copy")
     enrol_again(fleet, copy, ada)
@@ -118,7 +117,7 @@ def test_a_copy_that_shares_the_token_goes_on_and_is_counted_as_before(
 
 
 def test_a_device_that_never_got_the_answer_is_what_it_was_and_its_next_enrolment_replaces_both(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     with pytest.raises(CloudUnreachable):
         enrol_again(fleet, laptop, ada, loses=True)
@@ -132,12 +131,12 @@ def test_a_device_that_never_got_the_answer_is_what_it_was_and_its_next_enrolmen
     assert states(fleet) == {laptop.id: State.REPLACED, lost: State.REPLACED, laptop.identity.device_id(): State.CURRENT}
 
 
-def test_a_token_is_shown_to_the_server_alone_that_it_is_of(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_token_is_shown_to_the_server_alone_that_it_is_of(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     asked = enrol_again(fleet, laptop, ada, url="http://127.0.0.1:1").asked
     assert [request.token for request in asked] == [""]
 
 
-def test_a_token_of_another_school_changes_nothing_and_tells_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_token_of_another_school_changes_nothing_and_tells_nothing(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     other = SchoolBuilder.build(fleet.school.database)
     foreign = other.enrol(Grant("student", other.add_user("eve").id))
     revoked = fleet.school.enrol(Grant("student", ada))
@@ -154,7 +153,7 @@ def test_a_token_of_another_school_changes_nothing_and_tells_nothing(fleet: Flee
     assert fleet.server("SELECT id FROM devices WHERE replaced_by IS NOT NULL") == [(laptop.id,)]
 
 
-def test_a_refused_code_replaces_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_refused_code_replaces_nothing(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     gateway = Listening(fleet.url)
     fleet.closing.callback(gateway.close)
     with pytest.raises(CloudUnreachable):

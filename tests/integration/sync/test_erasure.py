@@ -21,27 +21,28 @@ from cloud_api.erasure.erase import Erased, erase
 from cloud_api.erasure.holdings import counts
 from cloud_api.erasure.orders import standings
 from daemon.records import NewPlanItem
-from domain.errors import OperatorError, StorageFull
+from domain.errors import NotFound, NotSignedIn, OperatorError, StorageFull
+from domain.ids import Id
 from domain.wire import Limits, PushRequest
 from tests.support.fleet import Fleet, SyncedDevice
 from tests.support.stick import at_school, device_with_keys, taken_by, written_by
 
 
 @pytest.fixture
-def ben(fleet: Fleet) -> str:
+def ben(fleet: Fleet) -> Id:
     """Another student."""
     return fleet.school.add_user("ben").id
 
 
 @pytest.fixture
-def shared(fleet: Fleet, ada: str, ben: str) -> SyncedDevice:
+def shared(fleet: Fleet, ada: Id, ben: Id) -> SyncedDevice:
     """A laptop that both use."""
     device = fleet.device(Grant("student", ada), Grant("student", ben))
     assert device.sync().outcome == "done"
     return device
 
 
-def erase_ada(fleet: Fleet, ada: str) -> Erased:
+def erase_ada(fleet: Fleet, ada: Id) -> Erased:
     return erase(fleet.school.database, fleet.school.clock, fleet.school.ids, fleet.school.id, ada)
 
 
@@ -61,14 +62,30 @@ def mentions(device: SyncedDevice, student: str) -> dict[str, int]:
     return {table: count for table, count in found.items() if count}
 
 
-def make_plan(device: SyncedDevice, fleet: Fleet, student: str) -> str:
+def make_plan(device: SyncedDevice, fleet: Fleet, student: Id) -> Id:
     """A plan of one item, whose id is returned."""
     plan = {"starts_on": "2027-01-01", "days": 7, "planner_version": "test", "forecast": None}
     device.records.add_plan(student, plan, [NewPlanItem(fleet.concepts[0], "2027-01-01", "new", 20, "because")])
-    return str(device.value("SELECT id FROM study_plan_items WHERE student_id = ?", student))
+    return Id(device.value("SELECT id FROM study_plan_items WHERE student_id = ?", student))
 
 
-def test_everything_of_the_student_goes_and_nothing_of_the_others(fleet: Fleet, ada: str, ben: str, shared: SyncedDevice) -> None:
+def test_what_was_on_its_way_while_the_student_was_erased_is_refused(fleet: Fleet, ada: Id, shared: SyncedDevice) -> None:
+    item = make_plan(shared, fleet, ada)
+    shared.sync()
+    erase_ada(fleet, ada)
+    shared.sync()
+    for late in (
+        lambda: shared.records.record_attempts(ada, fleet.attempts(1)),
+        lambda: shared.records.update_profile(ada, {"grade": "7"}),
+        lambda: make_plan(shared, fleet, ada),
+        lambda: shared.records.update_plan_item(ada, item, {"status": "done"}),
+    ):
+        with pytest.raises((NotSignedIn, NotFound)):
+            late()
+    assert mentions(shared, ada) == {}
+
+
+def test_everything_of_the_student_goes_and_nothing_of_the_others(fleet: Fleet, ada: Id, ben: Id, shared: SyncedDevice) -> None:
     for student in (ada, ben):
         shared.records.record_attempts(student, fleet.attempts(5))
         shared.records.update_profile(student, {"grade": "7"})
@@ -84,7 +101,7 @@ def test_everything_of_the_student_goes_and_nothing_of_the_others(fleet: Fleet, 
     assert shared.rounds.status().state == "synced"
 
 
-def test_operations_of_others_that_were_queued_between_arrive(fleet: Fleet, ada: str, ben: str, shared: SyncedDevice) -> None:
+def test_operations_of_others_that_were_queued_between_arrive(fleet: Fleet, ada: Id, ben: Id, shared: SyncedDevice) -> None:
     for student in (ada, ben, ada, ben):
         shared.records.record_attempts(student, fleet.attempts(3))
     erase_ada(fleet, ada)
@@ -99,7 +116,7 @@ def test_operations_of_others_that_were_queued_between_arrive(fleet: Fleet, ada:
 
 
 def test_a_device_that_holds_operations_of_others_only_as_settled_can_send_them_again(
-    fleet: Fleet, ada: str, ben: str, shared: SyncedDevice
+    fleet: Fleet, ada: Id, ben: Id, shared: SyncedDevice
 ) -> None:
     for student in (ada, ben, ada, ben):
         shared.records.record_attempts(student, fleet.attempts(3))
@@ -113,7 +130,7 @@ def test_a_device_that_holds_operations_of_others_only_as_settled_can_send_them_
 
 
 def test_what_an_offline_device_brings_late_is_dropped_audited_and_kept_nowhere(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     item = make_plan(laptop, fleet, ada)
     laptop.sync()
@@ -132,7 +149,7 @@ def test_what_an_offline_device_brings_late_is_dropped_audited_and_kept_nowhere(
     assert laptop.rounds.status().rejected == 0
 
 
-def test_a_late_change_of_a_row_that_was_itself_late_is_dropped_too(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_late_change_of_a_row_that_was_itself_late_is_dropped_too(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     erase_ada(fleet, ada)
     item = make_plan(laptop, fleet, ada)
     laptop.records.update_plan_item(ada, item, {"status": "done"})  # names the item only, and goes with the second batch
@@ -143,7 +160,7 @@ def test_a_late_change_of_a_row_that_was_itself_late_is_dropped_too(fleet: Fleet
 
 
 def test_status_tells_devices_that_have_confirmed_from_silent_ones(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     erase_ada(fleet, ada)
     late = fleet.device(Grant("student", fleet.school.add_user("cleo").id))
@@ -158,7 +175,7 @@ def test_status_tells_devices_that_have_confirmed_from_silent_ones(
 
 
 def test_a_device_that_cannot_erase_yet_does_not_confirm_and_sends_what_others_wrote(
-    fleet: Fleet, ada: str, ben: str, shared: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, ben: Id, shared: SyncedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     erase_ada(fleet, ada)
     with monkeypatch.context() as patched:
@@ -175,7 +192,7 @@ def _full() -> None:
     raise StorageFull()
 
 
-def test_a_device_restored_from_an_older_copy_is_ordered_again(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Path) -> None:
+def test_a_device_restored_from_an_older_copy_is_ordered_again(fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Path) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
     laptop.records.record_attempts(ada, fleet.attempts(2))
@@ -193,7 +210,7 @@ def test_a_device_restored_from_an_older_copy_is_ordered_again(fleet: Fleet, ada
 
 
 def test_a_server_restored_to_before_the_erasure_has_erased_again(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
@@ -219,7 +236,7 @@ def test_a_server_restored_to_before_the_erasure_has_erased_again(
 
 
 def test_a_student_who_is_erased_while_a_backup_is_restored_is_erased_there_too(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
@@ -235,7 +252,7 @@ def test_a_student_who_is_erased_while_a_backup_is_restored_is_erased_there_too(
     assert held(fleet, ada) == {}
 
 
-def test_an_erasure_comes_and_is_confirmed_by_stick(fleet: Fleet, ada: str) -> None:
+def test_an_erasure_comes_and_is_confirmed_by_stick(fleet: Fleet, ada: Id) -> None:
     device = device_with_keys(fleet, Grant("student", ada))
     device.sync()
     device.records.record_attempts(ada, fleet.attempts(3))
@@ -250,7 +267,7 @@ def test_an_erasure_comes_and_is_confirmed_by_stick(fleet: Fleet, ada: str) -> N
     assert fleet.server("SELECT device_id FROM erasure_confirmations") == [(device.id,)]
 
 
-def test_the_commands_ask_count_erase_register_and_tell(fleet: Fleet, ada: str, laptop: SyncedDevice, tmp_path: Path) -> None:
+def test_the_commands_ask_count_erase_register_and_tell(fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Path) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
     environ = {"DATABASE_URL": fleet.school.database.url, "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
@@ -277,7 +294,7 @@ def test_the_commands_ask_count_erase_register_and_tell(fleet: Fleet, ada: str, 
 
 
 def test_an_export_holds_everything_about_the_student_and_no_secret(
-    fleet: Fleet, ada: str, ben: str, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
+    fleet: Fleet, ada: Id, ben: Id, laptop: SyncedDevice, tablet: SyncedDevice, tmp_path: Path
 ) -> None:
     laptop.records.record_attempts(ada, [*fleet.attempts(3, answer="=1+1"), *fleet.attempts(1, answer='Ørsted, "7"')])
     laptop.change("INSERT INTO questions SELECT ?, topic_id, concept_ids, kind, stem, choices, answers, source, external_id, retired_at_ms, feed_no, _extra"

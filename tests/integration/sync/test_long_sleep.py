@@ -11,6 +11,7 @@ from cloud_api.devices.enrolment import Grant
 from cloud_api.publication import Publication
 from cloud_api.retention import DAY_MS, tidy
 from daemon import inbox
+from domain.ids import Id
 from domain.wire import PullRequest
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
@@ -36,7 +37,7 @@ def delete(fleet: Fleet, table: str, row_id: str, scope: str = "school") -> None
 
 
 @pytest.fixture
-def asleep(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> SyncedDevice:
+def asleep(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> SyncedDevice:
     """Ada's laptop, with answers from both devices; since then a topic without questions and one answer of each device were deleted, and forgotten."""
     fleet.add_class("makes the head move")
     laptop.records.record_attempts(ada, fleet.attempts(6))
@@ -93,7 +94,7 @@ def test_nothing_that_the_school_has_is_sent_again(fleet: Fleet, asleep: SyncedD
     assert asleep.value("SELECT count(*) FROM sync_operations WHERE state = 'synced'") == before
 
 
-def test_NO_LOST_OP_what_was_written_during_the_sleep_arrives_and_stays(fleet: Fleet, ada: str, asleep: SyncedDevice) -> None:
+def test_NO_LOST_OP_what_was_written_during_the_sleep_arrives_and_stays(fleet: Fleet, ada: Id, asleep: SyncedDevice) -> None:
     asleep.records.record_attempts(ada, fleet.attempts(3))
     asleep.records.update_profile(ada, {"grade": "9"})
     asleep.sync()
@@ -102,8 +103,9 @@ def test_NO_LOST_OP_what_was_written_during_the_sleep_arrives_and_stays(fleet: F
     assert asleep.value("SELECT grade FROM student_profiles") == "9"
 
 
-def test_what_is_written_between_two_pages_stays(fleet: Fleet, ada: str, asleep: SyncedDevice) -> None:
-    pull, written = asleep.gateway.pull, []
+def test_what_is_written_between_two_pages_stays(fleet: Fleet, ada: Id, asleep: SyncedDevice) -> None:
+    pull = asleep.gateway.pull
+    written: list[Any] = []
 
     def write_meanwhile(token: str, request: PullRequest) -> Any:
         page = pull(token, request)
@@ -121,7 +123,7 @@ def test_what_is_written_between_two_pages_stays(fleet: Fleet, ada: str, asleep:
     assert fleet.server("SELECT grade FROM student_profiles") == [("9",)]
 
 
-def test_an_answer_that_the_school_refused_stays_visible(fleet: Fleet, ada: str, asleep: SyncedDevice) -> None:
+def test_an_answer_that_the_school_refused_stays_visible(fleet: Fleet, ada: Id, asleep: SyncedDevice) -> None:
     fleet.server("ALTER TABLE question_attempts ADD CONSTRAINT dislikes CHECK (answer <> 'x')")
     asleep.records.record_attempts(ada, fleet.attempts(1, answer="x"))
     assert asleep.sync().rejected == 1
@@ -141,7 +143,7 @@ def test_a_broken_off_fetch_goes_on_where_it_was_and_ends_alike(fleet: Fleet, as
 
 
 def test_a_device_that_heard_of_all_deletions_is_not_made_to_fetch_again(
-    fleet: Fleet, ada: str, asleep: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, asleep: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     fleet.add_class("makes the head move once more")
     phone = fleet.device(Grant("student", ada))
@@ -168,7 +170,7 @@ def test_students_rows_stay_when_the_server_lost_something_even_if_the_device_sl
 @pytest.mark.parametrize("queued", [0, 2], ids=["nothing queued", "answers queued"])
 @pytest.mark.parametrize("new_epoch", [True, False], ids=["restored", "restored without anybody telling"])
 def test_NO_RESURRECTION_a_restored_server_does_not_get_deleted_answers_of_a_device_that_slept(
-    fleet: Fleet, ada: str, asleep: SyncedDevice, queued: int, new_epoch: bool
+    fleet: Fleet, ada: Id, asleep: SyncedDevice, queued: int, new_epoch: bool
 ) -> None:
     slept_ms = 200 * DAY_MS
     asleep.change("UPDATE sync_operations SET settled_at_ms = settled_at_ms - ?", slept_ms)
@@ -194,7 +196,7 @@ def test_once_the_server_has_lost_something_a_second_start_does_not_let_go_of_st
     assert asleep.value("SELECT rebaselining FROM sync_progress") == "server_rows"
 
 
-def test_rows_of_a_scope_lost_while_they_were_queued_go_when_they_are_settled(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_rows_of_a_scope_lost_while_they_were_queued_go_when_they_are_settled(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
     laptop.records.record_attempts(ada, fleet.attempts(3))
@@ -210,7 +212,7 @@ def test_rows_of_a_scope_lost_while_they_were_queued_go_when_they_are_settled(fl
     assert len(fleet.server_rows("question_attempts")) == 5
 
 
-def test_rows_of_a_scope_that_came_back_before_they_were_settled_stay(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_rows_of_a_scope_that_came_back_before_they_were_settled_stay(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     pusher = laptop.rounds._push_all
     laptop.rounds._push_all = lambda: iter(())  # type: ignore[method-assign]
@@ -242,7 +244,7 @@ def test_a_fetch_that_itself_slept_for_too_long_begins_again(fleet: Fleet, ada: 
     assert agrees(fleet, asleep)
 
 
-def test_NO_GAP_a_fetch_that_begins_again_brings_what_this_device_wrote_meanwhile(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_GAP_a_fetch_that_begins_again_brings_what_this_device_wrote_meanwhile(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.sync()
     laptop.database.write(inbox.start_over)  # a fetch from 0 is begun, and slept through
     laptop.records.record_attempts(ada, fleet.attempts(3))

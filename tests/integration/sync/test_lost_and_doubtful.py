@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from domain.errors import CloudUnreachable
+from domain.ids import Id
 from domain.wire import PushAnswer, PushRequest
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 
-def test_EXACTLY_ONCE_when_the_answer_to_a_push_is_lost(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_EXACTLY_ONCE_when_the_answer_to_a_push_is_lost(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(25))
     laptop.gateway.lose_answers = 2
     assert laptop.sync().outcome == "bad_answer"
@@ -30,7 +31,7 @@ def test_EXACTLY_ONCE_when_the_answer_to_a_push_is_lost(fleet: Fleet, ada: str, 
     assert fleet.server("SELECT count(*) FROM dead_letters") == [(0,)]
 
 
-def test_a_rejection_whose_answer_was_lost_is_told_again(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_rejection_whose_answer_was_lost_is_told_again(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"') WHERE op_no = 1")
     laptop.gateway.lose_answers = 1
@@ -40,7 +41,7 @@ def test_a_rejection_whose_answer_was_lost_is_told_again(fleet: Fleet, ada: str,
     assert fleet.server("SELECT count(*) FROM dead_letters") == [(1,)]
 
 
-def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.update_profile(ada, {"grade": "7"})
     laptop.gateway.lose_answers = 1
     laptop.sync()
@@ -50,7 +51,7 @@ def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet
     assert fleet.server("SELECT count(*) FROM sync_conflicts") == [(0,)]
 
 
-def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(10))
     twin = fleet.open(_copied(fleet, laptop))
     laptop.records.record_attempts(ada, fleet.attempts(1))
@@ -66,7 +67,7 @@ def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: 
     assert incarnations == [(2,)]
 
 
-def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     twin = fleet.open(_copied(fleet, laptop))
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
@@ -74,7 +75,7 @@ def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: F
     assert twin.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
 
 
-def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     older = _copied(fleet, laptop)
     laptop.records.record_attempts(ada, fleet.attempts(4))
@@ -100,7 +101,7 @@ def _copied(fleet: Fleet, device: SyncedDevice) -> Path:
 
 
 def test_a_server_restored_from_an_older_backup_is_refilled_by_the_devices(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(6))
     laptop.sync()
@@ -116,7 +117,7 @@ def test_a_server_restored_from_an_older_backup_is_refilled_by_the_devices(
     assert tablet.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
 
 
-def test_a_server_that_lost_the_end_of_a_log_without_a_new_epoch_gets_it_again(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_server_that_lost_the_end_of_a_log_without_a_new_epoch_gets_it_again(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(6))
     laptop.sync()
     fleet.server("DELETE FROM question_attempts")
@@ -126,7 +127,7 @@ def test_a_server_that_lost_the_end_of_a_log_without_a_new_epoch_gets_it_again(f
     assert len(fleet.server_rows("question_attempts")) == 7
 
 
-def test_a_server_that_refuses_again_and_again_is_not_asked_without_end(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_server_that_refuses_again_and_again_is_not_asked_without_end(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
 
     def from_nowhere(request: PushRequest) -> PushRequest:
@@ -141,7 +142,7 @@ def test_a_server_that_refuses_again_and_again_is_not_asked_without_end(fleet: F
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_what_was_queued_is_sent_by_the_next_process(fleet: Fleet, ada: str, laptop: SyncedDevice, reopened: bool) -> None:
+def test_what_was_queued_is_sent_by_the_next_process(fleet: Fleet, ada: Id, laptop: SyncedDevice, reopened: bool) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     device = laptop
     if reopened:
@@ -151,7 +152,7 @@ def test_what_was_queued_is_sent_by_the_next_process(fleet: Fleet, ada: str, lap
 
 
 def test_NO_WEDGE_a_server_that_loses_again_and_again_what_it_acknowledged_ends_the_round(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     forgetful = count()

@@ -10,6 +10,7 @@ from cloud_api.cli import main
 from cloud_api.devices.enrolment import Grant
 from cloud_api.learning import mastery as cloud_mastery
 from daemon.learning import mastery as device_mastery
+from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice
 
 COLUMNS = "student_id, concept_id, score, evidence, attempts, correct_attempts, last_attempt_at_ms, level, model_version"
@@ -40,7 +41,7 @@ def _on_server(fleet: Fleet, student: str, clock: Any) -> list[tuple[Any, ...]]:
 
 
 def test_DERIVED_EQUAL_on_two_devices_and_the_server_whatever_arrived_first(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     clock = At(fleet.school.clock.now_ms() + 60_000)
     for _ in range(3):
@@ -55,7 +56,7 @@ def test_DERIVED_EQUAL_on_two_devices_and_the_server_whatever_arrived_first(
     assert rows == _on_device(tablet, ada, clock) == _on_server(fleet, ada, clock)
 
 
-def test_the_server_folds_a_student_again_only_when_there_is_news(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_the_server_folds_a_student_again_only_when_there_is_news(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     now_ms = fleet.school.clock.now_ms()
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cloud_api.cli import main
 from cloud_api.commands import mastery as mastery_commands
 from cloud_api.learning import mastery as cloud_mastery
+from cloud_api.learning import snapshots
 from cloud_api.learning.model import current_model
 from cloud_api.learning.publishing import VERSIONS_KEPT
 from cloud_api.learning.snapshots import Published, publish_snapshot
@@ -20,12 +21,18 @@ from daemon.learning.model import current_model as model_on
 from domain.errors import Conflict
 from domain.ids import Id
 from domain.learning import refit as fitting
+from domain.learning.difficulty import snapshot
 from domain.learning.features import WEIGHTS
 from domain.learning.mastery import MODEL_VERSION
 from tests.integration.sync.test_mastery import COLUMNS, At
 from tests.support.fleet import Fleet, SyncedDevice
 
 DAY_MS = 24 * 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def one_student_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "STUDENTS_MIN", 1)
 
 
 def publish(fleet: Fleet, at_ms: int | None = None) -> Published:
@@ -80,6 +87,38 @@ def test_a_snapshot_that_says_nothing_new_is_not_published_again(fleet: Fleet, a
     laptop.sync()
     assert not publish(fleet).new  # two in a hundred say nothing about a question, and would have everybody folded anew
     assert fleet.server("SELECT count(*) FROM difficulty_snapshots") == [(2,)]
+
+
+def test_no_figure_of_fewer_than_five_students_is_published(
+    fleet: Fleet, ada: str, laptop: SyncedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three questions about one concept: one that five have answered, and two that fewer have, who together are five."""
+    monkeypatch.undo()
+    students = [ada, *(fleet.school.add_user(f"s{n}").id for n in range(4))]
+    shared, rare, other = fleet.questions[:3]
+    fleet.server(
+        "UPDATE questions SET concept_ids = (SELECT concept_ids FROM questions WHERE id = %s) WHERE id IN (%s, %s)", shared, rare, other
+    )
+
+    def answer(*given: tuple[str, str]) -> None:
+        for student, question in given:
+            fleet.server(
+                "INSERT INTO question_attempts (school_id, id, student_id, question_id, device_id, answered_at_ms, correct, purpose, feed_no, origin_no)"
+                " VALUES (%s, %s, %s, %s, %s, 1, true, 'free', 1, 0)",
+                fleet.school.id, fleet.school.ids.new(), student, question, laptop.id,
+            )  # fmt: skip
+
+    def published() -> tuple[int, list[list[Any]], list[list[Any]]]:
+        with fleet.school.database.transaction() as cursor:
+            content = json.loads(snapshot(snapshots.count_answers(cursor, fleet.school.id)).encoded)
+        return content["total"][1], [counts for _, *counts in content["sets"]], content["questions"]
+
+    answer(*((student, shared) for student in students[:4]), (ada, rare))
+    assert published() == (0, [], [])
+    answer((students[4], shared))
+    assert published() == (5, [[5, 5]], [[shared, 5, 5]]), "what one has answered is in no sum"
+    answer(*((student, rare) for student in students[1:4]), (students[4], other))
+    assert published() == (10, [[10, 10]], [[shared, 5, 5]])
 
 
 def test_old_snapshots_go_and_the_newest_counts_whatever_the_servers_clock_says(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloud_api.devices.enrolment import Grant
 from cloud_api.retention import DAY_MS
 from daemon.sync import offering
+from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 HOUR_MS = 3_600_000
@@ -29,7 +30,7 @@ def sync_until_quiet(device: SyncedDevice) -> None:
     assert device.rounds.status().state == "synced"
 
 
-def with_answers_of_both(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> list[str]:
+def with_answers_of_both(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> list[Id]:
     """The ids of the laptop's answers, which the tablet has pulled; it has some of its own at school."""
     ids = [recorded.id for recorded in laptop.records.record_attempts(ada, fleet.attempts(6))]
     laptop.sync()
@@ -39,7 +40,7 @@ def with_answers_of_both(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: S
 
 
 def test_NO_LOST_OP_answers_of_a_device_that_is_gone_come_back_to_a_restored_server_from_another_of_the_student(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     ids = with_answers_of_both(fleet, ada, laptop, tablet)
     before = fleet.server_rows("question_attempts")
@@ -51,7 +52,7 @@ def test_NO_LOST_OP_answers_of_a_device_that_is_gone_come_back_to_a_restored_ser
     assert agrees(fleet, tablet)
 
 
-def test_EXACTLY_ONCE_what_its_writer_sends_again_as_well(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_EXACTLY_ONCE_what_its_writer_sends_again_as_well(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     with_answers_of_both(fleet, ada, laptop, tablet)
     before = fleet.server_rows("question_attempts")
     lose_answers(fleet, laptop)
@@ -64,7 +65,7 @@ def test_EXACTLY_ONCE_what_its_writer_sends_again_as_well(fleet: Fleet, ada: str
     assert fleet.server("SELECT count(*) FROM dead_letters") == [(0,)]
 
 
-def test_a_corrected_time_is_found_again(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_a_corrected_time_is_found_again(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     laptop.clock.ahead_ms = -5 * HOUR_MS
     with_answers_of_both(fleet, ada, laptop, tablet)
     corrected = "SELECT id, corrected_at_ms FROM question_attempts WHERE corrected_at_ms IS NOT NULL ORDER BY id"
@@ -79,7 +80,7 @@ def test_a_corrected_time_is_found_again(fleet: Fleet, ada: str, laptop: SyncedD
     assert agrees(fleet, tablet)
 
 
-def test_fields_of_a_later_version_come_back_with_their_answer(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_fields_of_a_later_version_come_back_with_their_answer(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     with_answers_of_both(fleet, ada, laptop, tablet)
     tablet.change('UPDATE question_attempts SET _extra = \'{"mood":"curious"}\' WHERE device_id = ?', laptop.id)
     laptop.database.close()
@@ -89,7 +90,7 @@ def test_fields_of_a_later_version_come_back_with_their_answer(fleet: Fleet, ada
 
 
 def test_NO_RESURRECTION_a_device_that_slept_for_long_offers_nothing(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     with_answers_of_both(fleet, ada, laptop, tablet)
     laptop.database.close()
@@ -101,7 +102,7 @@ def test_NO_RESURRECTION_a_device_that_slept_for_long_offers_nothing(
 
 
 def test_NO_RESURRECTION_an_answer_whose_deletion_the_server_remembers_stays_away(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     ids = with_answers_of_both(fleet, ada, laptop, tablet)
     laptop.database.close()
@@ -118,7 +119,7 @@ def test_NO_RESURRECTION_an_answer_whose_deletion_the_server_remembers_stays_awa
 
 
 def test_NO_LEAK_answers_of_a_student_whom_the_device_does_not_follow_any_more_are_not_offered(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     ben = fleet.school.add_user("ben").id
     shared = fleet.device(Grant("student", ada), Grant("student", ben))

@@ -13,6 +13,7 @@ from cloud_api.people import end_memberships
 from cloud_api.publication import Publication
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import CloudUnreachable
+from domain.ids import Id
 from domain.wire import ClockReading, PushRequest, Run
 from tests.support.fleet import Fleet, SyncedDevice
 
@@ -56,7 +57,7 @@ def _tamper(device: SyncedDevice, places: dict[int, dict[str, Any]]) -> list[str
     ],
 )
 def test_one_poison_operation_becomes_a_dead_letter_and_its_neighbours_pass(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, fields: dict[str, Any], code: str
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, fields: dict[str, Any], code: str
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(9))
     (poison,) = _tamper(laptop, {4: fields})
@@ -71,7 +72,7 @@ def test_one_poison_operation_becomes_a_dead_letter_and_its_neighbours_pass(
     assert (status.state, status.pending, status.rejected) == ("rejected", 0, 1)
 
 
-def test_many_poison_operations_of_several_kinds_in_one_batch_are_told_apart(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_many_poison_operations_of_several_kinds_in_one_batch_are_told_apart(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(200))
     bad = _tamper(laptop, {3: {"confidence": 0}, 77: {"question_id": "e" * 32}, 78: {"question_id": "e" * 32}, 199: {"purpose": ""}})
     assert laptop.sync().rejected == 4
@@ -80,7 +81,7 @@ def test_many_poison_operations_of_several_kinds_in_one_batch_are_told_apart(fle
     assert laptop.value("SELECT count(*) FROM question_attempts WHERE feed_no > 0") == 196
 
 
-def test_what_only_the_database_refuses_is_found_by_bisection(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_what_only_the_database_refuses_is_found_by_bisection(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     fleet.server("ALTER TABLE question_attempts ADD CHECK (answer <> 'forty-two')")
     laptop.records.record_attempts(ada, fleet.attempts(50))
     laptop.records.record_attempts(ada, fleet.attempts(1, answer="forty-two"))
@@ -91,7 +92,7 @@ def test_what_only_the_database_refuses_is_found_by_bisection(fleet: Fleet, ada:
 
 
 def test_an_id_that_exists_with_other_content_is_rejected_as_immutable(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     row_id = fleet.school.ids.new()
     laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", id=row_id)])
@@ -102,7 +103,7 @@ def test_an_id_that_exists_with_other_content_is_rejected_as_immutable(
     assert fleet.server("SELECT correct FROM question_attempts") == [(True,)]
 
 
-def test_an_operation_that_builds_on_a_rejected_one_is_rejected_with_it(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_an_operation_that_builds_on_a_rejected_one_is_rejected_with_it(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     items = [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")]
     laptop.records.add_plan(ada, {"starts_on": "2026-12-01", "days": 7, "planner_version": "test", "forecast": None}, items)
     _tamper(laptop, {0: {"days": 9_999}})
@@ -124,7 +125,7 @@ def test_an_operation_that_builds_on_a_rejected_one_is_rejected_with_it(fleet: F
     ],
 )
 def test_tables_and_kinds_that_devices_may_not_write_are_refused_whatever_the_payload_names(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, change: dict[str, Any], code: str
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, change: dict[str, Any], code: str
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     seen: list[str] = []
@@ -140,7 +141,7 @@ def test_tables_and_kinds_that_devices_may_not_write_are_refused_whatever_the_pa
     assert fleet.server_rows("question_attempts") == []
 
 
-def test_fields_of_a_newer_device_are_kept_and_travel_no_further(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_fields_of_a_newer_device_are_kept_and_travel_no_further(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     _tamper(laptop, {0: {"mood": "curious"}})
     assert laptop.sync().rejected == 0
@@ -148,7 +149,7 @@ def test_fields_of_a_newer_device_are_kept_and_travel_no_further(fleet: Fleet, a
 
 
 def test_NO_WEDGE_an_operation_that_spoils_every_request_is_set_aside_and_the_queue_goes_on(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(30))
     spoiler = laptop.value("SELECT row_id FROM sync_operations WHERE op_no = 17")
@@ -178,7 +179,7 @@ def test_NO_WEDGE_an_operation_that_spoils_every_request_is_set_aside_and_the_qu
     ids=lambda damage: " ".join(damage.values()),
 )
 def test_NO_WEDGE_an_operation_that_was_damaged_in_the_file_is_set_aside_and_the_queue_goes_on(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, damage: dict[str, str]
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, damage: dict[str, str]
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     changes = ", ".join(f"{column} = ?" for column in damage)
@@ -195,7 +196,7 @@ def _holds(run: Run, row_id: str) -> bool:
 
 
 def test_a_server_that_does_not_speak_this_protocol_is_waited_for_and_nothing_is_set_aside(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.gateway.before_push = lambda request: msgspec.structs.replace(request, protocol=99)
@@ -205,7 +206,7 @@ def test_a_server_that_does_not_speak_this_protocol_is_waited_for_and_nothing_is
 
 
 def test_what_is_at_school_already_is_a_duplicate_even_when_the_student_is_not_granted_any_more(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
     laptop.sync()
@@ -215,7 +216,7 @@ def test_what_is_at_school_already_is_a_duplicate_even_when_the_student_is_not_g
     assert _letters(fleet) == []
 
 
-def test_a_request_without_form_is_refused_whole_and_changes_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_request_without_form_is_refused_whole_and_changes_nothing(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
 
     def damaged(request: PushRequest) -> PushRequest:
@@ -239,7 +240,7 @@ def _queued(device: SyncedDevice) -> PushRequest:
     return batch.request
 
 
-def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     class_id = fleet.add_class("Knots 1")
     ben = fleet.school.add_user("ben", classes=["Knots 1"]).id
     fleet.school.add_user("cleo", classes=["Knots 1"])
@@ -255,9 +256,7 @@ def test_NO_LEAK_a_device_gets_the_rows_of_its_own_students_and_no_others(fleet:
     assert len(lab.synced_rows("class_members")) == 2
 
 
-def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leaves_goes(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
-) -> None:
+def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leaves_goes(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     class_id = fleet.add_class("Knots 1")
     fleet.school.add_user("ben", classes=["Knots 1"])
     lab = fleet.device(Grant("class", class_id))
@@ -285,7 +284,7 @@ def _edit(fleet: Fleet, change: Any) -> None:
 
 
 def test_an_answer_given_while_the_grant_held_is_accepted_after_it_has_ended_and_a_later_one_is_not(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     now_ms = fleet.school.clock.now_ms()
@@ -298,7 +297,7 @@ def test_an_answer_given_while_the_grant_held_is_accepted_after_it_has_ended_and
     assert [code for code, _, _ in _letters(fleet)] == ["not_granted"]
 
 
-def test_a_plan_item_of_a_student_who_is_not_granted_cannot_be_changed_by_its_id(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_plan_item_of_a_student_who_is_not_granted_cannot_be_changed_by_its_id(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     ben = fleet.school.add_user("ben").id
     other = fleet.device(Grant("student", ben))
     other.sync()
@@ -322,7 +321,7 @@ def test_a_plan_item_of_a_student_who_is_not_granted_cannot_be_changed_by_its_id
     assert fleet.server("SELECT status FROM study_plan_items") == [("planned",)]
 
 
-def test_a_revoked_device_keeps_everything_and_says_so(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_revoked_device_keeps_everything_and_says_so(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     fleet.server("UPDATE devices SET revoked_at_ms = 1 WHERE id = %s", laptop.id)
     laptop.records.record_attempts(ada, fleet.attempts(2))
     assert laptop.sync().outcome == "unauthorised"
@@ -333,7 +332,7 @@ def test_a_revoked_device_keeps_everything_and_says_so(fleet: Fleet, ada: str, l
 
 
 def test_LOSER_KEPT_every_device_that_used_an_id_for_another_answer_has_its_own_letter(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     phone = fleet.device(Grant("student", ada))
     phone.sync()
@@ -345,7 +344,7 @@ def test_LOSER_KEPT_every_device_that_used_an_id_for_another_answer_has_its_own_
 
 
 def test_another_devices_letter_says_nothing_of_an_answer_that_was_taken(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     row_id = fleet.school.ids.new()
     laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "free", id=row_id)])
@@ -376,7 +375,7 @@ def test_another_devices_letter_says_nothing_of_an_answer_that_was_taken(
     ],
 )
 def test_NO_WEDGE_a_value_of_a_wrong_type_is_refused_alone_whatever_stands_beside_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, fields: dict[str, Any]
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, fields: dict[str, Any]
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(7, active_ms=1_500))
     _tamper(laptop, {3: fields})
@@ -388,7 +387,7 @@ def test_NO_WEDGE_a_value_of_a_wrong_type_is_refused_alone_whatever_stands_besid
 
 
 @pytest.mark.parametrize("wall_ms", [2**70, -(2**70), -(2**63), 2**63 - 1, 0])
-def test_a_clock_that_is_wrong_beyond_all_measure_stops_nothing(fleet: Fleet, ada: str, laptop: SyncedDevice, wall_ms: int) -> None:
+def test_a_clock_that_is_wrong_beyond_all_measure_stops_nothing(fleet: Fleet, ada: Id, laptop: SyncedDevice, wall_ms: int) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.gateway.before_push = lambda request: msgspec.structs.replace(request, clock=ClockReading(wall_ms, 5, "b" * 32))
     done = laptop.sync()

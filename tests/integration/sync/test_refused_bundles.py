@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
@@ -12,10 +13,12 @@ from cloud_api.devices.enrolled import revoke
 from cloud_api.devices.enrolment import Grant
 from daemon.identity.keys import ServerKeys, read_keys
 from domain import bundle, sealing
+from domain.bodies import compress, to_json
 from domain.bundle import FromDevice, FromSchool, Header, Kind
 from domain.errors import BundleRefused, CarrelError, Forbidden, InvalidInput, OperatorError, UnsupportedProtocol
+from domain.ids import Id
 from domain.sealing import SIGNATURE_BYTES, new_keys, public_keys
-from domain.wire import PullRequest, compress, to_json
+from domain.wire import PullRequest
 from tests.integration.sync.test_bundles import everything, holdings
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, SyncedDevice, running_fleet
@@ -23,7 +26,7 @@ from tests.support.stick import at_school, bundles_of, device_with_keys, opened_
 
 
 @pytest.fixture
-def laptop(fleet: Fleet, ada: str) -> SyncedDevice:
+def laptop(fleet: Fleet, ada: Id) -> SyncedDevice:
     """Ada's laptop with something to say."""
     device = device_with_keys(fleet, Grant("student", ada))
     device.sync()
@@ -51,7 +54,7 @@ def test_a_bundle_with_any_byte_altered_is_refused_by_the_school(fleet: Fleet, l
     codes = set()
     for place in range(len(data)):
         altered = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-        codes.add(refusal(lambda altered=altered: taken_at_school(fleet, altered)))
+        codes.add(refusal(partial(taken_at_school, fleet, altered)))
     assert codes == {"bundle_unknown", "bundle_damaged", "bundle_foreign"}
     assert holdings(fleet) == before
     assert taken_at_school(fleet, data).taken == 1
@@ -63,7 +66,7 @@ def test_an_answer_with_any_byte_altered_is_refused_by_the_device(fleet: Fleet, 
     codes = set()
     for place in range(len(data)):
         altered = data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :]
-        codes.add(refusal(lambda altered=altered: taken_by(laptop, altered)))
+        codes.add(refusal(partial(taken_by, laptop, altered)))
     assert codes <= {"bundle_unknown", "bundle_damaged", "bundle_foreign"}
     assert everything(laptop) == before
     assert taken_by(laptop, data).settled == 1
@@ -72,7 +75,7 @@ def test_an_answer_with_any_byte_altered_is_refused_by_the_device(fleet: Fleet, 
 def test_a_bundle_that_was_cut_off_says_how_much_is_missing(fleet: Fleet, laptop: SyncedDevice) -> None:
     data, before = written_by(laptop), holdings(fleet)
     for length in range(len(data)):
-        assert refusal(lambda length=length: taken_at_school(fleet, data[:length])) in ("bundle_unknown", "bundle_damaged")
+        assert refusal(partial(taken_at_school, fleet, data[:length])) in ("bundle_unknown", "bundle_damaged")
     with pytest.raises(BundleRefused, match="cut off: 10 bytes are missing"):
         taken_at_school(fleet, data[:-10])
     with pytest.raises(BundleRefused, match="added"):
@@ -93,7 +96,7 @@ def test_a_bundle_goes_only_the_way_it_was_written_for(fleet: Fleet, laptop: Syn
     assert refusal(lambda: taken_by(laptop, up)) == refusal(lambda: taken_at_school(fleet, down)) == "bundle_foreign"
 
 
-def test_a_bundle_of_another_device_is_refused_by_a_device(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_bundle_of_another_device_is_refused_by_a_device(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     other = device_with_keys(fleet, Grant("student", ada))
     before = everything(laptop)
     assert refusal(lambda: taken_by(laptop, at_school(fleet).give(other.id).data)) == "bundle_foreign"
@@ -129,7 +132,7 @@ def test_a_revoked_device_is_refused_and_gets_nothing(fleet: Fleet, laptop: Sync
     assert holdings(fleet) == before
 
 
-def test_a_device_that_was_enrolled_without_keys_is_told_so(fleet: Fleet, ada: str) -> None:
+def test_a_device_that_was_enrolled_without_keys_is_told_so(fleet: Fleet, ada: Id) -> None:
     device = fleet.device(Grant("student", ada))
     with pytest.raises(OperatorError, match="enrol it again"):
         written_by(device)
@@ -184,7 +187,7 @@ def test_a_signed_body_that_is_no_message_changes_nothing_on_a_device(fleet: Fle
     spoilt = msgspec.structs.replace(whole.feed, pages=[*whole.feed.pages, msgspec.Raw(to_json(page))])
     before = everything(laptop)
     for body in (b"{}", b"\xff", to_json(msgspec.structs.replace(whole, feed=spoilt))):
-        assert refusal(lambda body=body: taken_by(laptop, bundle.write(header, body, own, reader))) in ("malformed_json", "bundle_damaged")
+        assert refusal(partial(taken_by, laptop, bundle.write(header, body, own, reader))) in ("malformed_json", "bundle_damaged")
     assert everything(laptop) == before
 
 

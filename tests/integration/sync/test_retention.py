@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from daemon.queue import outbox
+from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice
 
 DAY_MS = 24 * 3600 * 1000
 
 
 def test_prune_keeps_what_is_unsettled_or_rejected_and_sixty_days_of_the_rest_or_a_week_of_what_a_backup_holds(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     now_ms = fleet.school.clock.now_ms()
     laptop.records.record_attempts(ada, fleet.attempts(6))
@@ -29,7 +30,7 @@ def test_prune_keeps_what_is_unsettled_or_rejected_and_sixty_days_of_the_rest_or
     assert laptop.value("SELECT count(*) FROM question_attempts") == 8
 
 
-def test_NO_WEDGE_operations_settled_under_a_wrong_clock_leave_no_gap_in_the_log(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_NO_WEDGE_operations_settled_under_a_wrong_clock_leave_no_gap_in_the_log(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(5))
     laptop.sync()
     laptop.change("UPDATE sync_operations SET settled_at_ms = 946684800000 WHERE op_no = 3")  # a clock that began at 2000-01-01
@@ -43,7 +44,7 @@ def test_NO_WEDGE_operations_settled_under_a_wrong_clock_leave_no_gap_in_the_log
     assert len(fleet.server_rows("question_attempts")) == 6
 
 
-def test_answers_given_while_the_clock_stands_before_all_schools_are_accepted(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_answers_given_while_the_clock_stands_before_all_schools_are_accepted(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     class DeadBattery:
         def now_ms(self) -> int:
             return 5_000
@@ -60,7 +61,7 @@ def test_answers_given_while_the_clock_stands_before_all_schools_are_accepted(fl
 
 
 def test_NO_LOST_OP_a_device_whose_log_the_server_has_let_go_of_sends_again_and_goes_on(
-    fleet: Fleet, ada: str, laptop: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()

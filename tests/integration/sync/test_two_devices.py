@@ -6,13 +6,14 @@ import json
 
 from daemon.queue import outbox
 from daemon.records import NewAttempt, NewPlanItem
+from domain.ids import Id
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 NASTY = 'tab\there, \\ back\\nslash, "quotes", new\nline, \r, é, 漢, 🙂, \\N'
 
 
 def test_two_devices_of_one_student_see_each_others_attempts_after_one_round_each(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(30))
     tablet.records.record_attempts(ada, fleet.attempts(20, answer=NASTY, confidence=3, active_ms=1_500))
@@ -25,7 +26,7 @@ def test_two_devices_of_one_student_see_each_others_attempts_after_one_round_eac
 
 
 def test_every_row_of_an_append_only_table_knows_the_servers_number_everywhere(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(10))
     laptop.sync()
@@ -36,7 +37,7 @@ def test_every_row_of_an_append_only_table_knows_the_servers_number_everywhere(
     assert numbers == fleet.server("SELECT id, feed_no FROM question_attempts ORDER BY id")
 
 
-def test_a_device_does_not_pull_its_own_attempts_back(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_device_does_not_pull_its_own_attempts_back(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(10))
     assert laptop.sync().pulled == 0
     assert laptop.sync().pulled == 0
@@ -51,7 +52,7 @@ def test_a_round_with_nothing_to_do_is_one_request_and_writes_nothing(laptop: Sy
     assert laptop.value("PRAGMA data_version") == changes
 
 
-def test_profiles_of_two_devices_merge_field_by_field(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_profiles_of_two_devices_merge_field_by_field(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     laptop.records.update_profile(ada, {"grade": "7", "available_minutes": [30] * 7})
     tablet.records.update_profile(ada, {"exam_on": "2027-05-04"})
     for device in (laptop, tablet, laptop):
@@ -62,7 +63,7 @@ def test_profiles_of_two_devices_merge_field_by_field(fleet: Fleet, ada: str, la
 
 
 def test_the_later_of_two_concurrent_changes_wins_everywhere_and_the_other_can_be_read(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     laptop.records.update_profile(ada, {"grade": "earlier"})
     tablet.records.update_profile(ada, {"grade": "later"})
@@ -77,7 +78,7 @@ def test_the_later_of_two_concurrent_changes_wins_everywhere_and_the_other_can_b
 
 
 def test_a_change_made_in_sight_of_a_value_wins_over_it_even_when_this_devices_clock_is_behind(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     tablet.records._hlc.observe((fleet.school.clock.now_ms() + 200_000) << 16)  # its clock is three minutes ahead
     tablet.records.update_profile(ada, {"grade": "7"})
@@ -90,7 +91,7 @@ def test_a_change_made_in_sight_of_a_value_wins_over_it_even_when_this_devices_c
     assert fleet.server("SELECT count(*) FROM sync_conflicts") == [(0,)]
 
 
-def test_a_daemon_that_starts_goes_on_from_the_greatest_clock_it_has_written(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_a_daemon_that_starts_goes_on_from_the_greatest_clock_it_has_written(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records._hlc.observe((fleet.school.clock.now_ms() + 200_000) << 16)
     laptop.records.update_profile(ada, {"grade": "7"})
     with laptop.database.read() as conn:
@@ -98,7 +99,7 @@ def test_a_daemon_that_starts_goes_on_from_the_greatest_clock_it_has_written(fle
 
 
 def test_a_queued_change_stays_visible_while_the_servers_version_comes_in_under_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     tablet.records.update_profile(ada, {"grade": "7", "exam_on": "2027-05-04"})
     tablet.sync()
@@ -120,7 +121,7 @@ def _pull_only(device: SyncedDevice) -> None:
 
 
 def test_a_plan_travels_with_its_items_and_so_does_what_was_done_of_it(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice
 ) -> None:
     items = [NewPlanItem(c, "2026-12-01", "new", 8, "opens 3 others") for c in fleet.concepts]
     laptop.records.add_plan(ada, {"starts_on": "2026-12-01", "days": 7, "planner_version": "test", "forecast": {"coverage": 0.6}}, items)
@@ -135,7 +136,7 @@ def test_a_plan_travels_with_its_items_and_so_does_what_was_done_of_it(
     assert laptop.rows("SELECT status, moved_to FROM study_plan_items ORDER BY position") == [("moved", "2026-12-02"), ("planned", None)]
 
 
-def test_more_than_one_batch_and_one_page_arrive_whole(fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
+def test_more_than_one_batch_and_one_page_arrive_whole(fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice) -> None:
     for _ in range(9):
         laptop.records.record_attempts(ada, fleet.attempts(500))
     pushed = laptop.sync()
@@ -146,7 +147,7 @@ def test_more_than_one_batch_and_one_page_arrive_whole(fleet: Fleet, ada: str, l
     assert tablet.synced_rows("question_attempts") == laptop.synced_rows("question_attempts")
 
 
-def test_one_batch_of_one_operation_at_a_time_gives_the_same(fleet: Fleet, ada: str, laptop: SyncedDevice) -> None:
+def test_one_batch_of_one_operation_at_a_time_gives_the_same(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.rounds._pusher._limits = type(laptop.rounds._pusher._limits)(1, 1)
     laptop.records.record_attempts(ada, [NewAttempt(fleet.questions[0], True, "quiz"), NewAttempt(fleet.questions[1], False, "plan")])
     laptop.records.update_profile(ada, {"grade": "9"})

@@ -25,6 +25,7 @@ from cloud_api.devices.enrolled import revoke
 from cloud_api.devices.enrolment import Grant, end_code, open_codes
 from daemon.identity.device import REVOKED_FILE
 from domain.errors import NotFound, OperatorError, Unavailable
+from domain.ids import Id
 from tests.security.cloud.staff import PASSWORD, Staffroom
 from tests.support.fleet import Fleet, SyncedDevice
 
@@ -257,7 +258,7 @@ def test_a_code_that_was_used_since_the_backup_has_none_of_these_uses_back(fleet
 
 
 def test_a_grant_that_was_ended_takes_the_student_off_the_device_and_is_not_given_back_by_a_backup(
-    fleet: Fleet, ada: str, laptop: SyncedDevice, tablet: SyncedDevice, room: Staffroom, tmp_path: Path
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tablet: SyncedDevice, room: Staffroom, tmp_path: Path
 ) -> None:
     school = fleet.school
     laptop.sync()

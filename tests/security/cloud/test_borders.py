@@ -23,9 +23,10 @@ from cloud_api.embedded import DatabaseServer
 from cloud_api.people import MEMBERS, end_memberships
 from cloud_api.publication import Publication, lock_for_editing, read_rows
 from daemon.sync.push import encode_runs
+from domain.bodies import to_json
 from domain.ids import Id
 from domain.operations import CHAIN_START, Operation
-from domain.wire import ClockReading, PushRequest, to_json
+from domain.wire import ClockReading, PushRequest
 from tests.support.cloud import SchoolBuilder
 from tests.support.device import ManualClock
 from tests.support.postgres import temporary_database
@@ -237,7 +238,6 @@ def test_nothing_crosses_a_border_whatever_devices_and_people_do(database: Cloud
     limits = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.line_protocol import listen
@@ -77,7 +77,7 @@ def test_what_was_not_learnt_goes_on_and_what_was_is_reviewed() -> None:
 
 
 def test_answers_may_be_told_once_or_again_and_again() -> None:
-    days = [learnt("a", 0), [*learnt("b", 1), ("a", 1, 1)], [*learnt("c", 2), ("b", 2, 0)], [("b", 5, 1), ("b", 5, 1)]]
+    days: list[list[Any]] = [learnt("a", 0), [*learnt("b", 1), ("a", 1, 1)], [*learnt("c", 2), ("b", 2, 0)], [("b", 5, 1), ("b", 5, 1)]]
     told_once = [day(n + 1, 10, *attempts) for n, attempts in enumerate(days)]
     told_again = [day(n + 1, 10, *(a for attempts in days[: n + 1] for a in attempts)) for n in range(len(days))]
     assert plans(start(), *told_once, day(9, 10)) == plans(start(), *told_again, day(9, 10, *(a for d in days for a in d)))
@@ -125,7 +125,6 @@ def test_strange_days_are_answered_and_strange_courses_taken(capsys: pytest.Capt
     assert capsys.readouterr().err.count("passed over") == 3
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(IDS), max_size=3), min_size=4, max_size=4),
     st.lists(st.tuples(st.integers(0, 60), st.lists(st.tuples(st.sampled_from(IDS), st.booleans()), max_size=9)), max_size=12),

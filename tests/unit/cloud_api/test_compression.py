@@ -26,7 +26,8 @@ def test_whoever_takes_gzip_gets_it_and_nobody_else() -> None:
     assert len(small.get_data()) < len(PAGE) / 5
     for accepts in (None, "br", "gzip;q=0", "identity"):
         plain = asked(accepts)
-        assert (plain.content_encoding, plain.get_data(as_text=True)) == (None, PAGE), accepts
+        assert plain.content_encoding is None, accepts
+        assert plain.get_data(as_text=True) == PAGE, accepts
         assert "Accept-Encoding" in plain.headers["Vary"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -161,3 +162,16 @@ def test_a_file_that_cannot_be_read_at_all_leaves_the_accounts_own_folder(tmp_pa
     file = tmp_path / "config.toml"
     file.write_text("[device\n")
     assert find_state_dir(file, {}) == load_config(None, {}).state_dir
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_home_that_may_not_be_looked_into_has_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `runuser -u carrel`, which keeps the caller's."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    os.seteuid(65534)
+    try:
+        assert find_config({}) is None
+    finally:
+        os.seteuid(0)

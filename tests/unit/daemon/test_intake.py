@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.api.intake import PROBLEMS_MAX, json_reader, query_reader
@@ -98,7 +98,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(_JSON)
 def test_any_json_is_either_read_or_refused_with_at_least_one_problem(value: Any) -> None:
     for read in (read_attempt, read_batch, read_change, read_plan):
@@ -109,7 +108,6 @@ def test_any_json_is_either_read_or_refused_with_at_least_one_problem(value: Any
             assert all(p.path.startswith("$") and p.message != "The request cannot be read." for p in refused.problems)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_random_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):

@@ -35,7 +35,7 @@ def rounds() -> Rounds:
 
 
 @pytest.fixture
-def on_demand(rounds: Rounds) -> Iterator[SyncOnDemand]:
+def on_demand(rounds: Rounds) -> Iterator[SyncOnDemand[RoundResult]]:
     made = SyncOnDemand(rounds.run, wait_max_s=WAIT_S)
     yield made
     made.close()
@@ -48,7 +48,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def test_who_asks_during_a_round_gets_the_one_after_it(rounds: Rounds, on_demand: SyncOnDemand, pool: ThreadPoolExecutor) -> None:
+def test_who_asks_during_a_round_gets_the_one_after_it(
+    rounds: Rounds, on_demand: SyncOnDemand[RoundResult], pool: ThreadPoolExecutor
+) -> None:
     first = pool.submit(on_demand.run)
     assert rounds.begun.acquire(timeout=WAIT_S)
     second = pool.submit(on_demand.run)
@@ -57,7 +59,7 @@ def test_who_asks_during_a_round_gets_the_one_after_it(rounds: Rounds, on_demand
     assert [r.pushed for r in results if r] == [1, 2]
 
 
-def test_no_more_than_two_wait_at_the_same_moment(rounds: Rounds, on_demand: SyncOnDemand, pool: ThreadPoolExecutor) -> None:
+def test_no_more_than_two_wait_at_the_same_moment(rounds: Rounds, on_demand: SyncOnDemand[RoundResult], pool: ThreadPoolExecutor) -> None:
     waiting: list[Future[RoundResult | None]] = []
     for _ in range(WAITERS_MAX + 1):
         waiting.append(pool.submit(on_demand.run))

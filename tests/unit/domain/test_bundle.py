@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from domain import bundle
+from domain.bodies import compress, to_json
 from domain.bundle import Header, Kind
 from domain.errors import BundleRefused
 from domain.sealing import new_keys, public_keys
-from domain.wire import OperationVerdict, compress, to_json
+from domain.wire import OperationVerdict
 
 SENDER, READER = new_keys(), new_keys()
 HEADER = Header(Kind.FROM_DEVICE, "a" * 32, "b" * 32, 1_795_000_000_000)

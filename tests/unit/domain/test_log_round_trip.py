@@ -6,18 +6,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_api.sync.batch import decode_push, judge_by_registry
 from daemon.queue.unreadable import is_readable
 from daemon.sync.push import chain_after, encode_runs
+from domain.bodies import from_json, to_json
 from domain.errors import InvalidInput
+from domain.ids import Id
 from domain.operations import CHAIN_START, Operation
 from domain.registry import INT64_MAX, TABLES, Column, Kind
-from domain.wire import ClockReading, PushRequest, from_json, to_json
+from domain.wire import ClockReading, PushRequest
 
-ids = st.uuids().map(lambda u: u.hex)
+ids = st.uuids().map(lambda u: Id(u.hex))
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(["", "\\N", "\\", "\t\r\n\x00", "é漢🙂\u2028", '"'])
 floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0, 1e22, 5e-324, 0.1])
 odd = st.none() | st.booleans() | st.sampled_from([0, 1, 2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**30]) | floats | text
@@ -65,7 +67,7 @@ def sent(operations: list[Operation]) -> PushRequest:
     return from_json(to_json(PushRequest(1, "a" * 32, 1, CHAIN_START.hex(), clock, encode_runs(operations))), PushRequest)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(logs())
 def test_the_server_reads_the_chain_that_the_device_wrote_whatever_the_payloads_hold(operations: list[Operation]) -> None:
     batch = decode_push(sent(operations)).batch()
@@ -74,7 +76,7 @@ def test_the_server_reads_the_chain_that_the_device_wrote_whatever_the_payloads_
     assert all(map(is_readable, operations))
 
 
-GOOD = Operation(1, "1" * 32, "study_plans", "1" * 32, "insert", 1, 0, 0, 0, "b" * 32, '{"days":7}')
+GOOD = Operation(1, Id("1" * 32), "study_plans", Id("1" * 32), "insert", 1, 0, 0, 0, "b" * 32, '{"days":7}')
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ GOOD = Operation(1, "1" * 32, "study_plans", "1" * 32, "insert", 1, 0, 0, 0, "b"
         {"payload": "[7]"},
     ],
 )
-def test_an_operation_that_does_not_count_as_readable_is_one_that_the_server_cannot_read_or_not_as_it_is(damage: dict[str, str]) -> None:
+def test_an_operation_that_does_not_count_as_readable_is_one_that_the_server_cannot_read_or_not_as_it_is(damage: dict[str, Any]) -> None:
     damaged = GOOD._replace(**damage)
     assert not is_readable(damaged)
     with pytest.raises((InvalidInput, msgspec.DecodeError, TypeError, LookupError, AssertionError)):
@@ -112,7 +114,9 @@ def test_an_operation_that_does_not_count_as_readable_is_one_that_the_server_can
 )
 def test_values_that_python_calls_equal_or_cannot_hash_travel_as_they_are(column: str, values: list[Any]) -> None:
     operations = [
-        Operation(n, f"{n:032x}", "study_plans", f"{n:032x}", "insert", 1, 0, 0, 0, "b" * 32, msgspec.json.encode({column: v}).decode())
+        Operation(
+            n, Id(f"{n:032x}"), "study_plans", Id(f"{n:032x}"), "insert", 1, 0, 0, 0, "b" * 32, msgspec.json.encode({column: v}).decode()
+        )
         for n, v in enumerate(values, 1)
     ]
     assert decode_push(sent(operations)).chains[-1] == chain_after(CHAIN_START, operations)
@@ -120,7 +124,7 @@ def test_values_that_python_calls_equal_or_cannot_hash_travel_as_they_are(column
 
 @pytest.mark.parametrize("sizes", [[1_000_000_000, -999_999_999], [10**12], [0], [-1]])
 def test_a_run_that_lies_about_its_length_is_refused_before_anything_is_unfolded(sizes: list[int]) -> None:
-    run = encode_runs([Operation(1, "1" * 32, "study_plans", "1" * 32, "insert", 1, 0, 0, 0, "b" * 32, "{}")])[0]
+    run = encode_runs([Operation(1, Id("1" * 32), "study_plans", Id("1" * 32), "insert", 1, 0, 0, 0, "b" * 32, "{}")])[0]
     clock = ClockReading(1_795_000_000_000, 5, "b" * 32)
     runs = [msgspec.structs.replace(run, n=size) for size in sizes]  # the others are negative, so that the sum is small
     with pytest.raises(InvalidInput):

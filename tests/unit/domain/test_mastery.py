@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.learning.mastery import (
@@ -27,7 +27,7 @@ from domain.learning.mastery import (
     score,
 )
 
-ANY_SPEED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # no test depends on a clock
+FEW_EXAMPLES = settings(max_examples=60)
 HOUR_MS = DAY_MS // 24
 START_MS = 1_700_000_000_000
 REFERENCE_RATES = Rates(by_concepts={("c1",): Counts(30, 40)}, by_question={"q1": Counts(3, 10)})
@@ -187,7 +187,7 @@ TABLES = st.builds(
 )
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES, st.randoms(use_true_random=False))
 def test_any_arrival_order_with_duplicates_gives_the_same_rows(answers: list[FoldedAttempt], rates: Rates, shuffler: random.Random) -> None:
     arrived = answers + answers[::3]
@@ -196,7 +196,7 @@ def test_any_arrival_order_with_duplicates_gives_the_same_rows(answers: list[Fol
     assert mastery_rows(fold(arrived, rates), at_ms) == mastery_rows(fold(answers, rates), at_ms)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES)
 def test_observing_one_by_one_is_folding_and_a_late_attempt_is_noticed(answers: list[FoldedAttempt], rates: Rates) -> None:
     state = StudentState(rates)
@@ -208,7 +208,7 @@ def test_observing_one_by_one_is_folding_and_a_late_attempt_is_noticed(answers: 
     assert not any(state.precedes(answer) for answer in answers)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES)
 def test_one_wrong_answer_lowers_a_level_by_at_most_one_and_a_right_one_never(answers: list[FoldedAttempt], rates: Rates) -> None:
     state = StudentState(rates)
@@ -222,7 +222,7 @@ def test_one_wrong_answer_lowers_a_level_by_at_most_one_and_a_right_one_never(an
                 assert SCALE.index(row.level) >= SCALE.index(earlier.level) - (not answer.correct)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES)
 def test_mastered_is_only_ever_shown_for_a_score_that_deserves_it(answers: list[FoldedAttempt], rates: Rates) -> None:
     """A level held up after a wrong answer does not rise above what was held when answers to other concepts raise the score."""

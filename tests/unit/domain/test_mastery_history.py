@@ -11,12 +11,12 @@ from domain.learning.attempts import FoldedAttempt
 from domain.learning.features import WEIGHTS
 from domain.learning.history import StudentHistory
 from domain.learning.mastery import DAY_MS, Rates, fold, mastery_rows
-from tests.unit.domain.test_mastery import ANY_SPEED, START_MS, TABLES, attempt, histories
+from tests.unit.domain.test_mastery import FEW_EXAMPLES, START_MS, TABLES, attempt, histories
 
 AT_MS = START_MS + 900 * DAY_MS
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES, st.randoms(use_true_random=False))
 def test_attempts_added_one_by_one_in_any_order_give_the_very_state_of_a_fold(
     answers: list[FoldedAttempt], rates: Rates, shuffler: random.Random
@@ -30,7 +30,7 @@ def test_attempts_added_one_by_one_in_any_order_give_the_very_state_of_a_fold(
     assert mastery_rows(history.state, AT_MS) == mastery_rows(fold(answers, rates), AT_MS)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(histories(), TABLES, st.integers(0, 25))
 def test_two_devices_and_the_server_agree_however_attempts_are_split_between_them(
     answers: list[FoldedAttempt], rates: Rates, cut: int

@@ -11,7 +11,7 @@ from itertools import groupby
 from math import sqrt
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
@@ -31,7 +31,7 @@ from domain.learning.planner import (
     study_states,
 )
 
-ANY_SPEED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # no test depends on a clock
+FEW_EXAMPLES = settings(max_examples=60)
 MONDAY = date(2025, 3, 3)
 MONDAY_MS = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp() * 1000)
 EVERY_DAY = (45,) * 7
@@ -88,7 +88,7 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems())
 def test_no_day_is_over_its_minutes_and_no_day_off_exam_day_or_later_is_used(problem: Problem) -> None:
     asked = problem[2]
@@ -99,7 +99,7 @@ def test_no_day_is_over_its_minutes_and_no_day_off_exam_day_or_later_is_used(pro
         assert asked.exam_on is None or asked.exam_on < MONDAY or day < asked.exam_on
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems())
 def test_no_concept_comes_before_one_that_it_needs_and_none_is_learnt_twice(problem: Problem) -> None:
     nodes, states, asked = problem
@@ -121,7 +121,7 @@ def test_no_concept_comes_before_one_that_it_needs_and_none_is_learnt_twice(prob
             known.add(item.concept_id)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems())
 def test_reviews_come_first_no_three_new_concepts_follow_each_other_and_sittings_are_short(problem: Problem) -> None:
     for items in by_day(make_plan(*problem).items).values():
@@ -134,7 +134,7 @@ def test_reviews_come_first_no_three_new_concepts_follow_each_other_and_sittings
         assert all(len(block) == 1 or sum(item.minutes for item in block) <= BLOCK_MINUTES_MAX for block in blocks)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_the_inputs_does_not_change_the_plan(problem: Problem, shuffler: random.Random) -> None:
     nodes, states, asked = problem
@@ -159,7 +159,7 @@ def reaches(start: str, goal: str, edges: set[tuple[str, str]]) -> bool:
     return False
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems())
 def test_only_edges_that_close_a_circle_or_point_nowhere_are_ignored(problem: Problem) -> None:
     nodes = problem[0]
@@ -399,7 +399,7 @@ def test_stability_grows_with_a_late_right_answer_and_shrinks_with_a_wrong_one()
     assert recall(3, 3) == pytest.approx(0.9, abs=0.0005)
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0, 5.0]), st.booleans()), max_size=12), st.randoms(use_true_random=False))
 def test_study_states_do_not_depend_on_arrival_order(given_: list[tuple[float, bool]], shuffler: random.Random) -> None:
     attempts = answers(*given_)

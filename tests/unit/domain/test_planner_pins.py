@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain.learning.plan import ConceptNode, Kind, Pin
 from domain.learning.plan_changes import Since, What, plan_changes
 from domain.learning.planner import StudyState, make_plan
-from tests.unit.domain.test_planner import ANY_SPEED, IDS, MONDAY, MONDAY_MS, Problem, by_day, chain, learnt, problems, request
+from tests.unit.domain.test_planner import FEW_EXAMPLES, IDS, MONDAY, MONDAY_MS, Problem, by_day, chain, learnt, problems, request
 
 TUESDAY = MONDAY + timedelta(days=1)
 LIGHT_LAST = [*(ConceptNode(f"h{n}", 9) for n in range(20)), ConceptNode("light", 0.001), *chain("x", "y", "z")]
@@ -45,7 +45,7 @@ def test_a_pin_is_met_once() -> None:
     assert [i.concept_id for i in plan.items if i.reason.startswith("pinned")] == ["light"]
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(problems(), st.lists(st.builds(Pin, st.sampled_from([*IDS, "elsewhere"]), st.none() | st.just(TUESDAY)), max_size=4))
 def test_pins_break_no_prerequisite_no_exclusion_and_no_days_minutes(problem: Problem, pins: list[Pin]) -> None:
     nodes, states, asked = problem

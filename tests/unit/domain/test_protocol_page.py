@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from domain import wire
-from domain.blocks import decode_column
+from domain import bodies, wire
+from domain.blocks import decode_block, decode_column
+from domain.bodies import from_json, to_json
 from domain.registry import TABLES, Kind
-from domain.wire import PullAnswer, PushRequest, decode_block, from_json, to_json
+from domain.wire import PullAnswer, PushRequest
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 EXAMPLES = re.findall(r"```json (\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -50,7 +51,7 @@ def test_the_example_of_a_pull_has_blocks_that_decode() -> None:
 def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     limits = msgspec.to_builtins(wire.Limits())
     assert json.dumps(limits) in PAGE
-    assert f"{wire.BODY_BYTES_MAX // 2**20} MiB compressed and {wire.PLAIN_BYTES_MAX // 2**20} MiB plain" in PAGE
+    assert f"{bodies.BODY_BYTES_MAX // 2**20} MiB compressed and {bodies.PLAIN_BYTES_MAX // 2**20} MiB plain" in PAGE
 
 
 def test_the_table_of_policies_names_every_table_that_travels() -> None:

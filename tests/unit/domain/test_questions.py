@@ -6,14 +6,14 @@ import random
 from datetime import date
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.learning.mastery import DAY_MS, Counts, FoldedAttempt, QuestionRef, Rates, fold, predict
 from domain.learning.planner import ConceptNode, Kind, PlanItem, study_states
 from domain.learning.questions import ConceptLeft, Desk, NextQuestion, next_question
 
-ANY_SPEED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # no test depends on a clock
+FEW_EXAMPLES = settings(max_examples=60)
 MIDNIGHT_MS = 1_700_000_000_000
 NOW_MS = MIDNIGHT_MS + DAY_MS // 2
 TODAY = date(2025, 3, 3)
@@ -171,7 +171,7 @@ def test_without_a_plan_the_best_step_that_has_a_question_is_taken() -> None:
     assert next_question(desk(steps=steps[:1]), None) is None
 
 
-@ANY_SPEED
+@FEW_EXAMPLES
 @given(
     st.lists(st.tuples(st.sampled_from([q.question_id for q in QUESTIONS]), st.booleans()), max_size=12), st.randoms(use_true_random=False)
 )

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from domain.bodies import INFLATED_FREE_BYTES, compress, decompress, from_json, to_json
 from domain.errors import BodyTooLarge, MalformedJson
 from domain.strict_json import demand_strict
-from domain.wire import INFLATED_FREE_BYTES, ClockReading, PullRequest, PushRequest, Run, compress, decompress, from_json, to_json
+from domain.wire import ClockReading, PullRequest, PushRequest, Run
 
 BOOT = "0d9f1c2b3a4958677869504132231405"
 # Long enough not to be parsed twice at once.

@@ -7,8 +7,9 @@ import gzip
 import pytest
 import zstandard
 
+from domain.bodies import compress, decompress, from_json, to_json
 from domain.errors import BodyTooLarge, MalformedJson
-from domain.wire import HeadAnswer, PullRequest, compress, decompress, from_json, to_json
+from domain.wire import HeadAnswer, PullRequest
 
 
 def test_a_message_comes_back_through_either_compression() -> None:

@@ -299,7 +299,10 @@ def test_those_off_plan_are_told_since_when_and_how_old_that_is(room: Classroom)
 
 def test_coming_items_are_done_where_answers_did_them(room: Classroom) -> None:
     room.plan("ada", [(0, 10, "planned"), (-1, 20, "skipped"), (-2, 30, "planned")])
-    items = lambda: [(i.minutes, i.status) for i in asked(room, "student", room.ids["ada"], "user:1").coming]  # noqa: E731
+
+    def items() -> list[tuple[int, str]]:
+        return [(i.minutes, i.status) for i in asked(room, "student", room.ids["ada"], "user:1").coming]
+
     assert items() == [(10, "planned"), (20, "skipped"), (30, "planned")]
     room.answer([Given("ada", f"halves-{n}", 0.1 - n / 100, True) for n in range(3)])
     assert items() == [(10, "done"), (20, "skipped"), (30, "done")], "a new concept is learnt once"
@@ -317,6 +320,19 @@ def test_a_plan_of_a_clock_that_ran_ahead_counts_only_while_there_is_no_other(ro
     assert told() == ([30], 0.4)
 
 
+def test_nothing_that_a_device_may_write_into_plans_breaks_the_pages_of_a_class(room: Classroom) -> None:
+    """A plan that begins on the last day there is; an item of somebody of another class in the plan of one of this class."""
+    room.exam("ada", 20)
+    room.plan("ada", [(2, 30, "planned")], learnt_share=0.2)
+    stranger = room.school.add_user("stranger").id
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE study_plan_items SET student_id = %s", (stranger,))
+    assert [row.standing.due_minutes for row in asked(room, "time")] == [0, 0, 0]
+    with room.school.database.transaction(school=room.school.id) as cursor:
+        cursor.execute("UPDATE study_plans SET starts_on = '9999-12-31'")
+    assert [[r.rule.value for r in need.reasons] for need in asked(room, "needs_help")] == [["forecast_under_target"]]
+
+
 def test_topics_that_plans_for_an_exam_leave_out_are_told_with_how_many_plans(room: Classroom) -> None:
     for student, left_out in (("ada", ["halves", "sums"]), ("ben", ["sums", "products"]), ("cem", ["halves"])):
         room.plan(student, [], learnt_share=0.5)
@@ -332,11 +348,10 @@ def test_topics_that_plans_for_an_exam_leave_out_are_told_with_how_many_plans(ro
 
 def test_coverage_is_told_of_the_weights_that_the_course_states(room: Classroom) -> None:
     room.answer([Given("ada", f"halves-{n % 3}", 20 - n, True) for n in range(12)])
-    coverage = lambda: asked(room, "student", room.ids["ada"], "user:1").coverage  # noqa: E731
-    assert coverage() is None
+    assert asked(room, "student", room.ids["ada"], "user:1").coverage is None
     with room.school.database.transaction(school=room.school.id) as cursor:
         cursor.execute("UPDATE topics SET weightage = CASE title WHEN 'fractions' THEN 30 ELSE 70 END")
-    assert coverage() == 0.15
+    assert asked(room, "student", room.ids["ada"], "user:1").coverage == 0.15
 
 
 def test_no_share_is_told_of_four_students(cloud_school: SchoolBuilder) -> None:

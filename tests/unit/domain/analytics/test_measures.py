@@ -8,7 +8,7 @@ import pytest
 
 from domain.learning.analytics.answered import Answered, FirstAnswers, WrongGiven, in_columns
 from domain.learning.analytics.curves import learning_curve
-from domain.learning.analytics.items import Flag, item_figures, median_times
+from domain.learning.analytics.items import Flag, ItemFigures, item_figures, median_times
 from domain.learning.analytics.measures import correlation, median, share, wilson
 from domain.learning.analytics.student import QuestionFigures, WrongAnswer
 from domain.learning.analytics.wrong_answers import common_wrong_answers
@@ -106,7 +106,10 @@ def test_what_was_let_go_of_is_no_part_of_shares_of_options_and_all_of_facility_
 
     told = [student(k, "x" if k % 7 < 3 else "y") for k in range(21)]
     gone = [student(k, None) for k in range(21)]
-    of = lambda students: {i.question_id: i for i in item_figures(firsts(students))}["q"]  # noqa: E731
+
+    def of(students: Iterable[Mapping[str, QuestionFigures]]) -> ItemFigures:
+        return {i.question_id: i for i in item_figures(firsts(students))}["q"]
+
     assert of([*told, *gone]).options == of(told).options != ()
     assert of(gone).options == ()
     assert (of(gone).facility, of(gone).discrimination, of(gone).flags) == (of(told).facility, of(told).discrimination, of(told).flags)
