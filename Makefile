@@ -90,7 +90,7 @@ bench: $(READY) ## measure the budgets
 
 build: $(READY) ## the wheel, in dist/
 	@rm -rf build
-	@$(PY) -m build --wheel --no-isolation
+	@$(PY) -m build --quiet --wheel --no-isolation
 
 install: build ## this machine as a device, or ARGS="--role server": a service of systemd; asks for root
 	@$(if $(filter 0,$(shell id -u)),,sudo) "$(CURDIR)/$(PY)" -m daemon service install --wheel "$$(ls -t dist/carrel-*.whl | head -n 1)" $(ARGS)

@@ -11,16 +11,18 @@ import gzip
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmarks.line_protocol import number, whole
+from benchmarks.told_places import ToldPlaces
 from domain.learning.attempts import FoldedAttempt
 
 Log = dict[str, list[FoldedAttempt]]
-# Seconds beyond this (the year 5138) are milliseconds (from 1973), and beyond a thousand times this no time.
+# Seconds beyond this (the year 5138) are milliseconds (from 1973), and milliseconds beyond a thousand times this are microseconds.
 _SECONDS_MAX = 10**11
 _WORDS = {"true": True, "false": False}
 _GZIP = b"\x1f\x8b"
@@ -51,9 +53,18 @@ def log_of(lines: Iterable[dict[str, Any]]) -> Log:
         student, question, correct = line.get("student"), line.get("question"), answer(line.get("correct"))
         if student and question and correct is not None:
             order = whole(line.get("order"), place)
-            attempt = FoldedAttempt(f"{place:012}", time_ms(line.get("timestamp")), "", question, skills(line.get("skills")), correct)
+            attempt = FoldedAttempt("", time_ms(line.get("timestamp")), "", question, skills(line.get("skills")), correct)
             ordered[student].append((order, attempt))
-    return {student: [a for _, a in sorted(attempts, key=lambda pair: pair[0])] for student, attempts in ordered.items()}
+    return {student: _in_told_order(student, attempts) for student, attempts in ordered.items()}
+
+
+def _in_told_order(student: str, attempts: list[tuple[int, FoldedAttempt]]) -> list[FoldedAttempt]:
+    """Numbered as the log has them, with times that a fold in canonical order does not put otherwise."""
+    places = ToldPlaces()
+    return [
+        attempt._replace(attempt_id=f"{student} {number:09}", answered_at_ms=places.take(None, attempt.answered_at_ms).at_ms)
+        for number, (_, attempt) in enumerate(sorted(attempts, key=itemgetter(0)))
+    ]
 
 
 def skills(value: Any) -> tuple[str, ...]:
@@ -66,11 +77,12 @@ def skills(value: Any) -> tuple[str, ...]:
 
 
 def time_ms(value: Any) -> int | None:
-    """Seconds as milliseconds, and milliseconds, which some logs write, as they are; None for what is no time."""
+    """Seconds, or the milliseconds or microseconds that some logs write, as milliseconds; None for what is no time."""
     time = number(value)
-    if time is None or abs(time) > 1000 * _SECONDS_MAX:
+    if time is None:
         return None
-    return round(time) if abs(time) > _SECONDS_MAX else round(time * 1000)
+    finer = sum(abs(time) > unit * _SECONDS_MAX for unit in (1, 1000))
+    return round(time * 1000 ** (1 - finer))
 
 
 def answer(value: Any) -> bool | None:

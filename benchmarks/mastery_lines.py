@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from benchmarks.attempt_log import answer, read_log, skills, time_ms
-from benchmarks.line_protocol import listen, message_of, whole
+from benchmarks.line_protocol import listen, message_of, number
 from benchmarks.mastery_stream import MasteryStream
+from benchmarks.told_places import ToldPlaces
 from domain.learning.attempts import QuestionRef
 
 
@@ -26,21 +27,23 @@ class Listener:
 
     def __init__(self, stream: MasteryStream) -> None:
         self._stream = stream
-        self._last_order: dict[str, int] = {}
+        self._places: dict[str, ToldPlaces] = {}
 
     def answer(self, line: bytes) -> str | None:
         """What to write in answer to a line; None for nothing. Raises ValueError for a line that says nothing."""
         message = message_of(line)
         student, question = _name(message.get("student")), QuestionRef(_name(message.get("question")), skills(message.get("skills")))
         at_ms = time_ms(message.get("timestamp"))
+        places = self._places.get(student) or ToldPlaces()
         if message.get("op") == "predict":
-            return json.dumps({"p": self._stream.predict(student, question, at_ms)})
+            return json.dumps({"p": self._stream.predict(student, question, places.time(at_ms))})
         correct = answer(message.get("correct"))
         if message.get("op") != "observe" or correct is None:
             raise ValueError("neither predict nor observe with an answer")
-        order = whole(message.get("order"), self._last_order.get(student, 0) + 1)
-        self._last_order[student] = max(order, self._last_order.get(student, order))
-        self._stream.observe(student, order, question, at_ms, correct)
+        told = number(message.get("order"))
+        place = places.take(None if told is None else int(told), at_ms)
+        self._places[student] = places
+        self._stream.observe(student, place.order, question, place.at_ms, correct)
         return None
 
 

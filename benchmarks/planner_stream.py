@@ -38,6 +38,14 @@ class Planned(NamedTuple):
     minutes: int
 
 
+class _Asked(NamedTuple):
+    """What was asked for last."""
+
+    day: int
+    minutes: int
+    answers: tuple[Answer, ...]
+
+
 @dataclass(slots=True)
 class PlannerStream:
     """Plans one learner's days. `exam_day` None means that no exam is known.
@@ -54,10 +62,14 @@ class PlannerStream:
     answers: dict[float, list[Answer]] = field(default_factory=dict, init=False)
     told_minutes: dict[int, int] = field(default_factory=dict, init=False)
     planned: dict[tuple[int, str], int] = field(default_factory=dict, init=False)
+    asked: _Asked | None = field(default=None, init=False)
 
     def plan(self, day: int, minutes: int, answers: Iterable[Answer]) -> list[Planned]:
-        """The plan of a day. `answers` are those since the last plan, or all so far."""
-        self._take_in(answers)
+        """The plan of a day. `answers` are those since the last plan, or all so far; the same question again, word for word, changes nothing."""
+        asked = _Asked(day, minutes, tuple(answers))
+        if asked != self.asked:
+            self._take_in(asked.answers)
+        self.asked = asked
         minutes = min(max(minutes, 0), MINUTES_A_DAY_MAX)
         if minutes and day > max(self.told_minutes, default=-1):
             self.expected = self.forecast
@@ -65,7 +77,7 @@ class PlannerStream:
         attempts = self._attempts()
         memory = student_memory(attempts)
         request = self._request(day, memory)
-        plan = make_plan(at_pace(self.concepts, self._pace(attempts)), study_states(attempts, memory), request).items
+        plan = make_plan(at_pace(self.concepts, self._pace(attempts, day)), study_states(attempts, memory), request).items
         items = [item for item in plan if not item.forecast]
         if minutes and day == max(self.told_minutes):
             self.forecast = frozenset(item.concept_id for item in plan if item.forecast)
@@ -114,10 +126,12 @@ class PlannerStream:
             for n, answer in enumerate(ordered)
         ]
 
-    def _pace(self, attempts: Sequence[FoldedAttempt]) -> float:
-        """By what the answers of planned items took, short reviews left aside."""
+    def _pace(self, attempts: Sequence[FoldedAttempt], today: int) -> float:
+        """By what the answers of the items of days gone by took, short reviews left aside; today's may not be done yet."""
         given = Counter((a.answered_at_ms // DAY_MS, a.question_id) for a in attempts if a.answered_at_ms is not None)
-        told = [(minutes, given[key]) for key, minutes in self.planned.items() if minutes > REVIEW_MINUTES and given[key]]
+        told = [
+            (minutes, given[key]) for key, minutes in self.planned.items() if key[0] < today and minutes > REVIEW_MINUTES and given[key]
+        ]
         return pace(sum(minutes for minutes, _ in told), sum(count for _, count in told))
 
 

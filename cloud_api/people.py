@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg2.extras import execute_values
 
@@ -12,7 +13,8 @@ from cloud_api.plan_rules import follow_classes
 from cloud_api.publication import Publication, Row, lock_for_editing, read_rows, row_problems, scope_of
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, IdSource
-from domain.registry import TABLES, ScopeKind
+from domain.registry import TABLES, ScopeKind, Table
+from domain.shown_text import is_shown
 
 USERS, CLASSES, MEMBERS = TABLES["users"], TABLES["classes"], TABLES["class_members"]
 # Roles that a member of a class may have; an administrator belongs to none.
@@ -129,8 +131,16 @@ def end_memberships(cursor: Cursor, publication: Publication, school_id: str, me
         )
 
 
+def name_problems(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The same as `row_problems`, and what in a name a terminal or a page would obey rather than show."""
+    yield from row_problems(table, row)
+    for column in ("username", "display_name", "name"):
+        if column in row and not is_shown(row[column], len(row[column])):
+            yield column, "must be without control characters, line ends and marks of direction"
+
+
 def _check_user(cursor: Cursor, school_id: str, row: Row, class_names: Sequence[str]) -> None:
-    problems = [Problem(column, "invalid_value", f"{column} {problem}") for column, problem in row_problems(USERS, row)]
+    problems = [Problem(column, "invalid_value", f"{column} {problem}") for column, problem in name_problems(USERS, row)]
     problems += [Problem(name, "invalid_value", f"{name} must be given") for name in ("username", "display_name") if not row[name]]
     if class_names and row["role"] not in CLASS_ROLES:
         problems.append(Problem("class", "invalid_value", "Only students and teachers are members of a class."))

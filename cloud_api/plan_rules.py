@@ -116,8 +116,9 @@ SELECT DISTINCT ON (m.user_id, r.kind, r.concept_id, r.day) m.user_id, r.kind, r
 """
 
 
-def follow_classes(cursor: Cursor, ids: IdSource, school_id: str, joined: Sequence[str], now_ms: int) -> None:
+def follow_classes(cursor: Cursor, ids: IdSource, school_id: str, joined: Sequence[str], now_ms: int) -> range:
     """After a change of who is in which class: rules of a class go from whoever has left it, and come to the new members `joined` (ids of class_members).
+    The feed numbers taken.
 
     The last change of its transaction, which holds the school's edit lock.
     """
@@ -132,8 +133,9 @@ def follow_classes(cursor: Cursor, ids: IdSource, school_id: str, joined: Sequen
         rule = {"id": ids.new(), "student_id": student_id, "kind": kind, "concept_id": concept_id, "day": day, "created_at_ms": now_ms}
         publication.put("plan_rules", rule)
         origins.append((rule["id"], created_by, class_id))
-    publication.write(cursor, now_ms)
+    numbers = publication.write(cursor, now_ms)
     _note_origin(cursor, school_id, origins)
+    return numbers
 
 
 def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequence[str], now_ms: int, actor: str = audit.OPERATOR) -> None:
@@ -150,17 +152,21 @@ def remove_rules(cursor: Cursor, ids: IdSource, school_id: str, rule_ids: Sequen
     publication.write(cursor, now_ms)
 
 
-def remove_alike(cursor: Cursor, ids: IdSource, school_id: str, rule_id: str, students: Sequence[str], now_ms: int, actor: str) -> int:
-    """Takes a rule of one of these students away, and those that say the same for the others of them; returns how many, 0 when it is not there.
+def remove_alike(
+    cursor: Cursor, ids: IdSource, school_id: str, rule_id: str, students: Sequence[str], now_ms: int, actor: str, last_day: str = ""
+) -> int:
+    """Takes a rule of one of these students away, and those that say the same for the others of them; of a day off with the days up to `last_day`
+    (YYYY-MM-DD, empty: none). Returns how many, 0 when it is not there.
 
     The last change of its transaction.
     """
     lock_for_editing(cursor, school_id)
     cursor.execute(
         "SELECT r.id FROM plan_rules a JOIN plan_rules r ON r.school_id = a.school_id AND r.kind = a.kind"
-        " AND r.concept_id IS NOT DISTINCT FROM a.concept_id AND r.day IS NOT DISTINCT FROM a.day"
-        " WHERE a.school_id = %s AND a.id = %s AND a.student_id = ANY(%s::uuid[]) AND r.student_id = ANY(%s::uuid[])",
-        (school_id, rule_id, list(students), list(students)),
+        " AND r.concept_id IS NOT DISTINCT FROM a.concept_id"
+        " AND (r.day IS NOT DISTINCT FROM a.day OR a.kind = %(off)s AND r.day > a.day AND r.day <= %(last)s)"
+        " WHERE a.school_id = %(school)s AND a.id = %(rule)s AND a.student_id = ANY(%(students)s::uuid[]) AND r.student_id = ANY(%(students)s::uuid[])",
+        {"school": school_id, "rule": rule_id, "students": list(students), "off": DAY_OFF, "last": last_day},
     )
     if alike := [row[0] for row in cursor.fetchall()]:
         remove_rules(cursor, ids, school_id, alike, now_ms, actor)

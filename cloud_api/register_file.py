@@ -6,9 +6,7 @@ adds to it waits for whoever else does.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from domain.errors import OperatorError
+from migrations.lock import take_flock
 from migrations.private_files import MODE, create_private, to_disk
 
 PARTIAL = ".partial"
@@ -25,7 +24,6 @@ LOCK = ".lock"
 BYTES_MAX = 64 * 1024 * 1024
 # Whoever adds to a register is done within a second; a stopped program holds its lock until somebody ends it.
 WAIT_MAX_S = 20.0
-POLL_S = 0.05
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -68,22 +66,11 @@ def _alone(path: Path) -> Iterator[None]:
     except FileExistsError:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
     try:
-        _lock(descriptor, path)
+        if not take_flock(descriptor, WAIT_MAX_S):
+            raise OperatorError(f"Another program has been at {path} for {WAIT_MAX_S:g} s: let it finish, then try again.")
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    deadline_s = time.monotonic() + WAIT_MAX_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline_s:
-                raise OperatorError(f"Another program has been at {path} for {WAIT_MAX_S:g} s: let it finish, then try again.") from error
-        time.sleep(POLL_S)
 
 
 def _replace(path: Path, entries: Sequence[msgspec.Struct]) -> None:

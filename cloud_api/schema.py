@@ -40,6 +40,8 @@ def _history(database: CloudDatabase) -> list[HistoryRow]:
             return [HistoryRow(*row) for row in cursor.fetchall()]
     except psycopg2.errors.UndefinedTable:
         return []
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise SchemaError("The database's tables belong to another user: connect as their owner.") from error
 
 
 class SchemaGuard:

@@ -9,8 +9,7 @@ import psycopg2.errors
 from cloud_api.database import Cursor, one_row
 from domain.errors import Conflict, InvalidInput, NotFound, Problem
 from domain.ids import Id, parse_id
-
-NAME_LENGTH_MAX = 200
+from domain.shown_text import NAME_LENGTH_MAX, is_shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,11 @@ _SELECT = "SELECT id, name, head, created_at_ms FROM schools"
 
 
 def create_school(cursor: Cursor, school_id: Id, name: str, now_ms: int) -> School:
-    """Adds a school. Raises Conflict when there is one of that name, InvalidInput for a name that is empty or too long."""
+    """Adds a school. Raises Conflict when there is one of that name, InvalidInput for a name that cannot be shown, and one that is empty or too long."""
     name = name.strip()
-    if not 0 < len(name) <= NAME_LENGTH_MAX:
-        raise InvalidInput([Problem("name", "invalid_value", f"A school's name has 1 to {NAME_LENGTH_MAX} characters.")])
+    if not name or not is_shown(name):
+        message = f"A school's name has 1 to {NAME_LENGTH_MAX} characters, none of which controls how it is shown."
+        raise InvalidInput([Problem("name", "invalid_value", message)])
     try:
         cursor.execute("INSERT INTO schools (id, name, created_at_ms) VALUES (%s, %s, %s)", (school_id, name, now_ms))
     except psycopg2.errors.UniqueViolation as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.access.pins import KEY_FILE as PIN_KEY_FILE
 from daemon.backups.making import backup_folder
 from daemon.config import DeviceConfig, prepare_folders
+from daemon.durable_file import PARTIAL
 from daemon.erasure.files import files_with_students, remove
 from daemon.identity import adoption
 from daemon.identity.device import TOKEN_FILE
@@ -22,11 +23,11 @@ from daemon.identity.instance import IDENTITY_COPY
 from daemon.identity.keys import KEYS_FILE
 from daemon.models import MODELS
 from daemon.process.state_folder import ADDRESS_NAME, APP_TOKEN_NAME, TOKEN_NAME, locked
-from daemon.queue.outbox import SET_ASIDE
+from daemon.queue import outbox
 from daemon.readiness import make_ready
 from daemon.recovery import ballast, integrity
 from daemon.recovery import report as recovery_report
-from daemon.recovery.journal_file import journal_path, read, scan
+from daemon.recovery.journal_file import journal_path, laid_by
 from domain.counted import in_words
 from domain.errors import OperatorError
 from domain.registry import ScopeKind, tables_in
@@ -49,12 +50,8 @@ class Image:
 
 def unsent(database: Path) -> int:
     """Operations that are nowhere but on this device, those of another school in a journal that was laid by among them."""
-    laid_by = (path for path in journal_path(database).parent.glob(f"{journal_path(database).name}.of-*"))
     with closing(_connect(database)) as conn:
-        (queued,) = conn.execute(
-            "SELECT count(*) FROM sync_operations WHERE state = 'pending' OR (state = 'rejected' AND code = ?)", (SET_ASIDE,)
-        ).fetchone()
-    return int(queued) + sum(1 for path in laid_by for _ in read(path, scan(path)))
+        return outbox.nowhere_else(conn) + laid_by(database)
 
 
 def prepare(config: DeviceConfig) -> Image:
@@ -103,19 +100,8 @@ def _strip_tables(conn: sqlite3.Connection, path: Path) -> Image:
 
 def _personal_files(database: Path, state_dir: Path, backups: Path | None) -> Iterator[Path]:
     """What lies beside the database and in the state folder and belongs to this device, or may hold rows about people."""
-    yield from (
-        state_dir / name
-        for name in (
-            TOKEN_FILE,
-            KEYS_FILE,
-            adoption.FILE_NAME,
-            IDENTITY_COPY,
-            ADDRESS_NAME,
-            TOKEN_NAME,
-            APP_TOKEN_NAME,
-            PIN_KEY_FILE,
-        )
-    )
+    for name in (TOKEN_FILE, KEYS_FILE, adoption.FILE_NAME, IDENTITY_COPY, ADDRESS_NAME, TOKEN_NAME, APP_TOKEN_NAME, PIN_KEY_FILE):
+        yield from (state_dir / name, state_dir / (name + PARTIAL))
     yield from database.parent.glob(f"{journal_path(database).name}*")
     yield from files_with_students(database, state_dir, backups)
     yield from (database.with_name(database.name + module.SUFFIX) for module in (ballast, integrity, recovery_report))

@@ -6,7 +6,7 @@ A dropped `*.carrel-content` file (domain/content_pack.py) is loaded whole or no
     inbox/done/        files that were loaded
     inbox/refused/     files that were not, each with NAME.problem.txt beside it, a sentence for the person who dropped it
 
-Loading a file again changes nothing: only rows newer than those held are taken, by the server's feed numbers.
+Loading a file again, or an old one, changes nothing: only what is newer than what is here is taken, by the server's feed numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from daemon.bundles.carried_feed import beyond
 from daemon.database import DeviceDatabase
-from daemon.inbox import apply_content
+from daemon.inbox import apply_content, read_cursors
 from domain import content_pack
 from domain.blocks import BlockError, TableBlock, decode_block
 from domain.clock import Clock
@@ -124,7 +125,7 @@ class ContentInbox:
     def _take(self, path: Path, appearance: Appearance, school_id: str) -> None:
         try:
             tables = read_pack(path, school_id)
-            rows = self._database.write(lambda conn: apply_content(conn, tables))
+            rows = self._database.write(lambda conn: apply_content(conn, beyond(tables, read_cursors(conn))))
         except FileNotFoundError:
             return  # taken away again
         except InvalidInput as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cloud_api.config import DATABASE_URL_VARIABLE
 from cloud_api.config import load_config as load_cloud_config
+from cloud_api.embedded.account import make_folder
 from daemon.config import CONFIG_VARIABLE, DATABASE_VARIABLE
 from daemon.config import load_config as load_device_config
 from domain.errors import OperatorError
@@ -117,7 +118,7 @@ class Place:
 def make_state_folder(state_dir: Path) -> None:
     """Raises OperatorError when it cannot be made."""
     try:
-        state_dir.mkdir(mode=STATE_FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(state_dir, STATE_FOLDER_MODE)
         (state_dir / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise OperatorError(f"The folder {state_dir} cannot be made: {error.strerror}.") from error

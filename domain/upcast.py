@@ -7,7 +7,7 @@ columns and are kept as long as devices may hold operations of their schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,11 @@ class Upcast:
 UPCASTS: tuple[Upcast, ...] = ()
 
 
-def upcast(table: str, kind: str, schema: int, fields: Fields, steps: Sequence[Upcast] | None = None) -> Fields:
+def upcast(table: str, kind: str, schema: int, fields: Fields) -> Fields:
     """The fields under the present schema. Payloads of the present schema, or of a newer one, come back as they are."""
     if schema >= SCHEMA_VERSION:
         return fields
-    for step in UPCASTS if steps is None else steps:
+    for step in UPCASTS:
         if step.table == table and step.kind == kind and schema <= step.schema < SCHEMA_VERSION:
             fields = step.change(fields)
     return fields

@@ -39,7 +39,6 @@ ATTEMPT_INDEXES = (
 
 def ensure_indexes(
     engine: PostgresEngine,
-    indexes: Sequence[Index] = ATTEMPT_INDEXES,
     large_rows: int = LARGE_ROWS,
     activity: Activity = SILENCE,
 ) -> list[str]:
@@ -50,7 +49,7 @@ def ensure_indexes(
     with engine.locked():
         try:
             made = []
-            for index in indexes:
+            for index in ATTEMPT_INDEXES:
                 with activity.during(f"making {index.name}"):
                     made.append(_ensure(engine, index, large_rows))
             return [name for name in made if name]

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from domain.clock import Clock, SystemClock
 from domain.errors import AlreadyRunning, OperatorError
 from migrations.private_files import create_private, real_path
 
@@ -36,12 +35,22 @@ def lock_path(database: Path) -> Path:
 
 
 @contextmanager
-def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iterator[None]:
+def file_lock(database: Path, wait_s: float) -> Iterator[None]:
     """Holds the lock file of `database`; the kernel releases it if the process dies.
 
     Raises AlreadyRunning after `wait_s` seconds, and OperatorError when the file cannot be opened.
     """
     descriptor = _open_lock(lock_path(database), database)
+    try:
+        if not take_flock(descriptor, wait_s):
+            raise _migrated_elsewhere(wait_s)
+        yield
+    finally:
+        os.close(descriptor)  # which releases the lock
+
+
+def take_flock(descriptor: int, wait_s: float) -> bool:
+    """Locks an open file for this process alone; False when others have held it for `wait_s` seconds. Closing the descriptor lets go."""
 
     def acquire() -> bool:
         try:
@@ -50,11 +59,7 @@ def file_lock(database: Path, wait_s: float, clock: Clock | None = None) -> Iter
             return False
         return True
 
-    try:
-        _wait_until(acquire, wait_s, clock or SystemClock())
-        yield
-    finally:
-        os.close(descriptor)  # which releases the lock
+    return _wait_until(acquire, wait_s)
 
 
 def owner_path(database: Path) -> Path:
@@ -116,7 +121,7 @@ def _flocked(descriptor: int, how: int, refusal: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def take_advisory_lock(execute: Execute, wait_s: float, clock: Clock | None = None) -> None:
+def take_advisory_lock(execute: Execute, wait_s: float) -> None:
     """Takes the advisory lock of the database that `execute(sql, parameters)` runs in; closing that session releases it.
 
     The session must be a direct one in autocommit mode (a pooler in transaction mode would give the lock to another session), and
@@ -126,14 +131,21 @@ def take_advisory_lock(execute: Execute, wait_s: float, clock: Clock | None = No
     def acquire() -> bool:
         return bool(execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_KEY,)).fetchone()[0])
 
-    _wait_until(acquire, wait_s, clock or SystemClock())
+    if not _wait_until(acquire, wait_s):
+        raise _migrated_elsewhere(wait_s)
 
 
-def _wait_until(acquire: Callable[[], bool], wait_s: float, clock: Clock) -> None:
-    deadline_ms = clock.monotonic_ms() + wait_s * 1000
+def _migrated_elsewhere(wait_s: float) -> AlreadyRunning:
+    return AlreadyRunning(f"Another process has been migrating this database for {wait_s:g} s: let it finish, then try again.")
+
+
+def _wait_until(acquire: Callable[[], bool], wait_s: float) -> bool:
+    """Whether it succeeded within the time."""
+    deadline_s = time.monotonic() + wait_s
     pause_s = POLL_MIN_S
     while not acquire():
-        if clock.monotonic_ms() >= deadline_ms:
-            raise AlreadyRunning(f"Another process has been migrating this database for {wait_s:g} s: let it finish, then try again.")
+        if time.monotonic() >= deadline_s:
+            return False
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, POLL_MAX_S)
+    return True

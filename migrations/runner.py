@@ -219,7 +219,7 @@ def open_migrations(
         engine.close()
 
 
-def upgrade_device(path: Path, progress: ProgressCallback | None = None, activity: Activity = SILENCE) -> list[Applied]:
+def upgrade_device(path: Path, activity: Activity = SILENCE) -> list[Applied]:
     """Bring the device's SQLite file at `path` to head, making it if need be, for the daemon that owns it: its own lock does not
     hinder. Raises as `Migrations.upgrade`.
     """
@@ -227,16 +227,14 @@ def upgrade_device(path: Path, progress: ProgressCallback | None = None, activit
     engine = SqliteEngine(path, limits, for_owner=True)
     protection = Protection(engine, clock=clock, activity=activity)
     try:
-        return Migrations(engine, shipped_files("device"), limits, clock, protection=protection, activity=activity).upgrade(
-            progress=progress
-        )
+        return Migrations(engine, shipped_files("device"), limits, clock, protection=protection, activity=activity).upgrade()
     finally:
         engine.close()
 
 
-def upgrade_cloud(url: str, progress: ProgressCallback | None = None, activity: Activity = SILENCE) -> list[Applied]:
+def upgrade_cloud(url: str, activity: Activity = SILENCE) -> list[Applied]:
     """Bring the school's PostgreSQL database to head, before it is served. One that is so little newer that this version serves it is left
     as it is: the machine may have been started anew in the middle of a rolling upgrade. Raises as `Migrations.upgrade`.
     """
     with open_migrations("cloud", url, activity=activity) as migrations:
-        return [] if 0 < migrations.steps_newer() <= STEPS_NEWER_MAX else migrations.upgrade(progress=progress)
+        return [] if 0 < migrations.steps_newer() <= STEPS_NEWER_MAX else migrations.upgrade()

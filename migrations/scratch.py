@@ -44,7 +44,7 @@ def device_scratch() -> Iterator[str]:
         yield f"sqlite:///{folder}/scratch.sqlite3"
 
 
-def server_scratch(url: str, stale_after_s: float = STALE_AFTER_S) -> Scratch:
+def server_scratch(url: str) -> Scratch:
     """Scratch databases on the server of `url`, whose user must be allowed to create databases.
 
     Those that killed processes left are dropped first. Raises OperatorError when a database cannot be made or reached.
@@ -54,7 +54,7 @@ def server_scratch(url: str, stale_after_s: float = STALE_AFTER_S) -> Scratch:
     def scratch() -> Iterator[str]:
         with _connected(url) as execute:
             now_s = int(execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
-            _drop_stale(execute, now_s - stale_after_s)
+            _drop_stale(execute, now_s - STALE_AFTER_S)
             name = f"{NAME_PREFIX}{now_s:08x}_{secrets.token_hex(6)}"
             execute(f"CREATE DATABASE {quoted(name)}")
         try:

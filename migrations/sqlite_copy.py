@@ -28,7 +28,6 @@ def copy_database(
     source: sqlite3.Connection,
     target: sqlite3.Connection,
     *,
-    wait_s: float = WAIT_S,
     tell: Tell | None = None,
     clock: Clock | None = None,
     at_that_moment: Callable[[sqlite3.Connection], None] = lambda source: None,
@@ -36,7 +35,7 @@ def copy_database(
     """Copies what `source` holds at this moment over what `target` holds, in one transaction of `target`.
 
     Neither may be in a transaction. `tell` hears of the share that is done; `at_that_moment` may read from `source` what is copied, before it
-    is. Raises sqlite3.Error, also when the one or the other was locked for `wait_s` seconds; then `target` is as it was.
+    is. Raises sqlite3.Error, also when the one or the other was locked for WAIT_S; then `target` is as it was.
     """
     clock = clock or SystemClock()
     locked_since_ms: int | None = None
@@ -50,8 +49,8 @@ def copy_database(
             return
         now_ms = clock.monotonic_ms()
         locked_since_ms = now_ms if locked_since_ms is None else locked_since_ms
-        if now_ms - locked_since_ms >= wait_s * 1000:
-            raise sqlite3.OperationalError(f"the database was locked by another program for {wait_s:g} s")
+        if now_ms - locked_since_ms >= WAIT_S * 1000:
+            raise sqlite3.OperationalError(f"the database was locked by another program for {WAIT_S:g} s")
 
     with _one_moment(source):
         at_that_moment(source)

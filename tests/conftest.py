@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else -1
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: the collector of garbage looks at what tests make alone."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -185,9 +185,9 @@ def test_the_columns_of_files_to_import_are_those_that_are_read(monkeypatch: pyt
 
     monkeypatch.setattr(course_files, "read_lines", noting)
     monkeypatch.setattr(roster_file, "read_lines", noting)
-    course = CourseFiles(
-        *(Path(name) for name in (course_files.TOPICS, course_files.CONCEPTS, course_files.QUESTIONS, course_files.PREREQUISITES))
-    )
+    names = (course_files.TOPICS, course_files.CONCEPTS, course_files.QUESTIONS, course_files.PREREQUISITES)
+    topics, concepts, questions, prerequisites = map(Path, names)
+    course = CourseFiles(topics, concepts, questions, prerequisites)
     course_files.read_course(course, Problems())
     roster_file.read_roster(Path("roster.csv"), Problems())
     parts = sections("docs/import.md", 2) | sections("docs/import.md", 3)
@@ -407,7 +407,10 @@ def test_every_state_of_sync_is_documented_and_the_other_way_round() -> None:
 
 def test_every_exit_code_is_documented_and_the_other_way_round() -> None:
     constants = {
-        value for module in (daemon.cli, daemon.service, stopping, findings) for name, value in vars(module).items() if name.startswith("EXIT_")
+        value
+        for module in (daemon.cli, daemon.service, stopping, findings)
+        for name, value in vars(module).items()
+        if name.startswith("EXIT_")
     }
     codes = {0} | constants | {kind.exit_code for kind in error_classes()}
     assert {int(cell) for cell in first_cells(sections("docs/errors.md")["Exit codes"]) if cell.isdigit()} == codes

@@ -39,9 +39,12 @@ def range_bar(share: float, low: float, high: float, label: str) -> Markup:
     return _svg("bar", 100, 8, label, inner)
 
 
-def columns(values: Sequence[float], names: Sequence[str], label: str) -> Markup:
-    """A column for each value, none below zero, the highest as high as the chart; `names` are shown for each under the pointer."""
-    top = max([*values, 0]) or 1.0
+def columns(values: Sequence[float], names: Sequence[str], label: str, top: float = 0.0) -> Markup:
+    """A column for each value, none below zero; `names` are shown for each under the pointer.
+
+    The highest is as high as the chart, or `top` is, which several charts may share.
+    """
+    top = max([*values, top]) or 1.0
     step = _WIDTH / max(1, len(values))
     parts = []
     for place, (value, name) in enumerate(zip(values, names, strict=True)):

@@ -27,7 +27,7 @@ from cloud_api.config import Database as DatabaseSettings
 from cloud_api.database import CloudDatabase, Cursor, one_row
 from cloud_api.erasure import rights
 from domain.clock import Clock
-from domain.errors import OperatorError, PostgresUnavailable
+from domain.errors import AlreadyRunning, OperatorError, PostgresUnavailable
 from domain.ids import Id, IdSource
 from migrations.dump import Client
 from migrations.engines import Limits, PostgresEngine, first_line, with_database
@@ -77,8 +77,8 @@ def restore(
     What ended since the backup was made ends again in it (cloud_api/backups/since_backup.py), as far as `registers`, those beside the archive, or the
     replaced database tell. Whoever may end the write-ahead log of the replaced database may end the new one's, given by `superuser_url` where there is one.
 
-    Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises PostgresUnavailable, and
-    SchemaError for a backup of a newer version.
+    Raises OperatorError when the file is no backup or anything of it fails: then the database is what it was. Raises AlreadyRunning while somebody
+    else restores it, PostgresUnavailable, and SchemaError for a backup of a newer version.
     """
     database = _name_in(url)
     if not archive.is_file():
@@ -90,6 +90,8 @@ def restore(
             execute: Execute = engine.database.execute_sql
             client = Client.of(engine)
             _demand_ours(client.contents(archive), archive)
+            _demand_alone(execute, database)
+            _demand_owner(execute, database)
             execute(f"CREATE DATABASE {quoted(fresh)} TEMPLATE template0{_like(execute, database)}")
             try:
                 _demand_led_to(fresh_url, fresh)
@@ -104,10 +106,10 @@ def restore(
             except BaseException:
                 execute(f"DROP DATABASE IF EXISTS {quoted(fresh)} WITH (FORCE)")
                 raise
+            if replaced:
+                ended = ended.and_also(since.end_late(url, with_database(url, replaced)))
     except peewee.PeeweeException as error:
         raise OperatorError(f"Nothing was restored: {first_line(error)}.") from error
-    if replaced:
-        ended = ended.and_also(since.end_late(url, with_database(url, replaced)))
     return Restored(database, epoch, schools, replaced, ended, tuple(to_give))
 
 
@@ -155,6 +157,25 @@ def _maintenance(url: str) -> Iterator[PostgresEngine]:
 def _demand_ours(contents: str, archive: Path) -> None:
     if any(f" {table} " not in contents for table in (HISTORY_TABLE, "server_state", "question_attempts")):
         raise OperatorError(f"{archive} is not a backup of a school's database.")
+
+
+def _demand_alone(execute: Execute, database: str) -> None:
+    """Until the connection ends nobody else restores this database: two at once would end each other's connections. Raises AlreadyRunning."""
+    row = execute("SELECT pg_try_advisory_lock(hashtextextended('carrel restores ' || %s, 0))", (database,)).fetchone()
+    if row != (True,):
+        raise AlreadyRunning(f"Somebody else restores {database} at this moment: let that finish.")
+
+
+def _demand_owner(execute: Execute, database: str) -> None:
+    """What is restored belongs to whoever does it, and a server that comes as somebody else could not read it. Raises OperatorError."""
+    row = execute(
+        "SELECT r.rolname, current_user FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE d.datname = %s AND r.rolcanlogin",
+        (database,),
+    ).fetchone()
+    if row is not None and row[0] != row[1]:
+        raise OperatorError(
+            f"Nothing was restored, because {database} belongs to {row[0]}, and {row[1]} is somebody else: restore it as {row[0]}."
+        )
 
 
 def _like(execute: Execute, database: str) -> str:

@@ -20,8 +20,7 @@ from cloud_api.clock_doubts import doubts
 from cloud_api.config import Database as DatabaseSettings
 from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.erasure import answers, register
-from cloud_api.erasure.erase import erase_again
-from cloud_api.erasure.holdings import holdings
+from cloud_api.erasure.erase import erase_again, write_anew
 from cloud_api.erasure.rewriting import rewrite
 from cloud_api.schools import list_schools
 from domain.clock import Clock
@@ -81,11 +80,8 @@ class SinceBackup:
 
     def _erase(self, url: str, entries: Iterable[register.Entry]) -> None:
         with _opened(url) as database:
-            if not erase_again(database, self._clock, self._ids, sorted(entries)):
-                return
-            with database.transaction(read_only=True) as cursor:
-                tables = [holding.table for holding in holdings(cursor)]
-        rewrite(url, tables)
+            if erase_again(database, self._clock, self._ids, sorted(entries)):
+                write_anew(database, lambda tables: rewrite(url, tables))
 
     def _let_answers_go(self, url: str) -> None:
         """As far as one run of `carrel-cloud tidy` would; it goes on with the rest."""

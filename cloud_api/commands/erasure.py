@@ -12,7 +12,8 @@ from cloud_api.config import erasures_path
 from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.erasure import export, register
 from cloud_api.erasure.erase import erase
-from cloud_api.erasure.holdings import counts, holdings, school_of
+from cloud_api.erasure.erase import write_anew as write_tables_anew
+from cloud_api.erasure.holdings import counts, school_of
 from cloud_api.erasure.orders import Standing, standings
 from cloud_api.erasure.rewriting import Rewritten, rewrite
 from cloud_api.people import display_name, find_user
@@ -63,7 +64,7 @@ Examples:
 @school_of_name
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--later", is_flag=True, help="Leave the rewriting of the tables to `erase --rewrite`, at night perhaps.")
+@click.option("--later", is_flag=True, help="Leave the rewriting of the tables to `carrel-cloud tidy`, at night perhaps.")
 @click.option("--rewrite", "only_rewrite", is_flag=True, help="Write the tables anew, so that no byte of what was erased is left.")
 @click.option("--status", "only_status", is_flag=True, help="Which devices have carried out which erasure, and which are silent.")
 @json_option
@@ -129,7 +130,9 @@ def _erase(site: Site, database: CloudDatabase, student_id: str, *, dry_run: boo
         "rewritten": written,
         "backups": [str(path) for path in backups],
     }
-    advice = ["The bytes of the rows stay in the tables' files until `carrel-cloud erase --rewrite`."] if later else []
+    advice = (
+        ["The bytes of the rows stay in the tables' files until `carrel-cloud tidy`, or `carrel-cloud erase --rewrite`."] if later else []
+    )
     lines = [
         f"erased: {_counted(done.rows)}",
         *_said_of(written),
@@ -147,10 +150,8 @@ def _rewrite(site: Site, database: CloudDatabase, as_json: bool) -> None:
 
 def write_anew(site: Site, database: CloudDatabase, as_json: bool) -> Rewritten:
     """Writes every table anew that may have held a student who was erased. Raises OperatorError."""
-    with database.transaction(read_only=True) as cursor:
-        tables = sorted({holding.table for holding in holdings(cursor)} | {"enrolment_codes"})
     with waiting_on_stderr(silent=as_json) as activity:
-        return rewrite(site.url, tables, activity)
+        return write_tables_anew(database, lambda tables: rewrite(site.url, tables, activity))
 
 
 def _said_of(written: Rewritten | None) -> list[str]:

@@ -10,6 +10,7 @@ from cloud_api.commands.site import Options, Site, database_options, json_option
 from cloud_api.config import erasures_path
 from cloud_api.database import CloudDatabase
 from cloud_api.erasure import answers, register
+from cloud_api.erasure.erase import unwritten
 from cloud_api.erasure.rewriting import Rewritten, rewrite
 from cloud_api.retention import Tidied, tidy
 from cloud_api.schools import list_schools
@@ -37,7 +38,7 @@ def tidy_server(options: Options, clock_is_right: bool, as_json: bool) -> None:
         done = tidy(database, site.clock, site.ids, site.config.retention, clock_is_right=clock_is_right)
         keep_withdrawals(site, database)
         _keep_erasures(site, database)
-        if done.students_erased:
+        if _erasures_to_write(database):
             write_anew(site, database, as_json)
         with waiting_on_stderr(silent=as_json) as activity:
             if rewritten := answers.write_anew(database, lambda tables: rewrite(site.url, tables, activity)):
@@ -53,6 +54,12 @@ def _keep_erasures(site: Site, database: CloudDatabase) -> None:
         known = register.entries(cursor)
     if known:
         register.complete(erasures_path(site.config), known)
+
+
+def _erasures_to_write(database: CloudDatabase) -> bool:
+    """Whether somebody was erased since the tables were written anew: in this run, in one that was killed, or by hand and for later."""
+    with database.transaction(read_only=True) as cursor:
+        return bool(unwritten(cursor))
 
 
 def _kept_by(rewritten: Rewritten) -> list[str]:

@@ -72,6 +72,13 @@ class Account:
         return Path(result.stdout) if result.returncode else None
 
 
+def make_folder(folder: Path, mode: int) -> None:
+    """Makes a folder and those above it that are missing, each with this mode, whatever the umask is. Raises OSError."""
+    for path in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+
+
 def account_for(cluster: Path) -> Account:
     """The account that runs the server over `cluster` (PostgreSQL's data folder, which may not exist yet).
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud_api.embedded.account import Account
+from cloud_api.embedded.account import Account, make_folder
 from domain.errors import PostgresUnavailable
 
 OVERRIDE_VARIABLE = "CARREL_POSTGRES_BIN"
@@ -121,7 +121,7 @@ def _copied_wheel(folder: Path) -> Path:
 
 
 def _copy_parts(site_packages: Path, target: Path) -> None:
-    ROOT_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_folder(ROOT_CACHE, 0o755)
     staging = Path(tempfile.mkdtemp(prefix=".new-", dir=ROOT_CACHE))
     try:
         for part in WHEEL_PARTS:

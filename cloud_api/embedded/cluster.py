@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cloud_api.embedded.account import Account, account_for
+from cloud_api.embedded.account import Account, account_for, make_folder
 from domain.errors import PostgresUnavailable
 
 # Who makes databases; nobody else is a superuser.
@@ -54,8 +54,9 @@ class ClusterFolder:
         folder = cls(path, account_for(path / "cluster"))
         folder._demand_way(path.parent)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o711 if folder.account.switch else 0o700)
+            mode = 0o711 if folder.account.switch else 0o700
+            make_folder(path, mode)
+            path.chmod(mode)
         except OSError as error:
             raise PostgresUnavailable(f"The data folder {path} cannot be used: {error.strerror}.") from error
         folder._demand_way(path)

@@ -9,10 +9,10 @@ of field values that merges remember for 120 days (cloud_api/sync/settled.py), f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg2.extras import Json, execute_values
 
@@ -25,6 +25,8 @@ from cloud_api.sync import feed
 from domain.clock import Clock
 from domain.ids import IdSource
 from domain.registry import Policy, ScopeKind, tables_in
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,30 @@ def erase_again(database: CloudDatabase, clock: Clock, ids: IdSource, entries: I
     return len(due)
 
 
+def write_anew(database: CloudDatabase, write: Callable[[Sequence[str]], T]) -> T:
+    """Has `write` write the tables anew that may have held students who were erased, and notes for which that was done. Where it fails it stays to be done."""
+    with database.transaction(read_only=True) as cursor:
+        due = unwritten(cursor)
+        tables = sorted({holding.table for holding in holdings(cursor)} | {"enrolment_codes"})
+    written = write(tables)
+
+    def note(cursor: Cursor) -> None:
+        for school_id, student_id, feed_no in due:
+            cursor.execute(
+                "UPDATE erasures SET written = true WHERE school_id = %s AND student_id = %s AND feed_no = %s",
+                (school_id, student_id, feed_no),
+            )
+
+    database.retrying(note)
+    return written
+
+
+def unwritten(cursor: Cursor) -> list[tuple[str, str, int]]:
+    """(school, student, number) of erasures since which the tables were not written anew."""
+    cursor.execute("SELECT school_id, student_id, feed_no FROM erasures WHERE NOT written")
+    return cursor.fetchall()
+
+
 def erase_in(cursor: Cursor, ids: IdSource, school_id: str, student_id: str, now_ms: int, *, reason: str | None = None) -> Erased:
     """The same in the caller's transaction. `reason` stands in the audit log, where it was not a person who wanted it."""
     lock_for_editing(cursor, school_id)
@@ -69,7 +95,9 @@ def erase_in(cursor: Cursor, ids: IdSource, school_id: str, student_id: str, now
         return Erased(known, {})
     publication.write(cursor, now_ms)
     order_no = feed.take(cursor, school_id, 1)
-    cursor.execute("UPDATE erasures SET feed_no = %s WHERE school_id = %s AND student_id = %s", (order_no, school_id, student_id))
+    cursor.execute(
+        "UPDATE erasures SET feed_no = %s, written = false WHERE school_id = %s AND student_id = %s", (order_no, school_id, student_id)
+    )
     audit.record(
         cursor,
         school_id,

@@ -90,7 +90,8 @@ class Edit:
         end_memberships(self._cursor, self._publication, self.school_id, self._ended_members, self.now_ms)
         numbers = self._publication.write(self._cursor, self.now_ms, progress)
         if self._ended_members or self._created["class_members"]:
-            follow_classes(self._cursor, self._ids, self.school_id, self._created["class_members"], self.now_ms)
+            followed = follow_classes(self._cursor, self._ids, self.school_id, self._created["class_members"], self.now_ms)
+            return range(numbers.start, followed.stop) if followed else numbers
         return numbers
 
     def _counts(self, table: str) -> Counts:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_api.imports.csv_table import Line, Problems, read_lines
-from cloud_api.people import CLASS_ROLES, CLASSES, USERS
-from cloud_api.publication import row_problems
+from cloud_api.people import CLASS_ROLES, CLASSES, USERS, name_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,11 @@ def _person(line: Line, problems: Problems) -> RosterPerson:
         "display_name": line["display_name"],
         "external_id": line["external_id"] or None,
     }
-    for column, problem in row_problems(USERS, {name: value for name, value in fields.items() if value}):
+    for column, problem in name_problems(USERS, {name: value for name, value in fields.items() if value}):
         problems.add(line.where, "invalid_value", f"{column} {problem}")
     classes = line.items("class")
     for name in classes:
-        for _, problem in row_problems(CLASSES, {"name": name}):
+        for _, problem in name_problems(CLASSES, {"name": name}):
             problems.add(line.where, "invalid_value", f"class {problem}")
     if classes and fields["role"] == "admin":
         problems.add(line.where, "invalid_value", f"an admin is in no class: only {' and '.join(CLASS_ROLES)} are")

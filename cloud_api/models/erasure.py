@@ -12,6 +12,8 @@ class Erasure(Model):
     student_id = UUIDField()
     erased_at_ms = BigIntegerField()
     feed_no = BigIntegerField()
+    # Whether the tables were written anew since (cloud_api/erasure/rewriting.py).
+    written = BooleanField(constraints=[SQL("DEFAULT false")])
 
     class Meta:
         table_name = "erasures"

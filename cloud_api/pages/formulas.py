@@ -20,14 +20,14 @@ _SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")
 _LITERAL = re.compile(r"\\([%$#&_ ])|\\n(?![a-zA-Z])")
 _SIGN = re.compile(rf"\\({'|'.join(_SIGNS)})(?![a-zA-Z])")
 _WORDS = re.compile(r"\\(?:text|mathrm|operatorname|overline)\s*\{([^{}]*)\}")
-_POWER = re.compile(r"\^(?:\{(-?\d+)\}|(-?\d+)(?![\d.]))")
+_POWER = re.compile(r"\^(?:\{\(?(-?\d+)\)?\}|(-?\d+)(?![\d.]))")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}(\s*[\w√∛∜(]|\s*\\)?")
 _ROOT = re.compile(r"\\sqrt\s*(?:\[([^\]{}]*)\])?\s*\{([^{}]*)\}")
 _GROUPED = re.compile(r"([\^_])\{([^{}]*)\}")
 _LOOSE = re.compile(r"(?<![A-Za-z_\]}])\{([^{}]*)\}")
 # What stands above a line without brackets, and what below one or under a root.
 _PRODUCT = re.compile(r"-?(?:[\w.√∛∜π∞⁰¹²³⁴⁵⁶⁷⁸⁹⁻]*|\([^()]*\))")
-_FACTOR = re.compile(r"-?(?:[\d.]+|\w|\([^()]*\))[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]*")
+_FACTOR = re.compile(r"-?[√∛∜]?(?:[\d.]+|\w|\([^()]*\))[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]*")
 
 
 def plain(text: str) -> str:

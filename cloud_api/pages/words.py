@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 from domain.counted import counted
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+_NUMBERS = re.compile(r"(\d+)")
 
 
 def ago(at_ms: int | None, now_ms: int) -> str:
@@ -38,6 +40,11 @@ def number(some: int) -> str:
 def count(some: int, noun: str) -> str:
     """`1 student`, `12,345 students`."""
     return counted(some, noun)
+
+
+def as_people_count(name: str) -> list[tuple[int, str]]:
+    """What to sort by so that class 9b comes before 10a."""
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in _NUMBERS.split(name) if part]
 
 
 # The names are the pages' own: they speak one language on every machine.

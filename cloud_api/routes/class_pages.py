@@ -19,6 +19,7 @@ from cloud_api.pages.classes.questions import ORDERS, QuestionsView, read_questi
 from cloud_api.pages.classes.reasons import by_rule, rule_counts
 from cloud_api.pages.classes.student import student_view
 from cloud_api.pages.serving import html, large_html, refusals_as_pages
+from cloud_api.pages.words import as_people_count
 from domain.clock import Clock
 from domain.errors import NotFound
 from domain.ids import Id, dashed, parse_id
@@ -63,7 +64,7 @@ def _add_list(blueprint: Blueprint, room: _Classroom) -> None:
     def classes() -> Response:
         user = room.doorkeeper.demand("teacher", "admin")
         found = room.figures.classes(user.school_id, None if user.role == "admin" else user.class_ids)
-        return html("classes/list.html", user, classes=found, dashed=dashed)
+        return html("classes/list.html", user, classes=sorted(found, key=lambda one: as_people_count(one.name)), dashed=dashed)
 
 
 def _add_mastery(blueprint: Blueprint, room: _Classroom) -> None:

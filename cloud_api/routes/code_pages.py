@@ -32,7 +32,6 @@ STUDENTS_MAX = 200
 HOUR_MS = 3_600_000
 # Control characters as well: no name has them, and PostgreSQL takes no NUL.
 _BETWEEN_NAMES = re.compile(r"[\s,;\x00-\x1f\x7f]+")
-_NUMBERS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def code_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
         now_ms = clock.now_ms()
         with database.transaction(read_only=True, school=user.school_id) as cursor:
             school_name = find_school(cursor, user.school_id).name
-            classes = sorted(list_classes(cursor, user.school_id), key=lambda found: _as_people_count(found[1]))
+            classes = sorted(list_classes(cursor, user.school_id), key=lambda found: words.as_people_count(found[1]))
             open_codes = enrolment.open_codes(cursor, user.school_id, now_ms, OPEN_CODES_MAX)
         rows = [(_holds(code.classes, code.students), code) for code in open_codes]
         limits = {"uses_max": USES_MAX, "hours_max": int(EXPIRES_H_MAX)}
@@ -139,11 +138,6 @@ def _grants(cursor: Cursor, school_id: str, wanted: Wanted) -> tuple[list[Grant]
         raise InvalidInput(problems)
     grants = [Grant("class", id_) for id_, _ in classes] + [Grant("student", students[name]) for name in names]
     return grants, _holds([name for _, name in classes], len(set(students.values())))
-
-
-def _as_people_count(name: str) -> list[tuple[int, str]]:
-    """By which 9b comes before 10a."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in _NUMBERS.split(name) if part]
 
 
 def _holds(classes: list[str], students: int) -> str:

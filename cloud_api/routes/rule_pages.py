@@ -13,7 +13,7 @@ from cloud_api.access.sessions import SignedInUser
 from cloud_api.analytics.course import course_of
 from cloud_api.analytics.roster import Roster, roster_of
 from cloud_api.database import CloudDatabase, Cursor
-from cloud_api.pages.classes.rule_form import DAYS_OFF_MAX, WantedRule, read_form, rules_wanted
+from cloud_api.pages.classes.rule_form import DAYS_OFF_MAX, WantedRule, read_form, read_last_day, rules_wanted
 from cloud_api.pages.classes.rules import LINES_MAX, concept_groups, rule_lines
 from cloud_api.pages.serving import html, refusals_as_pages
 from domain.clock import Clock
@@ -115,7 +115,8 @@ def rule_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
 
         def work(cursor: Cursor) -> None:
             students = place.students(cursor)
-            plan_rules.remove_alike(cursor, ids, place.user.school_id, rule, students, clock.now_ms(), place.user.actor)
+            last_day = read_last_day(request.form)
+            plan_rules.remove_alike(cursor, ids, place.user.school_id, rule, students, clock.now_ms(), place.user.actor, last_day)
 
         database.retrying(work, school=place.user.school_id)
         return _seen(place, "removed")

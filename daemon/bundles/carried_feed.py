@@ -90,16 +90,20 @@ def _is_too_old(feed: Feed, scope: str, cursor: int, standing: Standing) -> bool
 def apply_page(conn: sqlite3.Connection, page: PullAnswer, now_ms: int) -> tuple[int, bool]:
     """Applies one page with its cursors, in the caller's write: the number of rows, and whether this device has lost a scope by it."""
     held = inbox.read_cursors(conn)
-    tables = {name: narrowed for name, block in page.tables.items() if (narrowed := _narrowed(name, block, held))}
     page = msgspec.structs.replace(
         page,
-        tables=tables,
+        tables=beyond(page.tables, held),
         tombstones=[t for t in page.tombstones if t.feed_no > held.get(t.scope, 0)],
         cursors={scope: max(cursor, held.get(scope, 0)) for scope, cursor in page.cursors.items()},
         gained=sorted(page.cursors.keys() - held.keys()),
         lost=sorted(held.keys() - page.cursors.keys()),
     )
     return inbox.apply_page(conn, page, now_ms), bool(page.lost)
+
+
+def beyond(tables: Mapping[str, TableBlock], held: Mapping[str, int]) -> dict[str, TableBlock]:
+    """What lies beyond the cursors of its scopes: a row that a cursor has passed is here, or was deleted since."""
+    return {name: narrowed for name, block in tables.items() if (narrowed := _narrowed(name, block, held))}
 
 
 def _narrowed(name: str, block: TableBlock, held: Mapping[str, int]) -> TableBlock | None:

@@ -58,11 +58,11 @@ def state_dir_of(settings: Settings) -> Path:
         return config.find_state_dir(settings.path, settings.environ)
 
 
-def find_daemon(settings: Settings, timeout_s: float = COMMAND_TIMEOUT_S) -> Control | None:
+def find_daemon(settings: Settings) -> Control | None:
     """The running daemon."""
     from daemon import control
 
-    return control.find(state_dir_of(settings), timeout_s)
+    return control.find(state_dir_of(settings), COMMAND_TIMEOUT_S)
 
 
 def demand_daemon(settings: Settings) -> Control:

@@ -5,7 +5,6 @@ The token never enters the database or its backups: `device.token` in the state 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from daemon import inbox
 from daemon.database import DeviceDatabase
+from daemon.durable_file import replace_durably
 from daemon.identity.adoption import Adoption, Adoptions
 from daemon.identity.instance import keep_copy
 from daemon.identity.keys import DeviceKeys, ServerKeys, keep_keys
@@ -96,7 +96,7 @@ class Identity:
         """Uses this token of that device from now on, and keeps the one before it beside. On the disk before it is used. Raises OSError."""
         with self.unchanged(device_id) as is_same:
             if is_same:
-                _write_secret(self._token_path, f"{token}\n{self.token()}\n")
+                replace_durably(self._token_path, f"{token}\n{self.token()}\n".encode())
                 self._token = token
 
     def try_other_token(self, device_id: Id) -> bool:
@@ -136,7 +136,7 @@ class Identity:
             server_keys = ServerKeys(answer.verify_key or None, answer.seal_key or None)
             self._database.write(lambda conn: _store(conn, identity, server_keys, self._ids.new(), self._clock.now_ms()))
         keep_keys(self._token_path.parent, keys)
-        _write_secret(self._token_path, answer.token)
+        replace_durably(self._token_path, answer.token.encode())
         self.pulls_begun += 1
         keep_copy(self._database, self._token_path.parent)
         (self.state_dir / REVOKED_FILE).unlink(missing_ok=True)
@@ -198,19 +198,3 @@ def _store(conn: sqlite3.Connection, identity: DeviceIdentity, server_keys: Serv
     )
     outbox.start_incarnation(conn, incarnation, resend_all=True)
     inbox.start_over(conn)  # the server may be another than before
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Replaces the file at once and for good; only this account can read it."""
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -20,6 +20,7 @@ from daemon.gateway import CloudGateway
 from daemon.identity.device import REVOKED_FILE as FILE_NAME
 from daemon.identity.device import DeviceIdentity, Identity
 from daemon.queue import outbox
+from daemon.recovery.journal_file import laid_by
 from domain.errors import CloudUnreachable, OperatorError
 from domain.wire import ObeyedRequest
 from loglines.parts import fields
@@ -94,7 +95,7 @@ class Obedience:
 
     def _unsent(self) -> int:
         with self._database.read() as conn:
-            return outbox.counts(conn).pending
+            return outbox.nowhere_else(conn) + laid_by(self._database.path)
 
 
 def wipe_if_ordered(state_dir: Path, strip: Callable[[bool], object], gateway_for: Callable[[str], CloudGateway]) -> None:
@@ -114,9 +115,12 @@ def wipe_if_ordered(state_dir: Path, strip: Callable[[bool], object], gateway_fo
             return
         order = replace(order, wiping=False, wiped=True)
         _note(state_dir, order)
-    with closing(gateway_for(order.cloud_url)) as gateway:
-        if tell(order, gateway, 0):
-            forget(state_dir)
+    try:
+        with closing(gateway_for(order.cloud_url)) as gateway:
+            if tell(order, gateway, 0):
+                forget(state_dir)
+    except OperatorError as error:  # the issuers that are to be trusted are gone, perhaps; what is wiped is wiped
+        log.warning("the school cannot be told that this device is wiped", extra=fields(error=error.message))
 
 
 def tell(order: Order, gateway: CloudGateway, unsent: int) -> bool:

@@ -190,7 +190,7 @@ def _back_up(layout: Layout, role: Role) -> None:
         if not _has_address(layout):
             return
         run(["systemctl", "start", "carrel-cloud-backup.service"], otherwise="Nothing was changed, because there is no backup")
-    elif (layout.state(layout.device) / "carrel.sqlite3").exists():
+    elif layout.database.exists():
         run(
             [*services_of(layout).as_account(layout.device), layout.program("carrel"), "backup"],
             _device_environ(layout),
@@ -203,20 +203,10 @@ def _take_database_back(layout: Layout, now: Path, older: Path) -> None:
     OperatorError for one that cannot be.
     """
     known = _migrations(older, "device")
-    database = layout.state(layout.device) / "carrel.sqlite3"
-    if set(_migrations(now, "device")) - set(known) and database.exists():
-        migrate: list[str | Path] = [
-            now / "bin" / "carrel-migrate",
-            "--db",
-            "device",
-            "--sqlite",
-            database,
-            "downgrade",
-            known[-1],
-            "--yes",
-        ]
+    if set(_migrations(now, "device")) - set(known) and layout.database.exists():
+        migrate: list[str | Path] = [now / "bin" / "carrel-migrate", "--db", "device", "--sqlite", layout.database]
         run(
-            [*services_of(layout).as_account(layout.device), *migrate],
+            [*services_of(layout).as_account(layout.device), *migrate, "downgrade", known[-1], "--yes"],
             _device_environ(layout),
             otherwise="The database cannot be taken back, so the version stays",
         )

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +146,15 @@ class Layout:
 
     def state(self, role: Role) -> Path:
         return self.root / role.state
+
+    @property
+    def database(self) -> Path:
+        """The device's: where the settings say, else in its state folder."""
+        try:
+            text = tomllib.loads(self.config.read_text("utf-8"))["device"]["database_path"]
+        except (OSError, ValueError, KeyError, TypeError):  # no settings, or wrong ones, which keep the service itself from starting
+            text = ""
+        return Path(text) if text and isinstance(text, str) else self.state(self.device) / "carrel.sqlite3"
 
     def has(self, role: Role) -> bool:
         """Whether the role is installed here."""

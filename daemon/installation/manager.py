@@ -19,7 +19,7 @@ _UNIT_MODE = 0o644
 def demand() -> None:
     """Raises OperatorError unless this is root on a machine that systemd runs."""
     if not RUNNING_MARK.is_dir():
-        raise OperatorError("This machine is not run by systemd: docs/install.md says how Carrel is installed by hand, and on macOS.")
+        raise OperatorError("This machine is not run by systemd: start `carrel run`, or `carrel-cloud serve`, by what runs it.")
     if os.geteuid() != 0:
         raise OperatorError("This changes the machine: run it as root, with sudo.")
 

@@ -58,11 +58,10 @@ def _uninstall(layout: Layout, role: Role, *, purge: bool, even_unsent: bool) ->
 
 
 def _demand_nothing_unsent(layout: Layout) -> None:
-    database = layout.state(layout.device) / "carrel.sqlite3"
-    if not database.exists():
+    if not layout.database.exists():
         return
     try:
-        count = unsent(database)
+        count = unsent(layout.database)
     except (OSError, sqlite3.Error) as error:
         raise OperatorError(
             f"Whether everything is at school cannot be told, so nothing was removed: {error}. --even-unsent removes it."

@@ -14,13 +14,13 @@ import fcntl
 import json
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from domain.errors import AlreadyRunning, OperatorError
+from migrations.lock import take_flock
 from migrations.private_files import create_private
 
 LOCK_NAME = "daemon.lock"
@@ -33,7 +33,6 @@ TOKEN_BYTES = 32
 READ_BYTES_MAX = 256 * 1024
 # Whoever only asks whether somebody works here (`_is_held`) has the lock for some microseconds.
 LOOKED_AT_MAX_S = 0.1
-POLL_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,13 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OperatorError(f"Cannot open the lock file {path}: {error.strerror}.") from error
     try:
-        _take(descriptor, folder)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        if not take_flock(descriptor, LOOKED_AT_MAX_S):
+            raise _owned(descriptor, folder)
+        with suppress(OSError):  # on a full disk nobody is told the pid, and the lock holds
+            os.ftruncate(descriptor, os.pwrite(descriptor, str(os.getpid()).encode(), 0))
         yield
     finally:
         os.close(descriptor)  # which lets go of the lock; the file stays, since another process may have it open
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    deadline_s = time.monotonic() + LOOKED_AT_MAX_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline_s:
-                raise _owned(descriptor, folder) from error
-        time.sleep(POLL_S)
 
 
 def _owned(descriptor: int, folder: Path) -> AlreadyRunning:
@@ -149,7 +137,7 @@ def not_ours(folder: Path) -> OperatorError:
 def _is_held(folder: Path) -> bool:
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError as error:
         raise not_ours(folder) from error

@@ -209,6 +209,12 @@ def counts(conn: sqlite3.Connection) -> Counts:
     return Counts(pending, rejected)
 
 
+def nowhere_else(conn: sqlite3.Connection) -> int:
+    """How many operations only this device holds: those that are queued, and those set aside, of which the school has the place alone."""
+    query = "SELECT count(*) FROM sync_operations WHERE state = 'pending' OR (state = 'rejected' AND code = ?)"
+    return int(conn.execute(query, (SET_ASIDE,)).fetchone()[0])
+
+
 def behind(conn: sqlite3.Connection, op_no: int) -> tuple[int, int | None]:
     """How many operations were queued after this one, told by their numbers, and when the first of them was written (UTC ms, None: there is none)."""
     last: int | None = conn.execute("SELECT max(op_no) FROM sync_operations").fetchone()[0]

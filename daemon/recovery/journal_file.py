@@ -101,6 +101,12 @@ def read(path: Path, extent: Extent) -> Iterator[KeptOperation]:
                     yield operation
 
 
+def laid_by(database: Path) -> int:
+    """How many unsent operations of other schools wait beside a database (daemon/recovery/replacement.py)."""
+    path = journal_path(database)
+    return sum(1 for other in path.parent.glob(f"{path.name}.of-*") for _ in read(other, scan(other)))
+
+
 def _lines(path: Path) -> Iterator[list[Any] | None]:
     """The array of each line; None for a line that is not what was written."""
     try:

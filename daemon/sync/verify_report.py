@@ -6,13 +6,14 @@ something, and it is bounded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from daemon.durable_file import replace_durably
 from daemon.sync.agreement import StoredRow
 from domain.agreement import Differences
 from domain.blocks import decode_block
@@ -23,7 +24,6 @@ FILE_NAME = "verify-report.json"
 # Rows that are kept in both versions, and how large the file may grow.
 ROWS_MAX = 200
 BYTES_MAX = 2 * 1024 * 1024
-MODE = 0o600
 
 
 class Report:
@@ -54,14 +54,8 @@ class Report:
     def write(self) -> None:
         """Replaces the file. What cannot be written is let go: the comparison itself is what counts."""
         text = msgspec.json.format(msgspec.json.encode({**self._about, "places": self._differing, "rows": self.rows}), indent=1)
-        fresh = self._path.with_suffix(".new")
-        try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-            fresh.replace(self._path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            replace_durably(self._path, text)
 
 
 def _rows_of(place: Place, answer: VerifyAnswer) -> dict[str, dict[str, Any]]:

@@ -565,6 +565,7 @@ CREATE TABLE erasures (
     student_id uuid NOT NULL,
     erased_at_ms bigint NOT NULL,
     feed_no bigint NOT NULL,
+    written boolean NOT NULL DEFAULT false,
     PRIMARY KEY (school_id, student_id)
 );
 CREATE INDEX idx_erasures_feed ON erasures (school_id, feed_no);

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import peewee as pw
 
@@ -21,6 +22,12 @@ from migrations.schema.description import Schema
 
 class DeclaringSqlite(DeclaringDatabase, pw.SqliteDatabase):
     """SQLite for the runner."""
+
+    def rollback(self) -> None:
+        """Nothing after a full disk and the like, upon which SQLite has done so itself: another error would hide the one that says what is wrong."""
+        connection: Any = self.connection()  # type: ignore[no-untyped-call]
+        if connection.in_transaction:
+            super().rollback()
 
 
 class SqliteEngine:

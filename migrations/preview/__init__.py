@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 
-from domain.clock import Clock, SystemClock
+from domain.clock import SystemClock
 from migrations.engines import Engine, Limits, SqliteEngine, open_engine
 from migrations.files import Kind, files_in, shipped_files
 from migrations.history import Direction, app_version
@@ -39,9 +39,7 @@ _POSTGRES_HEADER = (
 )
 
 
-def sql_of(
-    kind: Kind, url: str, *, direction: Direction, target: str, folder: Traversable | None = None, clock: Clock | None = None
-) -> Iterator[str]:
+def sql_of(kind: Kind, url: str, *, direction: Direction, target: str, folder: Traversable | None = None) -> Iterator[str]:
     """The script, one statement or comment at a time, each to be written as a line or lines of its own.
 
     `target` as in `Migrations.upgrade` and `.downgrade`; an empty script says so. Everything is worked out before the first line is
@@ -52,7 +50,7 @@ def sql_of(
     script = Script()
     engine = _recording_engine(kind, url, script)
     try:
-        migrations = Migrations(engine, files, Limits(attempts=1), clock or SystemClock(), router=PreviewRouter)
+        migrations = Migrations(engine, files, Limits(attempts=1), SystemClock(), router=PreviewRouter)
         script.applied = [entry.name for entry in migrations.history() if entry.row]
         before = migrations.current()
         if direction == "up":

@@ -13,6 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from migrations.schema.sqltext import quoted
 
+# How much of a definition is shown where it differs.
+_SHOWN_CHARS_MAX = 300
+
 # Runs SQL with parameters and gives a cursor.
 Execute = Callable[..., Any]
 
@@ -97,9 +100,9 @@ class Difference(NamedTuple):
         return f"{self.place} differs: expected {shown[0] or 'none'}, found {shown[1] or 'none'}"
 
 
-def _brief(text: str, length_max: int = 300) -> str:
+def _brief(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= length_max else line[: length_max - 1] + "…"
+    return line if len(line) <= _SHOWN_CHARS_MAX else line[: _SHOWN_CHARS_MAX - 1] + "…"
 
 
 def differences(wanted: Schema, found: Schema) -> list[Difference]:

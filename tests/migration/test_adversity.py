@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,16 @@ def files_no_larger_than(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_was_wrong_is_said_also_when_sqlite_has_rolled_back_by_itself(tmp_path: Path) -> None:
+    """As it does of a full disk: the ROLLBACK that follows would fail, with a sentence that says nothing."""
+    engine = SqliteEngine(tmp_path / "device.db", Limits())
+    with closing(engine), engine.locked(), pytest.raises(OSError, match="the disk is full"), engine.atomic():
+        engine.database.execute_sql("CREATE TABLE t (id)")
+        connection: Any = engine.database.connection()  # type: ignore[no-untyped-call]
+        connection.rollback()
+        raise OSError("the disk is full")
 
 
 @pytest.fixture

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 
-from cloud_api.analytics.rows import ConceptColumn, DataAge, DayRow, Overview, StudentDetail, StudentRow, TopicColumn
+from cloud_api.analytics.rows import ConceptColumn, DataAge, DayRow, Overview, StudentDetail, StudentRow, TimeRow, TopicColumn
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.columns import columns_of
 from cloud_api.pages.classes.heat_map import FIGURES_COLUMNS_MAX, heat_map
 from cloud_api.pages.classes.looks import Look, Order, read_look
-from cloud_api.pages.classes.practice import days_of
+from cloud_api.pages.classes.practice import busiest, days_of, time_lines
 from cloud_api.pages.classes.questions import QuestionsLook
 from cloud_api.pages.classes.reasons import SENTENCES_MAX, by_rule
 from cloud_api.pages.classes.student import student_view
+from cloud_api.pages.formulas import plain
 from domain.errors import InvalidInput, NotFound
 from domain.ids import Id, dashed
 from domain.learning.analytics.heat_map import Cell
@@ -24,7 +26,8 @@ from domain.learning.analytics.plan_standing import PlanStanding
 from domain.learning.analytics.student import DayFigures
 from domain.learning.levels import Level
 from tests.support.classroom import DAY_MS, NOW_MS
-from webpages.charts import StripCell, dense_strip, strip
+from webpages.assets import COMMON
+from webpages.charts import StripCell, columns, dense_strip, strip, strip_parts
 
 AGE = DataAge(NOW_MS, NOW_MS, 0)
 
@@ -63,6 +66,14 @@ def test_topics_open_into_their_parts_and_the_innermost_into_concepts() -> None:
 def test_concepts_stand_in_the_order_in_which_they_are_taught() -> None:
     assert titles(Look(concepts=True)) == ["ctwo", "c1.1", "c1.2"]
     assert titles(Look(Id("one"), concepts=True)) == ["c1.1", "c1.2"]
+
+
+def test_concepts_stand_under_the_topics_that_they_are_of() -> None:
+    assert columns_of(overview(), None, concepts=True).parts == [("two", 1), ("one", 2)]
+    assert columns_of(overview(), "two", concepts=False).parts == (), "there is nothing below that topic to name"
+    drawn = strip_parts([("<b>", 1), ("one", 3)])
+    assert 'x="25.00%" width="75.00%"' in drawn
+    assert "<b>" not in drawn
 
 
 def test_topics_in_a_circle_hold_nobody_up() -> None:
@@ -152,6 +163,15 @@ def test_days_without_an_answer_stand_between_the_others() -> None:
     assert days.names[-7] == "30 Dec: 10 min, 5 answers"
 
 
+def test_the_days_of_a_class_are_drawn_to_one_scale() -> None:
+    some, more = (columns([minutes], [""], "", top=40) for minutes in (10, 40))
+    assert ('height="15.00"' in some, 'height="60.00"' in more) == (True, True)
+    idle = PlanStanding(0, 0, 0, 0, 0, 0)
+    rows = [TimeRow(name, name, idle, [DayRow("2026-01-02", DayFigures(ms, 1, 1, 0))], AGE) for name, ms in (("ada", 600_000), ("ben", 60_000))]
+    assert busiest(time_lines(rows, NOW_MS)) == 10
+    assert busiest([]) == 0
+
+
 def test_a_rule_that_holds_for_many_concepts_is_one_line() -> None:
     reasons = [Reason(Rule.FELL, f"{n}: fell.", str(n)) for n in range(60)] + [Reason(Rule.IDLE, "No answer on 8 planned days.")]
     fell, idle = by_rule(reasons)
@@ -175,3 +195,58 @@ def test_a_dense_strip_has_one_shape_for_each_step_and_a_piece_for_each_run() ->
     assert re.findall(r'class="step-(\w+)" d="([^"]+)"', drawn) == [("4", "M0 0h2v24h-2zM4 0h1v24h-1z"), ("1", "M3 0h1v24h-1z")]
     assert 'viewBox="0 0 5 24"' in drawn
     assert 'aria-label="Ada"' in drawn
+
+
+def test_a_title_stands_above_its_column_as_a_whole_or_with_a_number() -> None:
+    rows = overview([student("ada", {})])
+    rows.concepts[:] = [ConceptColumn(name, name, ()) for name in ("halves", "a title of which there is a beginning at most", *"abcdefgh")]
+    heads = [head for head, _ in heat_map(rows, Look(concepts=True)).heads]
+    assert heads[:3] == ["halves", "2 a titl…", "a"]
+
+
+def test_answers_that_are_not_counted_yet_are_said_of_a_student_of_whom_nothing_else_is_known() -> None:
+    detail = StudentDetail(student("ada", {}, DataAge(None, None, 3)), {}, [], PlanStanding(0, 0, 0, 0, 0, 0), [], [], [])
+    assert student_view(detail, NOW_MS).sentence == "3 answers of ada are being counted: look again in a minute."
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"Factor $$48$$.", "Factor 48."),
+        (r"$$\frac{1}{2}x^2$$", "(1/2)x²"),
+        (r"$$\frac{x+1}{6y}$$", "(x+1)/(6y)"),
+        (r"$$\frac{\frac{3}{4}}{\sqrt{7}}$$", "(3/4)/√7"),
+        (r"\left(-6x^3\right)^{-2} \times \sqrt[3]{4x}", "(-6x³)⁻² × ∛(4x)"),
+        (r"y^{\left(-2\right)}", "y⁻²"),
+        (r"$$-{25}^{\frac{3}{2}} \leq {ax}^2$$", "-25^(3/2) ≤ (ax)²"),
+        ("{1, 2} costs $5, 8^2.5", "{1, 2} costs $5, 8^2.5"),
+        (r"\unknown{x}", r"\unknown{x}"),
+    ],
+)
+def test_formulas_are_read_as_plain_text(written: str, read: str) -> None:
+    assert plain(written) == read
+
+
+def test_a_long_text_is_not_searched_for_formulas() -> None:
+    long = "\\sqrt[" * 100_000
+    assert plain(long) == long
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_step_of_the_heat_map_is_told_from_the_next_without_colour_and_its_figures_are_read(scheme: str) -> None:
+    light, dark = re.findall(r"--step-1: .*?\}", COMMON.get("carrel.css").decode(), re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", light if scheme == "light" else dark))
+    steps = [luminance(colours[f"step-{n}"]) for n in range(1, 5)]
+    lightness = [116 * step ** (1 / 3) - 16 for step in steps]
+    differences = [after - before for before, after in pairwise(lightness if scheme == "dark" else lightness[::-1])]
+    assert min(differences) >= 10, differences
+    inks = [luminance(colours[ink]) for ink in ("step-ink-1", "step-ink", "step-ink", "step-ink-4")]
+    for step, ink in zip(steps, inks, strict=True):
+        assert (max(step, ink) + 0.05) / (min(step, ink) + 0.05) >= 4.5
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of `#rrggbb` (WCAG 2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

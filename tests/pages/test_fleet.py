@@ -75,6 +75,7 @@ def test_an_administrator_signs_in_by_keyboard_lands_on_the_fleet_and_signs_out(
         visit.page.keyboard.press("Enter")
         visit.wait_for("No device is enrolled.")
         assert visit.page.url == f"{office.url}/pages/fleet"
+        assert visit.page.locator(".figures, .chart").count() == 0, "nothing but what is to be done"
         visit.page.get_by_role("button", name="Sign out").click()
         visit.wait_for("For teachers and administrators.")
         visit.open("/pages/fleet")

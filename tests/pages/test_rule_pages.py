@@ -101,7 +101,7 @@ def test_the_page_is_fit_for_everybody(browser: Any, site: ClassSite, options: d
     for path in (site.path + "/rules", site.student_path("ada") + "/rules"):
         with site.visit(browser, **options) as visit:
             visit.open(path)
-            visit.wait_for("No study on Thu 8 Jan 2026")
+            visit.wait_for("No study from Tue 6 Jan 2026 to Thu 8 Jan 2026")
             assert visit.overflow_px() <= 0
             if options.get("java_script_enabled", True):
                 assert visit.grave_findings() == []
@@ -206,6 +206,25 @@ def test_a_day_that_is_over_everywhere_says_so_and_stands_last(site: ClassSite) 
     told = page(site, site.path + "/rules")
     assert told.index("on Tue 6 Jan 2026") < told.index("on Mon 5 Jan 2026")
     assert told.count(">over<") == 1
+
+
+def test_days_off_that_follow_each_other_are_one_line_and_are_taken_away_together(site: ClassSite) -> None:
+    rules = site.path + "/rules"
+    post(site, rules, kind="day_off", day="2026-02-27", last_day="2026-03-02")
+    post(site, rules, kind="day_off", day="2026-03-04")
+    post(site, rules, kind="day_off", day="2026-03-05", student=site.room.ids["ben"])
+    told = page(site, rules)
+    assert re.findall(r"No study (on|from) ([^<]*)</strong>", told) == [
+        ("from", "Fri 27 Feb 2026 to Mon 2 Mar 2026"),
+        ("on", "Wed 4 Mar 2026"),
+        ("on", "Thu 5 Mar 2026"),
+    ]
+    address, last_day = re.search(r'action="([^"]+/remove)">.*?name="last_day" value="([^"]+)"', told).groups()  # type: ignore[union-attr]
+    assert post(site, address, last_day="\x00").status_code == 303, "only the first"
+    assert stored(site)[0] == ("day_off", "2026-02-28")
+    address = re.search(r'action="([^"]+/remove)">.*?name="last_day"', page(site, rules))[1]  # type: ignore[index]
+    assert post(site, address, last_day=last_day).status_code == 303
+    assert stored(site) == [("day_off", "2026-03-04"), ("day_off", "2026-03-05")]
 
 
 def test_a_form_of_another_site_makes_no_rule(site: ClassSite) -> None:

@@ -199,7 +199,7 @@ class SimulatedGateway(HttpGateway):
         super().__init__(URL)
         self._network, self._name, self._spend = network, name, spend
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: object) -> urllib3.BaseHTTPResponse:
         self._spend()
         answer = self._network.send(self._name, Request(method, path, headers, body or b"", len(body or b"")))
         self._spend()

@@ -38,6 +38,8 @@ def answer_questions(world: World, device: SimulatedDevice) -> None:
     new = [
         NewAttempt(draw.choice(known), draw.random() < 0.6, "free", answer=str(world.ledger.new_value())) for _ in range(draw.randint(1, 4))
     ]
+    if student not in world.view(device).present:
+        return
     accepting(world, device, lambda: device.records.record_attempts(student, new))
     given = {attempt.answer: attempt for attempt in new}
     for row_id, answer in device.rows("SELECT id, answer FROM question_attempts"):
@@ -47,7 +49,7 @@ def answer_questions(world: World, device: SimulatedDevice) -> None:
 
 def edit_profile(world: World, device: SimulatedDevice) -> None:
     """A student changes a field of the profile."""
-    for student in world.view(device).students[:1]:
+    for student in world.view(device).present[:1]:
         number = world.ledger.new_value()
         name = world.randomness.choice(["grade", "exam_on", "available_minutes"])
         value: Any = {"grade": f"grade {number}", "exam_on": _day(number), "available_minutes": [number % 1_440] * 7}[name]
@@ -58,7 +60,7 @@ def edit_profile(world: World, device: SimulatedDevice) -> None:
 def plan(world: World, device: SimulatedDevice) -> None:
     """A student gets a plan, or moves an item of one."""
     draw = world.randomness
-    for student in world.view(device).students[:1]:
+    for student in world.view(device).present[:1]:
         items = device.rows("SELECT id FROM study_plan_items WHERE student_id = ? ORDER BY id", student)
         if items and draw.random() < 0.6:
             item, day = Id(draw.choice(items)[0]), _day(world.ledger.new_value())

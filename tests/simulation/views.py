@@ -129,6 +129,11 @@ class DeviceView:
         return self.pending | self.rejected
 
     @property
+    def present(self) -> list[Id]:
+        """The students who can be signed in: what a device is granted, it need not have yet."""
+        return [student for student in self.students if student in self.rows["users"]]
+
+    @property
     def students(self) -> list[Id]:
         """The students whose scope the device follows."""
         return sorted(Id(scope.partition(":")[2]) for scope in self.cursors if scope.startswith(f"{ScopeKind.STUDENT}:"))

@@ -156,7 +156,10 @@ def _seed_course(conn: sqlite3.Connection) -> None:
 
 
 def _insert(conn: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    conn.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+    """Into the columns of the first migration; those of later ones stay as they are made."""
+    width = len(rows[0])
+    columns = [name for (name,) in conn.execute("SELECT name FROM pragma_table_info(?) LIMIT ?", (table, width))]
+    conn.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * width)})", rows)
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_the_largest_batch_passes_and_a_larger_one_does_not(site: Site) -> None:
 def _send_raw(gateway: HttpGateway, token: str, body: bytes) -> None:
     """Sends bytes as they are in the place of a push."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "zstd", "Authorization": f"Bearer {token}"}
-    gateway._read(gateway._request("POST", "/v1/sync/push", body, headers), PushRequest)
+    gateway._read(gateway._request("POST", "/v1/sync/push", body, headers, urllib3.Timeout(30)), PushRequest)
 
 
 def test_behind_a_proxy_with_a_small_limit_batches_become_small_enough(site: Site, tmp_path: Path) -> None:

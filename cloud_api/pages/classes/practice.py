@@ -64,6 +64,11 @@ def time_lines(rows: Sequence[TimeRow], now_ms: int) -> list[TimeLine]:
     return [TimeLine(row.student_id, row.display_name, days_of(row.days, now_ms), row.standing, row.data_age) for row in rows]
 
 
+def busiest(lines: Sequence[TimeLine]) -> float:
+    """The most minutes that any student spent on a day: the scale that all rows share."""
+    return max((minutes for line in lines for minutes in line.days.minutes), default=0.0)
+
+
 def days_of(rows: Sequence[DayRow], now_ms: int) -> Days:
     """The days up to today, with those on which nothing was answered."""
     known = {row.day: row.figures for row in rows}

@@ -40,6 +40,12 @@ def read_form(form: Mapping[str, str]) -> WantedRule:
     return WantedRule(kind if kind in PLAN_RULES else "", *values)
 
 
+def read_last_day(form: Mapping[str, str]) -> str:
+    """The last of the days off that are to be taken away; empty for a single one."""
+    text = form.get("last_day", "")
+    return text if _DAY.fullmatch(text) else ""
+
+
 def rules_wanted(wanted: WantedRule, concepts: Collection[str], students: Collection[str], now_ms: int) -> list[NewRule]:
     """The rules that a form means, for one of `students` or for all. Raises InvalidInput with everything that is wrong with it."""
     problems: list[Problem] = []

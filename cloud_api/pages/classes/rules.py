@@ -20,7 +20,8 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule with all students who have it: `rule_id` is that of one of them; `over` says that it can have no effect any more.
+    """One rule with all students who have it: `rule_id` is that of one of them; `over` says that it can have no effect any more. Days off that follow each
+    other, of the same students, are one line: `last_day` is then the last of them, as YYYY-MM-DD.
 
     `says`, `concept` and `day` are the rule in words, with the concept's title between them; `until` what ends it.
     """
@@ -34,6 +35,7 @@ class RuleLine:
     made_at_ms: int
     until: str
     over: bool
+    last_day: str = ""
 
     @property
     def sentence(self) -> str:
@@ -55,9 +57,30 @@ def rule_lines(rules: Sequence[PlanRule], students: int, now_ms: int) -> list[Ru
     for rule in rules:
         alike.setdefault((rule.kind, rule.concept_id, rule.day), []).append(rule)
     kinds = list(_BEGINNINGS)
-    lines = [(_line(found, students, now_ms), kinds.index(kind), day or "") for (kind, _, day), found in alike.items()]
+    found = [of for (kind, _, _), of in alike.items() if kind != DAY_OFF]
+    found += _breaks([of for (kind, _, _), of in sorted(alike.items(), key=lambda item: item[0][2] or "") if kind == DAY_OFF], now_ms)
+    lines = [(_line(of, students, now_ms), kinds.index(of[0].kind), of[0].day or "") for of in found]
     lines.sort(key=lambda item: (item[0].over, item[1], item[2], item[0].made_at_ms))
     return [line for line, _, _ in lines]
+
+
+def _breaks(days: Sequence[list[PlanRule]], now_ms: int) -> list[list[PlanRule]]:
+    """Days off, each with its rules, in order: those that follow each other for the same students as one, unless some are over and others not."""
+    found: list[list[PlanRule]] = []
+    for of in days:
+        before, day = (found[-1] if found else None), date.fromisoformat(of[0].day or "")
+        if before and _goes_on(before, of) and is_over(day, now_ms) == is_over(day - timedelta(days=1), now_ms):
+            before.extend(of)
+        else:
+            found.append(list(of))
+    return found
+
+
+def _goes_on(before: Sequence[PlanRule], of: Sequence[PlanRule]) -> bool:
+    """Whether days off are those of the next day for the same students."""
+    last = date.fromisoformat(before[-1].day or "")
+    same = {rule.student_id for rule in before} == {rule.student_id for rule in of}
+    return same and of[0].day == (last + timedelta(days=1)).isoformat()
 
 
 def concept_groups(course: Course) -> list[ConceptGroup]:
@@ -82,21 +105,28 @@ def full_day(day: date) -> str:
 
 
 def _line(alike: Sequence[PlanRule], students: int, now_ms: int) -> RuleLine:
-    first = min(alike, key=lambda rule: (rule.created_at_ms, rule.id))
-    day = date.fromisoformat(first.day) if first.day else None
-    over = first.kind == DAY_OFF and day is not None and is_over(day, now_ms)
+    first = min(alike, key=lambda rule: (rule.day or "", rule.created_at_ms, rule.id))
+    day, last = (date.fromisoformat(text) if text else None for text in (first.day, alike[-1].day))
+    over = first.kind == DAY_OFF and last is not None and is_over(last, now_ms)
     makers = ", ".join(dict.fromkeys(rule.created_by for rule in alike if rule.created_by))
     return RuleLine(
         rule_id=first.id,
         says=_BEGINNINGS[first.kind],
         concept=first.concept,
-        day=f"on {full_day(day)}" if day else "",
+        day=_days_in_words(day, last),
         whom=_whom(alike, students),
         makers=makers,
-        made_at_ms=first.created_at_ms,
+        made_at_ms=min(rule.created_at_ms for rule in alike),
         until=_until(first.kind, day),
         over=over,
+        last_day=last.isoformat() if last and last != day else "",
     )
+
+
+def _days_in_words(day: date | None, last: date | None) -> str:
+    if day is None or last is None:
+        return ""
+    return f"on {full_day(day)}" if day == last else f"from {full_day(day)} to {full_day(last)}"
 
 
 def _until(kind: str, day: date | None) -> str:

@@ -43,11 +43,12 @@ const lines = { ArrowUp: -1, ArrowDown: 1 };
 rows.forEach((row, number) => {
   // One stop for the tabulator in the whole map; the arrows lead on.
   row.strip.setAttribute("tabindex", number ? "-1" : "0");
-  row.strip.addEventListener("pointermove", (event) => {
+  const pointed = (event) => {
     const box = row.strip.getBoundingClientRect();
     const at = Math.floor(((event.clientX - box.left) / box.width) * row.cells.length);
     if (at >= 0 && at < row.cells.length) show(row, at);
-  });
+  };
+  for (const kind of ["pointermove", "pointerdown"]) row.strip.addEventListener(kind, pointed);
   row.strip.addEventListener("focus", () => go(row, place));
   row.strip.addEventListener("keydown", (event) => {
     if (event.key in steps) go(row, place + steps[event.key]);

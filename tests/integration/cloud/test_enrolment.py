@@ -274,3 +274,26 @@ def test_commands_list_codes_and_end_them(cloud_database: str, school: SchoolBui
     again = CliRunner().invoke(main, ["enrol-code", "end", "--school", school.id, code], env=environ)
     assert again.exit_code != 0
     assert "There is no such code" in again.output
+
+
+def test_a_student_whose_grant_was_ended_and_who_is_there_by_a_class_stays_which_is_said(school: SchoolBuilder, tmp_path: Any) -> None:
+    roster = tmp_path / "roster.csv"
+    roster.write_text("username,display_name,role,class\nben,Ben,student,7b\n")
+    school.import_roster(roster)
+    ben, class_ = school.value("SELECT id FROM users WHERE username = 'ben'"), school.class_id("7b")
+    device = school.enrol(Grant("student", ben), Grant("class", class_))
+    environ = {"DATABASE_URL": school.database.url, "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(main, ["device", "end-grant", "--school", school.id, device.id, *words], env=environ).output
+
+    assert run("--student", "Ben") == "ended; the device goes on holding Ben by the class 7b\n"
+    assert _scopes(school, device.token) == {"school", f"student:{ben}", f"class:{class_}"}
+    assert "no grant of its own for that student" in run("--student", "ben")
+    assert run("--class", "7b") == "ended\n"
+    assert _scopes(school, device.token) == {"school"}
+    assert "Say either --student or --class." in run()
+    assert school.value("SELECT array_agg(detail->>'grant' ORDER BY id) FROM audit_log WHERE action = 'device.grant_ended'") == [
+        f"student:{ben}",
+        f"class:{class_}",
+    ]

@@ -131,6 +131,7 @@ def test_problems_are_reported_together_and_name_nobody(school: SchoolBuilder, r
         "dee,Dora,student,,5",
         f"eve,Eve,student,{'x' * 300},",
         f"{'f' * 65},Fay,student,,",
+        "gil,G\u202eil,student,8b\x1b[2J,",
     ]
     with_problems = HEADING + "\n".join(lines) + "\n"
     assert _problems(school, roster, with_problems) == [
@@ -141,6 +142,7 @@ def test_problems_are_reported_together_and_name_nobody(school: SchoolBuilder, r
         ("roster.csv:7", "contradiction"),
         ("roster.csv:8", "invalid_value"),
         ("roster.csv:9", "invalid_value"),
+        *[("roster.csv:10", "invalid_value")] * 2,
     ]
     with pytest.raises(InvalidInput) as refused:
         school.import_roster(roster)

@@ -11,6 +11,7 @@ from daemon.inbox import apply_page, release_shadows
 from daemon.sync.on_demand import SyncOnDemand
 from daemon.sync.round import RoundResult
 from domain.blocks import encode_block
+from domain.errors import NotEnrolled
 from domain.ids import dashed, derived_id
 from domain.registry import TABLES
 from domain.wire import HeadAnswer, PullAnswer
@@ -55,6 +56,12 @@ def test_a_forced_round_says_why_it_failed(device: DeviceUnderTest) -> None:
     status = device.client.get("/v1/status").get_json()
     assert (status["state"], status["reason"]) == ("waiting", "offline")
     assert status["next_attempt_in_s"] is not None
+
+
+def test_a_round_and_a_comparison_of_a_device_that_is_not_enrolled_say_so(device: DeviceUnderTest) -> None:
+    device.execute("DELETE FROM identity")
+    for path in ("/sync", "/sync/verify"):
+        assert device.controlling().post(path).get_json()["message"] == NotEnrolled().message
 
 
 def test_a_round_with_the_school_within_reach_ends_as_synced(device: DeviceUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:

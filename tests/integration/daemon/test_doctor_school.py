@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,8 @@ class _Ready(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A server of a school answers under its name alone, which has the port and, of an address of IPv6, the brackets."""
-        host, port = self.server.server_address[:2]
+        address: Any = self.server.server_address
+        host, port = address[:2]
         self.send_response_only(self.status if self.headers["Host"] == f"{host!s}:{port}" else 400)
         self.send_header("Date", formatdate((CLOCK.now_ms() + self.clock_ahead_ms) / 1000, usegmt=True))
         self.send_header("Content-Length", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from daemon.config import load_config
 from daemon.control import find
 from daemon.identity import revocation
 from daemon.identity.device import TOKEN_FILE, Identity
+from daemon.identity.keys import KEYS_FILE
 from daemon.process.state_folder import locked
 from daemon.service import Service
 from domain.errors import CloudUnreachable
@@ -23,6 +25,8 @@ from tests.support.device import GOOD_CODE, SCHOOL_ID, START_MS, DeviceUnderTest
 
 WAIT_MAX_S = 10.0
 URL = "http://127.0.0.1:9"
+# A user id that is not root's.
+NOBODY = 65534
 
 
 def while_under_way(device: DeviceUnderTest, request: str, answer: Callable[[], Any], meanwhile: Callable[[], Any]) -> None:
@@ -107,3 +111,11 @@ def test_the_first_round_of_a_device_enrolled_anew_does_not_wait_out_the_failure
             assert gateway.asked.wait(WAIT_MAX_S)
         finally:
             service.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_enrols_is_the_device_of_the_account_that_the_folder_belongs_to(device: DeviceUnderTest, tmp_path: Path) -> None:
+    (tmp_path / TOKEN_FILE).unlink()
+    os.chown(tmp_path, NOBODY, -1)
+    enrolled_anew(device)()
+    assert {name: (tmp_path / name).stat().st_uid for name in (TOKEN_FILE, KEYS_FILE)} == {TOKEN_FILE: NOBODY, KEYS_FILE: NOBODY}

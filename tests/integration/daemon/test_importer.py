@@ -135,6 +135,16 @@ def test_an_older_file_does_not_undo_a_newer_one(inbox: Inbox) -> None:
     assert inbox.titles() == ["New title"]
 
 
+def test_an_older_file_does_not_bring_back_what_was_deleted_since(inbox: Inbox) -> None:
+    inbox.database.write(lambda conn: conn.execute("INSERT INTO cursors (scope, cursor) VALUES ('school', 5)").rowcount)
+    inbox.drop(_pack("Deleted since", feed_no=5))
+    inbox.look_twice()
+    assert inbox.titles() == []
+    inbox.drop(_pack("New", feed_no=6))
+    inbox.look_twice()
+    assert inbox.titles() == ["New"]
+
+
 def _school_b() -> bytes:
     return _pack("Fractions", school_id="b" * 32)
 

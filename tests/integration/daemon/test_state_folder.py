@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -46,6 +47,20 @@ def test_the_folder_of_a_killed_owner_is_free(tmp_path: Path, owner: subprocess.
 def test_a_missing_folder_is_a_sentence_for_the_operator(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="Cannot open the lock file"), locked(tmp_path / "none"):
         pass
+
+
+def test_a_full_disk_does_not_keep_a_daemon_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path), pytest.raises(AlreadyRunning), locked(tmp_path):
+        pass
+
+
+def test_no_daemon_is_found_in_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert find_running(tmp_path / "file") is None
 
 
 def test_the_running_daemon_is_found_with_its_token(tmp_path: Path, owner: subprocess.Popen[str]) -> None:

@@ -24,12 +24,14 @@ from cloud_api.doctor.postgres import erasing, leftovers
 from cloud_api.embedded import DatabaseServer
 from cloud_api.embedded.cluster import OWNER
 from daemon.queue import outbox
-from domain.errors import OperatorError
+from domain.errors import AlreadyRunning, OperatorError
 from domain.findings import Severity
 from domain.ids import Id
 from migrations.dump import Client
 from migrations.engines import with_database
+from migrations.execution import Applied
 from migrations.history import HISTORY_TABLE
+from migrations.runner import upgrade_cloud
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -247,6 +249,36 @@ def test_a_restore_that_breaks_off_leaves_the_school_as_it_was(
     with pytest.raises(OperatorError, match="Nothing was restored"):
         restore(url, made.path, fleet.school.clock, fleet.school.ids)
     assert (fleet.epoch(), databases(postgres)) == (epoch, before)
+
+
+def test_whoever_does_not_own_the_database_restores_nothing_which_its_server_could_not_read(
+    fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path
+) -> None:
+    made = back_up(url, tmp_path, fleet.school.clock)
+    epoch, before = fleet.epoch(), databases(postgres)
+    superusers = postgres.superuser_url_for(url.rpartition("/")[2])
+    with pytest.raises(OperatorError, match=f"restore it as {OWNER}"):
+        restore(superusers, made.path, fleet.school.clock, fleet.school.ids)
+    assert (fleet.epoch(), databases(postgres)) == (epoch, before)
+
+
+def test_two_restores_at_once_do_not_get_into_each_others_way(
+    fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, clock, ids = back_up(url, tmp_path, fleet.school.clock), fleet.school.clock, fleet.school.ids
+    refused = list[str]()
+
+    def and_another(restored: str, *_: object, **__: object) -> list[Applied]:
+        with pytest.raises(AlreadyRunning) as error:
+            restore(url, made.path, clock, ids)
+        refused.append(error.value.message)
+        return upgrade_cloud(restored)
+
+    monkeypatch.setattr(restoring, "upgrade_cloud", and_another)
+    before = databases(postgres)
+    done = restore(url, made.path, clock, ids)
+    assert len(refused) == 1
+    assert databases(postgres) == {*before, done.replaced}
 
 
 def test_a_database_that_is_gone_is_restored_under_its_name(fleet: Fleet, url: str, postgres: DatabaseServer, tmp_path: Path) -> None:

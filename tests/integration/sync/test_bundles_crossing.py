@@ -45,15 +45,20 @@ class Crossing:
         ]  # fmt: skip
         self.draw.choice(actions)(device)
 
+    def is_there(self, device: SyncedDevice) -> bool:
+        """Whether the student can be signed in on the device: a copied folder may have begun anew."""
+        return bool(device.value("SELECT count(*) FROM users WHERE id = ?", self.student))
+
     def record(self, device: SyncedDevice) -> None:
-        if not device.value("SELECT count(*) FROM questions"):
+        if not (self.is_there(device) and device.value("SELECT count(*) FROM questions")):
             return
         new = self.fleet.attempts(self.draw.randint(1, 4))
         for row, attempt in zip(device.records.record_attempts(self.student, new), new, strict=True):
             self.recorded[row.id] = attempt.correct
 
     def change(self, device: SyncedDevice) -> None:
-        device.records.update_profile(self.student, {self.draw.choice(["grade", "exam_on"]): f"2027-05-0{self.draw.randint(1, 9)}"})
+        if self.is_there(device):
+            device.records.update_profile(self.student, {self.draw.choice(["grade", "exam_on"]): f"2027-05-0{self.draw.randint(1, 9)}"})
 
     def export(self, device: SyncedDevice) -> None:
         self.up.append(written_by(device))

@@ -294,6 +294,19 @@ def test_a_device_that_is_to_be_wiped_refuses_while_something_is_unsent_unless_t
     assert b"ada" not in (laptop.folder / "carrel.db").read_bytes()
 
 
+def test_what_was_set_aside_keeps_a_device_from_being_wiped_and_from_trying_to_be_for_ever(
+    laptop: Laptop, school: SchoolBuilder, enrolled: EnrolledDevice, ada: str
+) -> None:
+    record(laptop, ada)
+    laptop.database.write(lambda conn: conn.execute("UPDATE sync_operations SET payload = '{'").rowcount)
+    assert laptop.sync() == "done"
+    assert laptop.count("SELECT count(*) FROM sync_operations WHERE state = 'rejected' AND code = 'set_aside'") == 1
+    revoke(school, enrolled, Revocation.WIPE)
+    assert laptop.sync() == "unauthorised"
+    assert not laptop.order().wiping  # type: ignore[union-attr]
+    assert standing(school) == (False, 1)
+
+
 def test_a_wiped_device_has_no_byte_left_of_anybody_and_the_school_knows_whenever_it_can_be_told(
     laptop: Laptop, school: SchoolBuilder, enrolled: EnrolledDevice, clock: ManualClock
 ) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,12 @@ from cloud_api.config import CloudConfig, Server, Tls
 from cloud_api.database import CloudDatabase
 from cloud_api.serve import CloudServer
 from cloud_api.serving.tls import own_key_name
+from daemon import service
+from daemon.config import load_config
+from daemon.durable_file import replace_json
 from daemon.gateway import HttpGateway
+from daemon.identity import revocation
+from daemon.identity.device import REVOKED_FILE
 from daemon.tls import with_key
 from domain.errors import CloudUnreachable, InvalidConfig, OperatorError
 from domain.server_key import grouped, key_name, read_name
@@ -163,6 +169,17 @@ def test_not_a_byte_is_sent_to_a_server_that_is_not_the_one(tmp_path: Path, auth
     with pretending(elsewhere) as (url, also_heard):
         assert reason(url, authority.path) == "untrusted"
     assert b"".join([*heard, *also_heard]) == b""
+
+
+def test_a_wiped_device_tells_the_school_whose_issuer_its_configuration_names(tmp_path: Path, authority: Made) -> None:
+    server = make(tmp_path / "server.pem", issuer=authority)
+    settings = {"CARREL_DEVICE_STATE_DIR": str(tmp_path), "CARREL_DEVICE_CA_FILE": str(authority.path)}
+    with pretending(server) as (url, heard):
+        replace_json(tmp_path / REVOKED_FILE, asdict(revocation.Order(revocation.WIPE, url, TOKEN, wiped=True)))
+        service._wipe_if_ordered(load_config(None, settings))
+        assert any(b"/v1/devices/obeyed" in said for said in heard)
+        service._wipe_if_ordered(load_config(None, settings | {"CARREL_DEVICE_CA_FILE": str(tmp_path / "gone.pem")}))
+    assert revocation.noted(tmp_path) is not None
 
 
 def test_a_server_that_hangs_up_in_the_middle_of_a_body_is_still_known(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.attempt_log import answer, read_log
+from benchmarks.attempt_log import answer, log_of, read_log
 from benchmarks.line_protocol import listen
 from benchmarks.mastery_lines import Listener
 from benchmarks.mastery_stream import CHANCE_MAX, LATE_BY_MAX, MasteryStream
-from domain.learning.attempts import FoldedAttempt, QuestionRef
+from domain.learning.attempts import FoldedAttempt, QuestionRef, in_order
 from domain.learning.features import StudentState
 from domain.learning.mastery import Rates, fold, predict
 
@@ -115,11 +115,39 @@ def test_a_log_in_no_order_is_taken_in_and_no_more_of_it_is_kept_than_late_answe
     assert len(history) < 2 * LATE_BY_MAX
 
 
-def test_times_in_milliseconds_are_taken_as_such() -> None:
-    seconds, milliseconds = (
-        answers_to(asked("observe", timestamp=1.6e9 * unit, correct=1), asked(timestamp=(1.6e9 + 864_000) * unit)) for unit in (1, 1000)
+def test_times_in_milliseconds_and_microseconds_are_taken_as_such() -> None:
+    found = [
+        answers_to(asked("observe", timestamp=1.6e9 * unit, correct=1), asked(timestamp=(1.6e9 + 864_000) * unit)) for unit in (1, 1e3, 1e6)
+    ]
+    assert found[0] == found[1] == found[2] != answers_to(asked("observe", correct=1), asked())
+
+
+YEAR_S = 365 * 86_400
+
+
+def chance_after(*times: float | None) -> list[float]:
+    """After an answer a day, the last of which is asked about, by clocks that say this."""
+    observed = [asked("observe", order=n, timestamp=at, correct=n % 2) for n, at in enumerate(times[:-1])]
+    return answers_to(*observed, asked(order=len(times), timestamp=times[-1]))
+
+
+@pytest.mark.parametrize("leap", [0, 1.6e9 + 10 * YEAR_S, 1.6e9 - 5 * 86_400, None])
+def test_one_answer_with_a_wrong_time_counts_as_given_with_the_one_before(leap: float | None) -> None:
+    days = [1.6e9 + 86_400 * n for n in range(9)]
+    assert chance_after(*days[:5], leap, *days[6:]) == chance_after(*days[:5], days[4], *days[6:])
+
+
+def test_a_clock_that_was_set_right_is_believed_from_the_second_answer_on() -> None:
+    wrong, right = [86_400 * n for n in range(4)], [1.6e9 + 86_400 * n for n in range(4)]
+    assert chance_after(*wrong, *right) == chance_after(*wrong, *(at - right[0] + wrong[-1] for at in right))
+
+
+def test_numbers_that_begin_again_while_time_goes_on_say_nothing() -> None:
+    on, again = (
+        [asked("observe", order=o, timestamp=1.6e9 + 60 * n, correct=n % 2) for n, o in enumerate(orders)]
+        for orders in (range(6), [0, 1, 2] * 2)
     )
-    assert seconds == milliseconds != answers_to(asked("observe", correct=1), asked())
+    assert answers_to(*on, asked(timestamp=1.6e9 + 999)) == answers_to(*again, asked(timestamp=1.6e9 + 999))
 
 
 def test_an_answer_may_be_said_in_words() -> None:
@@ -153,6 +181,14 @@ def test_a_log_is_read_in_the_students_order_and_lines_that_cannot_be_read_are_l
     assert [a.question_id for a in log["s3"]] == [f"q{n % 8}" for n in range(40)]
     assert log["s3"][1].concept_ids == ("k1", "k2")
     assert [(a.answered_at_ms, a.concept_ids, a.correct) for a in log["s"]] == [(7000, (), True)]
+
+
+def test_the_order_of_a_log_holds_whatever_its_clocks_say() -> None:
+    """The fit folds in canonical order, by time and id."""
+    times = ["", "1600000000", "0", "", "1700000000", "1600000100", "5"]
+    lines = [{"student": "s", "question": f"q{n}", "order": n, "correct": 1, "timestamp": at} for n, at in enumerate(times)]
+    attempts = log_of(reversed(lines))["s"]
+    assert [a.question_id for a in in_order(attempts)] == [a.question_id for a in attempts] == [f"q{n}" for n in range(7)]
 
 
 def test_a_log_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,18 @@ def test_the_same_question_has_the_same_answer() -> None:
     assert plans(start(), *days, days[-1], days[-1])[-3:] == [plans(start(), *days)[-1]] * 3
 
 
+def test_a_question_asked_again_word_for_word_tells_its_answers_once() -> None:
+    told, again = day(2, 10, ("b", 0, 0)), day(2, 10, ("a", 0, 1), ("b", 0, 1))
+    once = plans(start(), told, again, day(3, 10))
+    assert plans(start(), told, again, again, again, day(3, 10))[1:] == [once[1]] * 3 + [once[2]]
+
+
+def test_what_is_planned_today_and_not_done_yet_says_nothing_about_the_pace() -> None:
+    """One answer to an item of eighteen minutes, asked about in the middle of it."""
+    before, amid = plans(start(CHAIN[:1], 1), day(0), day(0, 45, ("a", 0, 0)))
+    assert before == amid == [{"concept": "a", "minutes": 18}]
+
+
 def test_concepts_worth_the_same_come_in_the_order_of_their_list() -> None:
     (items,) = plans(start([{"id": c, "weight": 0.25} for c in "dbca"]), day(0, 12))
     assert [i["concept"] for i in items] == ["d", "b"]

@@ -10,7 +10,7 @@ from domain.errors import InvalidInput
 from domain.learning.attempts import FoldedAttempt
 from domain.learning.difficulty import DifficultyTable, read_snapshot, snapshot
 from domain.learning.mastery import OVERALL_RATE, Counts, QuestionRef, Rates, StudentState, predict
-from tests.unit.domain.test_mastery import attempt
+from tests.unit.domain.learning.test_mastery import attempt
 
 ANSWERS = [
     *(attempt(n, None, n < 30, ("c1",), "q0") for n in range(40)),

@@ -11,7 +11,7 @@ import pytest
 from domain.learning.plan import ConceptNode, Kind, Pin, PlanItem, PlanRequest
 from domain.learning.plan_changes import Basis, Since, plan_changes
 from domain.learning.planner import StudyState, make_plan
-from tests.unit.domain.test_planner import MONDAY, MONDAY_MS, chain, learnt, request
+from tests.unit.domain.learning.test_planner import MONDAY, MONDAY_MS, chain, learnt, request
 
 TUESDAY, WEDNESDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
 COURSE = [ConceptNode(f"c{n}", 9 - n) for n in range(9)]

@@ -10,7 +10,7 @@ from domain.learning.attempts import FoldedAttempt
 from domain.learning.explanation import Part, explain_score
 from domain.learning.mastery import DAY_MS, QuestionRef, Rates, StudentState, fold, predict, score, with_guessing
 from domain.learning.odds import logit
-from tests.unit.domain.test_mastery import FEW_EXAMPLES, REFERENCE_RATES, START_MS, TABLES, attempt, histories, reference_attempts
+from tests.unit.domain.learning.test_mastery import FEW_EXAMPLES, REFERENCE_RATES, START_MS, TABLES, attempt, histories, reference_attempts
 
 
 @FEW_EXAMPLES

@@ -10,7 +10,7 @@ from domain.learning.pace import PACE_MAX, PACE_MIN, at_pace, pace, usual_minute
 from domain.learning.plan import ConceptNode, Kind
 from domain.learning.planner import best_steps, make_plan
 from domain.learning.recall import recall, stability_after_right, study_states
-from tests.unit.domain.test_planner import MONDAY_MS, chain, learnt, request
+from tests.unit.domain.learning.test_planner import MONDAY_MS, chain, learnt, request
 
 
 def reviewed(memory: float, seed: int, concepts: int = 30) -> list[FoldedAttempt]:

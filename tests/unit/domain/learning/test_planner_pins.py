@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain.learning.plan import ConceptNode, Kind, Pin
 from domain.learning.plan_changes import Since, What, plan_changes
 from domain.learning.planner import StudyState, make_plan
-from tests.unit.domain.test_planner import FEW_EXAMPLES, IDS, MONDAY, MONDAY_MS, Problem, by_day, chain, learnt, problems, request
+from tests.unit.domain.learning.test_planner import FEW_EXAMPLES, IDS, MONDAY, MONDAY_MS, Problem, by_day, chain, learnt, problems, request
 
 TUESDAY = MONDAY + timedelta(days=1)
 LIGHT_LAST = [*(ConceptNode(f"h{n}", 9) for n in range(20)), ConceptNode("light", 0.001), *chain("x", "y", "z")]

@@ -12,7 +12,7 @@ from domain.learning.features import WEIGHTS, StudentState, Weights, concept_fea
 from domain.learning.mastery import fold, predict, score
 from domain.learning.odds import logit
 from domain.learning.rates import Counts, Rates
-from tests.unit.domain.test_mastery import START_MS, attempt
+from tests.unit.domain.learning.test_mastery import START_MS, attempt
 
 WAITING = ("pause", "short", "again", "lasting", "form", "parts", "several")
 ASKED = QuestionRef("new", ("c1", "c2"))

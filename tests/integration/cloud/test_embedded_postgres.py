@@ -19,10 +19,11 @@ import pytest
 
 from cloud_api.embedded import EmbeddedPostgres, binaries, find_binaries, reachable_folder
 from cloud_api.embedded.account import account_for
+from cloud_api.embedded.cluster import ClusterFolder
 from domain.errors import AlreadyRunning, PostgresUnavailable
 from tests.support.postgres import temporary_data_dir
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 END_TIMEOUT_S = 30.0
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL over to another account")
 
@@ -182,6 +183,16 @@ def test_a_folder_on_the_way_that_is_closed_is_named_and_nothing_outside_changes
         assert closed.stat().st_mode & 0o777 == mode
     finally:
         closed.chmod(0o700)
+
+
+@as_root
+def test_what_root_makes_lets_the_other_account_through_whatever_the_umask_is(data_dir: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        folder = ClusterFolder.prepare(data_dir / "state" / "postgres")
+    finally:
+        os.umask(umask)
+    assert folder.account.closed_folder(folder.path) is None
 
 
 @as_root

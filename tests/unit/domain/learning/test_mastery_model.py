@@ -14,7 +14,7 @@ from domain.learning.features import WEIGHTS, Weights
 from domain.learning.mastery import MODEL_VERSION
 from domain.learning.model import WEIGHT_MAX, encode_weights, mastery_model, newest_snapshot, newest_weights, read_weights
 from domain.learning.rates import Rates
-from tests.unit.domain.test_mastery_difficulty import ANSWERS
+from tests.unit.domain.learning.test_mastery_difficulty import ANSWERS
 
 OWN = WEIGHTS._replace(gap=-0.5)
 

@@ -13,7 +13,7 @@ from domain.learning.attempts import DAY_MS
 from domain.learning.features import StudentState
 from domain.learning.levels import Level
 from domain.learning.rates import Rates
-from tests.unit.domain.analytics.test_student import answer, folded
+from tests.unit.domain.learning.analytics.test_student import answer, folded
 
 AT_EASE = PlanStanding(0, 0, 0, 0, 0, 0)
 

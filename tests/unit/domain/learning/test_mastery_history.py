@@ -11,7 +11,7 @@ from domain.learning.attempts import FoldedAttempt
 from domain.learning.features import WEIGHTS
 from domain.learning.history import StudentHistory
 from domain.learning.mastery import DAY_MS, Rates, fold, mastery_rows
-from tests.unit.domain.test_mastery import FEW_EXAMPLES, START_MS, TABLES, attempt, histories
+from tests.unit.domain.learning.test_mastery import FEW_EXAMPLES, START_MS, TABLES, attempt, histories
 
 AT_MS = START_MS + 900 * DAY_MS
 

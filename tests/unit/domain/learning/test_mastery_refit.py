@@ -14,7 +14,7 @@ from domain.learning.mastery import QuestionRef, observe
 from domain.learning.odds import sigmoid
 from domain.learning.rates import Rates
 from domain.learning.refit import Blend, WeightFit, labelled_rows, log_loss, refit
-from tests.unit.domain.test_mastery import START_MS
+from tests.unit.domain.learning.test_mastery import START_MS
 
 STUDENTS, ANSWERS = 12, 100
 
