@@ -4,8 +4,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.complete
-# Processes for the tests: one more than two cores, because some tests mostly wait.
-JOBS ?= 3
+# Processes for the tests: twice as many as two cores, because some tests mostly wait.
+JOBS ?= 4
 # device, cloud or all
 DB ?= all
 # More arguments for the command behind `test`, `run`, `demo`, `bench`, `chaos`, `fleet` and `audit`, for instance ARGS="-k outbox".
@@ -15,6 +15,8 @@ SEEDS ?= 1-200
 # After so many minutes `chaos` begins no further round.
 CHAOS_MINUTES ?= 10
 STATE := $(or $(CARREL_STATE_DIR),.state)
+# The register of erasures of `run`, which no restored backup may undo.
+REGISTER := CARREL_CLOUD_ERASURES_FILE="$(STATE)/erasures.jsonl"
 # tzdata is what Windows alone needs.
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes
 PACKAGES := domain loglines webpages daemon cloud_api migrations devstack benchmarks
@@ -98,12 +100,12 @@ install: build ## this machine as a device, or ARGS="--role server": a service o
 backup: $(READY) ## back up the device and the server of `make run`, into .state/backups
 	@mkdir -p "$(STATE)/backups/device" "$(STATE)/backups/server"
 	@CARREL_DEVICE_STATE_DIR="$(STATE)/device" $(PY) -m daemon backup --keep 3 "$(STATE)/backups/device"
-	@$(PY) -m cloud_api backup --embedded --data-dir "$(STATE)/postgres" "$(STATE)/backups/server"
+	@$(REGISTER) $(PY) -m cloud_api backup --embedded --data-dir "$(STATE)/postgres" "$(STATE)/backups/server"
 
 # The device first: it refuses while its daemon runs, and then nothing of either side has been replaced.
 restore: $(READY) ## put the newest of these backups back; `make run` must not run
 	@CARREL_DEVICE_STATE_DIR="$(STATE)/device" $(PY) -m daemon restore "$$(ls "$(STATE)"/backups/device/*.backup | tail -n 1)"
-	@$(PY) -m cloud_api restore --embedded --data-dir "$(STATE)/postgres" "$$(ls "$(STATE)"/backups/server/*.dump | tail -n 1)"
+	@$(REGISTER) $(PY) -m cloud_api restore --embedded --data-dir "$(STATE)/postgres" "$$(ls "$(STATE)"/backups/server/*.dump | tail -n 1)"
 
 reset: $(READY) ## forget all data of `make run` on this machine
 	@$(PY) -m cloud_api.embedded remove "$(STATE)/postgres"

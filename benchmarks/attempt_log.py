@@ -81,8 +81,8 @@ def time_ms(value: Any) -> int | None:
     time = number(value)
     if time is None:
         return None
-    finer = sum(abs(time) > unit * _SECONDS_MAX for unit in (1, 1000))
-    return round(time * 1000 ** (1 - finer))
+    unit_ms = 1000 if abs(time) <= _SECONDS_MAX else 1 if abs(time) <= 1000 * _SECONDS_MAX else 0.001
+    return round(time * unit_ms)
 
 
 def answer(value: Any) -> bool | None:

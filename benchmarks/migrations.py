@@ -11,12 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psycopg2
-
 from benchmarks.probing import Probe, Write, postgres_writes, sqlite_writes
 from benchmarks.rehearsal import shipped_and_rehearsed
 from benchmarks.report import Bound, Check, Result
-from benchmarks.stage import FILLED, Stage
+from benchmarks.stage import FILLED, Stage, execute
 from benchmarks.timing import seconds
 from daemon.config import DATABASE_NAME
 from domain.clock import SystemClock
@@ -147,7 +145,7 @@ def _large_table(stage: Stage, account: Account) -> None:
     """Each step with a writer beside it whose attempts are of now; the last also with one whose clock is ahead, in the very month that is added."""
     with stage.database(FILLED) as url:
         account.figures["a write while nothing else is done, at most, ms"] = _idle_ms(url)
-        _execute(url, f"DROP INDEX {ATTEMPT_INDEXES[0].name}")
+        execute(url, f"DROP INDEX {ATTEMPT_INDEXES[0].name}")
         account.measure("index made anew", lambda: postgres_writes(url), lambda: _with_engine(url, ensure_indexes))
         account.measure("table made a partition", lambda: postgres_writes(url), lambda: _add_months(url, 0))
         account.measure("month added", lambda: postgres_writes(url), lambda: _add_months(url, 1))
@@ -187,10 +185,3 @@ def _backup_ms(stage: Stage) -> float:
             return 1000 * seconds(lambda: back_up_file(path, connection, None, SystemClock()))
     finally:
         stage.forget(folder)
-
-
-def _execute(url: str, statement: str) -> None:
-    with closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)

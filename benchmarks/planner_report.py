@@ -50,6 +50,7 @@ TERMS = (
     Term("60 days, five missed", 60, 45, missed=frozenset(range(25, 30))),
     Term("120 days, 20 min, 4 a week", 120, 20, frozenset({0, 2, 4, 5})),
 )
+SHORT_TERMS = (Term("1 day, 60 min", 1, 60), Term("2 days, 60 min", 2, 60), Term("3 days, 40 min", 3, 40))
 PLANNERS: Mapping[str, Callable[[Sequence[ConceptNode], int], Planner]] = {
     "syllabus order": SyllabusOrder,
     "weakest first": WeakestFirst,
@@ -77,12 +78,17 @@ class Outcome:
 
 
 def live_through(
-    make: Callable[[Sequence[ConceptNode], int], Planner], family: str, term: Term, nodes: list[ConceptNode], seed: str
+    make: Callable[[Sequence[ConceptNode], int], Planner],
+    family: str,
+    term: Term,
+    nodes: list[ConceptNode],
+    seed: str,
+    speed: float = 1.0,
 ) -> Outcome:
-    """One learner of a family with one planner, from the first day to the exam."""
+    """One learner of a family, who learns `speed` times as fast as usual, with one planner, from the first day to the exam."""
     dice = random.Random(seed)
     needs = {node.id: node.prerequisites for node in nodes}
-    learner = ALL_FAMILIES[family](needs, trait(dice), dice)
+    learner = ALL_FAMILIES[family](needs, trait(dice, speed), dice)
     planner, outcome, answers = make(nodes, term.exam_day), Outcome([]), list[Answer]()
     met: set[str] = set()
     for day in range(term.exam_day):
@@ -157,8 +163,14 @@ def print_churn(learners: int, seed: int, families: Iterable[str], nodes_of: Cal
     help="A real map (CSV: concept, prerequisite, …), of which courses are parts; without it they are drawn.",
 )
 @click.option("--more", is_flag=True, help="The learners of benchmarks/more_learners.py instead of those of benchmarks/learners.py.")
+@click.option("--short", is_flag=True, help="Only exams one to three days away.")
+@click.option(
+    "--speed", type=click.FloatRange(0.05, 2), default=1.0, show_default=True, help="How many times as fast as usual learners learn."
+)
 @click.option("--churn-only", is_flag=True, help="Only how much plans change from day to day.")
-def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, more: bool, churn_only: bool) -> None:
+def main(
+    learners: int, concepts: int, seed: int, prerequisites: Path | None, more: bool, short: bool, speed: float, churn_only: bool
+) -> None:
     """Print what simulated learners recall on exam day, by planner, family of forgetting and term."""
 
     def nodes_of(number: int) -> list[ConceptNode]:
@@ -171,19 +183,21 @@ def main(learners: int, concepts: int, seed: int, prerequisites: Path | None, mo
         return
     click.echo(f"| planner | term | {' | '.join(families)} |\n|---|---|{'---|' * len(families)}")
     for name, make in PLANNERS.items():
-        for term in TERMS:
+        for term in SHORT_TERMS if short else TERMS:
             cells = []
             for family in families:
                 outcome = Outcome([])
                 for number in range(learners):
                     dice = random.Random(f"{seed} {term.exam_day} {number}")
                     nodes = drawn_map(dice, concepts) if prerequisites is None else read_map(prerequisites, dice, concepts)
-                    one = live_through(make, family, term, nodes, f"{seed} {family} {term.name} {number}")
+                    one = live_through(make, family, term, nodes, f"{seed} {family} {term.name} {number}", speed)
                     outcome.recalls += one.recalls
                     outcome.minutes_over += one.minutes_over
                     outcome.needs_broken += one.needs_broken
                 cells.append(outcome.text)
             click.echo(f"| {name} | {term.name} | {' | '.join(cells)} |")
+    if short:
+        return
     print_churn(learners, seed, families, nodes_of)
     cost_s = min(plan_cost() for _ in range(3))
     click.echo(f"\nplanning {COST_DAYS} days of {COST_CONCEPTS} concepts: {cost_s:.2f} s of processor time")

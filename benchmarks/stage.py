@@ -78,7 +78,7 @@ class Stage:
         with serving_cloud(url) as cloud:
             point_to(folder, cloud.url)
             sync_in_own_process(folder)
-        _execute(url, "ANALYZE")
+        execute(url, "ANALYZE")
         return folder
 
     def copy(self, device: Path, cloud_url: str | None = None) -> Path:
@@ -115,7 +115,7 @@ class Stage:
             _ = self.pushed
         name = f"{template}_{next(self._numbers)}"
         url = self.postgres.create_database(name, template)
-        _execute(self.postgres.url, "CHECKPOINT")
+        execute(self.postgres.url, "CHECKPOINT")
         try:
             yield url
         finally:
@@ -139,7 +139,7 @@ class Stage:
             for folder, code, pulls in ((self.writer, codes[0], True), (self.reader, codes[1], False)):
                 self._enrol(folder, cloud.url, code, pulls=pulls)
         # Here and below as autovacuum does within a minute.
-        _execute(url, "ANALYZE")
+        execute(url, "ANALYZE")
         return school
 
     def _enrol(self, folder: Path, cloud_url: str, code: str, *, pulls: bool) -> None:
@@ -175,7 +175,8 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _execute(url: str, statement: str) -> None:
+def execute(url: str, statement: str) -> None:
+    """One statement outside of a transaction."""
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

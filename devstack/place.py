@@ -20,6 +20,8 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # The folder must let through the account that runs PostgreSQL when root starts it; what is private in it is closed by its owner.
 STATE_FOLDER_MODE = 0o711
 DEVICE_FOLDER = "device"
+# Who was erased; what was withdrawn is noted beside it.
+REGISTER = "erasures.jsonl"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Place:
             "CARREL_DEVICE_STATE_DIR": str(state_dir / DEVICE_FOLDER),
             "CARREL_DEVICE_DATABASE_PATH": "",
             "CARREL_DEVICE_INBOX_DIR": "",
+            "CARREL_CLOUD_ERASURES_FILE": str(state_dir / REGISTER),
         }
         environ = {**environ, **own}
         device_config, server = load_device_config(config, environ), load_cloud_config(config, environ).server

@@ -283,6 +283,16 @@ def test_the_code_map_names_every_module_and_none_that_is_not_there(package: str
     assert code_map()[package] == there
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_row_of_the_code_map_that_names_modules_of_a_folder_names_them_all(package: str) -> None:
+    table = sections("ARCHITECTURE.md", 3)[next(h for h in sections("ARCHITECTURE.md", 3) if h.startswith(f"`{package}/`"))]
+    for row in re.findall(r"^\| (`\w+/`) \| (.+) \|$", table, re.MULTILINE):
+        folder, duty = row
+        there = {path.name for path in (ROOT / package / folder.strip("`")).glob("*.py")} - {"__init__.py"}
+        named = there & set(re.findall(r"`(\w+\.py)`", duty))
+        assert not named or named == there, folder
+
+
 def test_every_function_named_in_the_architecture_exists() -> None:
     named = [span.split(":") for page in ("ARCHITECTURE.md", "CONTRIBUTING.md") for span in spans(page) if re.search(r"\.py:\w", span)]
     assert len(named) > 20

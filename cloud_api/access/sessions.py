@@ -71,7 +71,7 @@ def start(cursor: Cursor, school_id: str, user_id: str, now_ms: int, settings: S
     return Session(token, now_ms + settings.absolute_h * HOUR_MS)
 
 
-_FIND = "SELECT school_id, user_id, used_at_ms FROM session_by_token(%s) WHERE used_at_ms > %s AND started_at_ms > %s"
+_FIND = "SELECT school_id, user_id, used_at_ms FROM session_by_token(%s) WHERE used_at_ms > %s AND started_at_ms > %s AND used_at_ms < %s"
 _USER = """
 SELECT u.id, u.role, u.display_name,
        array(SELECT m.class_id FROM class_members m JOIN classes c ON c.school_id = m.school_id AND c.id = m.class_id
@@ -83,8 +83,8 @@ SELECT u.id, u.role, u.display_name,
 def find(cursor: Cursor, token: str, now_ms: int, settings: SignInSettings, *, is_use: bool = True) -> SignedInUser:
     """Whose live session this is, whose school the transaction is about from then on; that counts as a use of it, or not. Raises NotSignedIn."""
     hash_ = token_hash(token)
-    # A clock that was put back ends no session, and lengthens none by more than it was put back.
-    cursor.execute(_FIND, (hash_, now_ms - settings.idle_min * MINUTE_MS, now_ms - settings.absolute_h * HOUR_MS))
+    # A clock that is put back a little ends no session. One that had run far ahead would have made sessions that never end.
+    cursor.execute(_FIND, (hash_, now_ms - settings.idle_min * MINUTE_MS, now_ms - settings.absolute_h * HOUR_MS, now_ms + HOUR_MS))
     if (session := cursor.fetchone()) is None:
         raise NotSignedIn("This session has ended: sign in again.")
     school_id, user_id, used_at_ms = session

@@ -83,13 +83,14 @@ def course(
 @school_option
 @_dry_run
 @_retire
+@click.option("--many-leave", is_flag=True, help="With --retire: even if more than half of the people are not in the file.")
 @json_option
-def roster(options: Options, file: Path, school: str, dry_run: bool, retire: bool, as_json: bool) -> None:
+def roster(options: Options, file: Path, school: str, dry_run: bool, retire: bool, many_leave: bool, as_json: bool) -> None:
     """Import people and classes from FILE, with the columns username, display_name, role, and, if wanted, class and external_id.
 
     May be repeated: people are found by external_id, else by user name. docs/import.md describes every column.
     """
-    _import(options, school, dry_run, retire, as_json, lambda importer: importer.roster(file))
+    _import(options, school, dry_run, retire, as_json, lambda importer: replace(importer, many_leave=many_leave).roster(file))
 
 
 def _import(options: Options, school: str, dry_run: bool, retire: bool, as_json: bool, run: Callable[[Importer], ImportReport]) -> None:
@@ -131,12 +132,16 @@ def export(options: Options, file: Path, school: str) -> None:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Writes a file under its name only when it is complete, so that a watched folder never shows half of it."""
+    partial: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            partial = Path(file.name)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        partial.chmod(0o644)
+        partial.replace(path)
     except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         raise OperatorError(f"{path} cannot be written: {error.strerror}.") from error

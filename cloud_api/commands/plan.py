@@ -21,7 +21,17 @@ def plan() -> None:
     """Pins, exclusions and days off: what study plans have to respect. Devices plan by them from their next sync on."""
 
 
-_day = click.DateTime(formats=["%Y-%m-%d"])
+class _Day(click.DateTime):
+    """A day, refused in words of people."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail("A day is given as year-month-day, like 2026-03-09.", param, ctx)
+
+
+_day = _Day(formats=["%Y-%m-%d"])
 _class = click.option("--class", "class_name", metavar="NAME", help="For every student of the class, whoever joins it later included.")
 _student = click.option("--student", metavar="USERNAME", help="For this student.")
 

@@ -31,6 +31,12 @@ def restore_backup(options: Options, archive: Path, as_json: bool) -> None:
     from cloud_api.backups.since_backup import Registers
 
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
+        if not any(path.exists() for path in (erasures_path(site.config), withdrawals_path(site.config))):
+            where = erasures_path(site.config).parent
+            click.echo(
+                f"warning: no register lies in {where}: who was erased or revoked since is known only as far as the backup's folder and the database of before tell.",
+                err=True,
+            )
         registers = Registers(
             register.read(erasures_path(site.config)), withdrawals.read(withdrawals_path(site.config)), site.config.retention.answers_days
         )

@@ -224,8 +224,11 @@ def device() -> None:
 def list_devices(options: Options, school: str, as_json: bool) -> None:
     """Show the devices of a school, those that were revoked or enrolled again included."""
     with open_site(options) as site, site.database() as database, database.transaction(snapshot=True) as cursor:
-        found = enrolled.list_devices(cursor, schools.find_school(cursor, school).id)
-    show(found, as_json, [f"{d.id}  {d.name}  {_last_seen(d)}  {' '.join(d.grants)}" for d in found])
+        school_id = schools.find_school(cursor, school).id
+        found = enrolled.list_devices(cursor, school_id)
+        held = {f"class:{id_}": f"class {name}" for id_, name in people.list_classes(cursor, school_id)}
+        held |= {f"student:{user.id}": f"student {user.username}" for user in people.list_users(cursor, school_id)}
+    show(found, as_json, [f"{d.id}  {d.name}  {_last_seen(d)}  {', '.join(held.get(grant, grant) for grant in d.grants)}" for d in found])
 
 
 def _last_seen(found: enrolled.DeviceSummary) -> str:

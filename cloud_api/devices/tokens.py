@@ -18,8 +18,8 @@ DAY_MS = 24 * 3_600_000
 
 
 def is_due(device: Device, now_ms: int, days: int) -> bool:
-    """Whether the device should ask for a new token. One that has just come with its new token has it."""
-    return not device.token_is_new and now_ms - device.token_since_ms > days * DAY_MS
+    """Whether the device should ask for a new token. One that has just come with its new token has it; one of a time to come is of a clock that ran ahead."""
+    return not device.token_is_new and not 0 <= now_ms - device.token_since_ms <= days * DAY_MS
 
 
 def offer(cursor: Cursor, device: Device) -> str:

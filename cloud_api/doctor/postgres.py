@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg2
 
+from cloud_api.clock_doubts import doubts
 from cloud_api.config import CloudConfig
 from cloud_api.database import CloudDatabase
 from cloud_api.erasure.rewriting import COPIES
@@ -104,16 +105,20 @@ def standbys(database: CloudDatabase) -> Iterator[Finding]:
 
 
 def clock(database: CloudDatabase, clock: Clock) -> Iterator[Finding]:
-    """Whether this machine and PostgreSQL have the same time."""
+    """Whether this machine and PostgreSQL have the same time, and nothing speaks against it."""
     with database.transaction(read_only=True) as cursor:
         before_ms = clock.now_ms()
         cursor.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
         [(there_ms,)] = cursor.fetchall()
         after_ms = clock.now_ms()
+        against = list(doubts(cursor, after_ms))
     offset_ms = max(before_ms - there_ms, there_ms - after_ms, 0)
     if offset_ms > CLOCK_OFFSET_MAX_MS:
         what = f"This machine's clock and PostgreSQL's differ by {offset_ms / 1000:.0f} s."
         yield Finding("clock", Severity.ERROR, what, "set both by NTP: devices correct the times of answers by this machine's")
+    elif against:
+        what = f"This machine's clock may be wrong: {'; '.join(against)}."
+        yield Finding("clock", Severity.ERROR, what, "look at it, and set it by NTP: the times of answers are corrected by it")
     else:
         yield Finding("clock", Severity.OK, "This machine and PostgreSQL have the same time.")
 

@@ -43,7 +43,7 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """Imports into one school. `progress` is told while rows are written."""
+    """Imports into one school. `progress` is told while rows are written; with `many_leave` a roster may lack more than half of the school."""
 
     database: CloudDatabase
     clock: Clock
@@ -52,6 +52,7 @@ class Importer:
     dry_run: bool = False
     retire: bool = False
     progress: Progress = lambda done, total: None
+    many_leave: bool = False
 
     def course(self, source: Path | CourseFiles) -> ImportReport:
         """The course in CSV files, or in a folder of them (cloud_api/imports/course_files.py). Raises InvalidInput with every problem by file and line."""
@@ -63,7 +64,9 @@ class Importer:
         """The people and classes of one CSV file (cloud_api/imports/roster_file.py). Raises InvalidInput with every problem by file and line."""
         problems = Problems()
         people = read_roster(path, problems)
-        return self._run("roster.imported", problems, lambda edit: plan_roster(edit, people, problems, retire=self.retire))
+        return self._run(
+            "roster.imported", problems, lambda edit: plan_roster(edit, people, problems, retire=self.retire, many_leave=self.many_leave)
+        )
 
     def _run(self, action: str, problems: Problems, plan: Callable[[Edit], None]) -> ImportReport:
         now_ms = self.clock.now_ms()

@@ -9,19 +9,23 @@ from cloud_api.imports.edit import Edit
 from cloud_api.imports.roster_file import RosterPerson
 from cloud_api.publication import Row
 
+# So many may always leave; of more than these, no more than half unless somebody says so: a roster that broke off looks like a school that is empty.
+LEAVERS_MIN = 20
 
-def plan_roster(edit: Edit, people: Sequence[RosterPerson], problems: Problems, *, retire: bool) -> None:
+
+def plan_roster(edit: Edit, people: Sequence[RosterPerson], problems: Problems, *, retire: bool, many_leave: bool = False) -> None:
     """Puts the people of a roster, their classes and memberships into `edit`.
 
     A person is found by external id, else by user name; one made by hand under that name is taken over. `retire` retires people and
     classes with an external id that are not in the roster, and ends the memberships of such people, of such classes, and those
-    that the roster's classes no longer show. Who was made by hand and is not in the roster is left alone.
+    that the roster's classes no longer show. Who was made by hand and is not in the roster is left alone. That more than half of the people leave is a
+    problem, unless `many_leave`.
     """
     plan = _RosterPlan(edit, problems)
     for person in people:
         plan.place(person)
     if retire:
-        plan.retire_vanished()
+        plan.retire_vanished(many_leave)
 
 
 class _RosterPlan:
@@ -48,12 +52,18 @@ class _RosterPlan:
         for name in person.classes:
             self._place_in_class(user_id, person.fields["role"], self._class_id(name))
 
-    def retire_vanished(self) -> None:
+    def retire_vanished(self, many_leave: bool) -> None:
         """What has an external id and was not placed."""
         users = self._edit.stored("users")
-        for row in users.values():
-            if row["external_id"] and row["id"] not in self._placed_users and row["retired_at_ms"] is None:
-                self._edit.retire("users", row)
+        present = [row for row in users.values() if row["external_id"] and row["retired_at_ms"] is None]
+        leaving = [row for row in present if row["id"] not in self._placed_users]
+        if len(leaving) > max(LEAVERS_MIN, len(present) // 2) and not many_leave:
+            message = (
+                f"does not name {len(leaving)} of the school's {len(present)} people, who would leave it: --many-leave says that this is so"
+            )
+            self._problems.add("roster", "many_leave", message)
+        for row in leaving:
+            self._edit.retire("users", row)
         classes = set(self._placed_classes.values())
         for row in self._edit.stored("classes").values():
             if row["external_id"] and row["id"] not in classes and row["retired_at_ms"] is None:

@@ -42,7 +42,7 @@ class AuditLog(Row):
 
 
 add_index(AuditLog, "idx_audit_log_time", AuditLog.school_id, AuditLog.at_ms)
-# When each password was set is asked for after every withdrawal (cloud_api/access/withdrawals.py).
+# When each password was set is asked for after every withdrawal (cloud_api/backups/withdrawals.py).
 add_index(
     AuditLog, "idx_audit_log_passwords", AuditLog.school_id, AuditLog.subject, AuditLog.at_ms, where=AuditLog.action == "user.password_set"
 )

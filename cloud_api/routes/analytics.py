@@ -14,8 +14,8 @@ from cloud_api.analytics.csv_tables import Table, write_csv
 from cloud_api.analytics.question_lists import ItemOrder, ItemsWanted, Span
 from cloud_api.analytics.tables import MASTERY, TABLES, Listed, Read, read_items
 from cloud_api.pages.compression import compressed
-from cloud_api.routes.messages import answer
-from domain.errors import InvalidInput, NotFound, Problem
+from cloud_api.routes.messages import answer, id_of
+from domain.errors import InvalidInput, Problem
 from domain.ids import Id, parse_id
 
 CSV_TYPE = "text/csv"
@@ -80,7 +80,7 @@ def _mastery_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[...
 def _student_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[..., Response]:
     def view(class_id: str, student_id: str, as_csv: bool) -> Response:
         user, class_ = _admitted(doorkeeper, class_id, ())
-        detail = figures.student(user.school_id, class_, _id(student_id), user.actor)
+        detail = figures.student(user.school_id, class_, id_of(student_id), user.actor)
         if as_csv or _csv_wanted():
             return _csv(csv_tables.student(detail), "student")
         return _varying(answer(telling.student_figures(detail)))
@@ -91,19 +91,11 @@ def _student_view(figures: ClassFigures, doorkeeper: Doorkeeper) -> Callable[...
 def _admitted(doorkeeper: Doorkeeper, class_id: str, known: Collection[str]) -> tuple[SignedInUser, Id]:
     """Who asks, and the class. Raises NotSignedIn, Forbidden, NotFound; InvalidInput for a parameter that is not among `known`."""
     user = doorkeeper.demand("teacher", "admin")
-    class_ = _id(class_id)
+    class_ = id_of(class_id)
     user.demand_class(class_)
     if request.args.keys() - set(known):
         raise InvalidInput([Problem("$", "unknown_field", f"What can be asked for here: {', '.join(known) or 'nothing'}.")])
     return user, class_
-
-
-def _id(text: str) -> Id:
-    """An id in either form. Raises NotFound: there is nothing of a name that is none."""
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise NotFound from error
 
 
 def _asked_id(name: str) -> Id | None:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from cloud_api.access.doorkeeper import Doorkeeper
 from cloud_api.access.sessions import SignedInUser
 from cloud_api.analytics.class_figures import ClassFigures
-from cloud_api.analytics.roster import ClassSize
+from cloud_api.analytics.roster import STUDENTS_MAX, ClassSize
 from cloud_api.pages.classes import practice as practised
 from cloud_api.pages.classes import words
 from cloud_api.pages.classes.heat_map import heat_map
@@ -20,9 +20,10 @@ from cloud_api.pages.classes.reasons import by_rule, rule_counts
 from cloud_api.pages.classes.student import student_view
 from cloud_api.pages.serving import html, large_html, refusals_as_pages
 from cloud_api.pages.words import as_people_count
+from cloud_api.routes.messages import id_of
 from domain.clock import Clock
 from domain.errors import NotFound
-from domain.ids import Id, dashed, parse_id
+from domain.ids import Id, dashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class _Classroom:
 
     def admitted(self, class_id: str) -> tuple[SignedInUser, ClassSize]:
         """Who asks, and the class. Raises NotSignedIn, Forbidden, NotFound."""
-        user, asked = self.doorkeeper.demand("teacher", "admin"), _id(class_id)
+        user, asked = self.doorkeeper.demand("teacher", "admin"), id_of(class_id)
         user.demand_class(asked)
         if not (found := self.figures.classes(user.school_id, (asked,))):
             raise NotFound("There is no such class.")
@@ -44,7 +45,7 @@ class _Classroom:
     def page(self, template: str, user: SignedInUser, of: ClassSize, **values: Any) -> Response:
         """A page of the class `of`."""
         id_ = dashed(Id(of.class_id))
-        values |= {"own": f"/pages/classes/{id_}", "api": f"/v1/classes/{id_}", "now_ms": self.clock.now_ms()}
+        values |= {"own": f"/pages/classes/{id_}", "api": f"/v1/classes/{id_}", "now_ms": self.clock.now_ms(), "students_max": STUDENTS_MAX}
         return large_html(f"classes/{template}", user, of=of, says=words, dashed=dashed, **values)
 
 
@@ -84,7 +85,7 @@ def _add_mastery(blueprint: Blueprint, room: _Classroom) -> None:
     @blueprint.get("/<class_id>/students/<student_id>")
     def student(class_id: str, student_id: str) -> Response:
         user, of = room.admitted(class_id)
-        detail = room.figures.student(user.school_id, of.class_id, _id(student_id), user.actor)
+        detail = room.figures.student(user.school_id, of.class_id, id_of(student_id), user.actor)
         view, first_day = student_view(detail, room.clock.now_ms()), practised.first_day(room.clock.now_ms())
         return room.page("student.html", user, of, view=view, first_day=first_day, by_rule=by_rule)
 
@@ -103,11 +104,3 @@ def _add_work(blueprint: Blueprint, room: _Classroom) -> None:
         time, curves = room.figures.practice(user.school_id, of.class_id)
         lines = practised.time_lines(time, room.clock.now_ms())
         return room.page("practice.html", user, of, lines=lines, curves=curves, practised=practised)
-
-
-def _id(text: str) -> Id:
-    """An id in either form. Raises NotFound."""
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise NotFound from error

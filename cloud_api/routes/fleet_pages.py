@@ -19,10 +19,11 @@ from cloud_api.fleet.overview import PAGE_DEVICES, SORTS, State
 from cloud_api.pages.fleet import words
 from cloud_api.pages.fleet.view import HOURS, FleetView, view_of
 from cloud_api.pages.serving import html, refusals_as_pages
+from cloud_api.routes.messages import id_of
 from cloud_api.schools import find_school
 from domain.clock import Clock
 from domain.errors import InvalidInput, NotFound, NotSignedIn, Problem
-from domain.ids import Id, IdSource, dashed, parse_id
+from domain.ids import IdSource, dashed
 
 FLEET = "/pages/fleet"
 NAME_LENGTH_MAX = 200
@@ -80,7 +81,7 @@ def _add_fleet(blueprint: Blueprint, database: CloudDatabase, clock: Clock, door
 def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids: IdSource, doorkeeper: Doorkeeper) -> None:
     @blueprint.get("/devices/<device_id>")
     def device(device_id: str) -> Response:
-        user, now_ms, id_ = doorkeeper.demand("admin"), clock.now_ms(), _id(device_id)
+        user, now_ms, id_ = doorkeeper.demand("admin"), clock.now_ms(), id_of(device_id)
         with database.transaction(snapshot=True, school=user.school_id) as cursor:
             found = overview.device(cursor, user.school_id, id_, now_ms)
             values: dict[str, Any] = {
@@ -92,7 +93,7 @@ def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids
 
     @blueprint.post("/devices/<device_id>/revoke")
     def revoke(device_id: str) -> Response:
-        user, id_ = doorkeeper.demand("admin"), _id(device_id)
+        user, id_ = doorkeeper.demand("admin"), id_of(device_id)
         order = _order()
 
         def work(cursor: Cursor) -> None:
@@ -104,7 +105,7 @@ def _add_device(blueprint: Blueprint, database: CloudDatabase, clock: Clock, ids
     @blueprint.post("/devices/<device_id>/grants/<grant_id>/end")
     def end_grant(device_id: str, grant_id: str) -> Response:
         """One that has ended meanwhile is as it should be."""
-        user, id_, grant = doorkeeper.demand("admin"), _id(device_id), _id(grant_id)
+        user, id_, grant = doorkeeper.demand("admin"), id_of(device_id), id_of(grant_id)
 
         def work(cursor: Cursor) -> None:
             with suppress(NotFound):
@@ -154,11 +155,3 @@ def _order() -> Revocation:
     if request.form.get("confirmed") != "yes":
         raise InvalidInput([Problem("$.confirmed", "invalid_value", "Say that the access is to end.")])
     return Revocation(order)
-
-
-def _id(text: str) -> Id:
-    """An id in either form. Raises NotFound."""
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise NotFound from error

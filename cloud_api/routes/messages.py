@@ -8,7 +8,8 @@ from flask import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from domain.bodies import decompress, from_json, to_json
-from domain.errors import UnsupportedMediaType
+from domain.errors import NotFound, UnsupportedMediaType
+from domain.ids import Id, parse_id
 from domain.strict_json import demand_strict
 from domain.wire import PushRequest
 
@@ -44,3 +45,11 @@ def _body() -> bytes:
 def answer(message: Any, status: int = 200) -> Response:
     """A message as the answer."""
     return Response(to_json(message), status=status, content_type=CONTENT_TYPE)
+
+
+def id_of(text: str) -> Id:
+    """An id of an address, in either form. Raises NotFound: there is nothing of a name that is none."""
+    try:
+        return parse_id(text)
+    except ValueError as error:
+        raise NotFound from error

@@ -16,9 +16,10 @@ from cloud_api.database import CloudDatabase, Cursor
 from cloud_api.pages.classes.rule_form import DAYS_OFF_MAX, WantedRule, read_form, read_last_day, rules_wanted
 from cloud_api.pages.classes.rules import LINES_MAX, concept_groups, rule_lines
 from cloud_api.pages.serving import html, refusals_as_pages
+from cloud_api.routes.messages import id_of
 from domain.clock import Clock
 from domain.errors import Conflict, InvalidInput, NotFound
-from domain.ids import Id, IdSource, dashed, parse_id
+from domain.ids import Id, IdSource, dashed
 
 # What the page says after something was done, by the word that its address then bears.
 DONE = {
@@ -78,7 +79,7 @@ def rule_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
 
     def admitted(class_id: str, student_id: str | None) -> Place:
         user = doorkeeper.demand("teacher", "admin")
-        place = Place(user, _id(class_id), None if student_id is None else _id(student_id))
+        place = Place(user, id_of(class_id), None if student_id is None else id_of(student_id))
         user.demand_class(place.class_id)
         return place
 
@@ -111,7 +112,7 @@ def rule_pages_blueprint(database: CloudDatabase, clock: Clock, ids: IdSource, d
     @blueprint.post("/students/<student_id>/rules/<rule_id>/remove")
     def remove(class_id: str, rule_id: str, student_id: str | None = None) -> Response:
         """One that was taken away meanwhile is as it should be."""
-        place, rule = admitted(class_id, student_id), _id(rule_id)
+        place, rule = admitted(class_id, student_id), id_of(rule_id)
 
         def work(cursor: Cursor) -> None:
             students = place.students(cursor)
@@ -157,11 +158,3 @@ def _name(roster: Roster, place: Place) -> str:
 
 def _seen(place: Place, done: str) -> Response:
     return Response(status=303, headers={"Location": f"{place.path}?done={done}"})
-
-
-def _id(text: str) -> Id:
-    """An id in either form. Raises NotFound."""
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise NotFound from error

@@ -40,7 +40,7 @@ def backups_in(folder: Path, database_name: str) -> list[Kept]:
     found = []
     try:
         for path in backups_of(folder / database_name) if folder.is_dir() else []:
-            with suppress(FileNotFoundError):  # whoever backs up at the same moment lets go of older ones
+            with suppress(FileNotFoundError, ValueError):  # let go of by whoever backs up at the same moment; a time that is none
                 found.append(_kept(path, database_name))
         return found
     except OSError as error:

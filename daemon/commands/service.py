@@ -105,6 +105,7 @@ def status(role_name: str, as_json: bool) -> None:
         "installed": layout.has(role),
         "version": environment.version_of(now) if now else None,
         "previous": environment.version_of(older) if older else None,
+        "broken_off": layout.unfinished.exists(),
         "units": units,
     }
     tell(answer, as_json, _status_lines)
@@ -129,5 +130,7 @@ def _status_lines(answer: Mapping[str, Any]) -> str:
         return f"Carrel is not installed as a service ({answer['role']}) here: `sudo carrel service install`."
     before = f"; before it {answer['previous']}" if answer["previous"] else ""
     lines = [f"Carrel {answer['version']}{before}."]
+    if answer["broken_off"]:
+        lines.append("An installation was broken off, or is at work: `sudo carrel service install` finishes one.")
     lines += [f"{unit:30} {state.get('ActiveState', '?'):10} {state.get('UnitFileState', '')}" for unit, state in answer["units"].items()]
     return "\n".join(lines)

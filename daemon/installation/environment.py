@@ -42,7 +42,8 @@ def make_environment(layout: Layout, source: Source, extra: str) -> Path:
         raise OperatorError(f"{source.wheel} is not a wheel of Carrel: `make build` makes one in dist/.")
     lock, digest = _lock(source.wheel, match[1], extra), hashlib.sha256(source.wheel.read_bytes()).hexdigest()
     folder = layout.versions / "-".join(filter(None, (match[1], digest[:HASH_DIGITS], extra)))
-    if (folder / MARKER).exists():
+    # A Python that the system has taken away with an upgrade of its own leaves an environment in which nothing runs.
+    if (folder / MARKER).exists() and os.access(folder / "bin" / "python", os.X_OK):
         return folder
     python = source.python or own_python()
     shutil.rmtree(folder, ignore_errors=True)

@@ -53,7 +53,7 @@ def _install(layout: Layout, role: Role, source: Source | None, say: Say) -> Ins
     upgrading = there if before not in (None, folder) else []
     for one in upgrading:
         say(f"backing up before the upgrade of the {one.name}")
-        _back_up(layout, one)
+        _back_up(layout, one, folder)
     changed = _take_up(layout, roles, folder)
     _place_settings(layout, role, folder)
     try:
@@ -89,7 +89,7 @@ def _go_back(layout: Layout, role: Role, say: Say) -> Installed:
         _demand_servable(now, older)
     say("backing up")
     for one in roles:
-        _back_up(layout, one)
+        _back_up(layout, one, now)
     for one in roles:
         services_of(layout).pause(one)
     try:
@@ -155,7 +155,10 @@ def _place_settings(layout: Layout, role: Role, folder: Path) -> None:
     """Settings that are there are never touched, so they are there whole or not at all."""
     layout.config.parent.mkdir(parents=True, exist_ok=True)
     if not layout.config.exists():
-        text = shipped(folder, "config.toml").read_text("utf-8").replace('state_dir = ""', f'state_dir = "/{layout.device.state}"', 1)
+        text = shipped(folder, "config.toml").read_text("utf-8")
+        # The units say both to the services; commands that a person runs have only this file, and must find the same state and registers.
+        for name, place in (("state_dir", layout.device.state), ("erasures_file", f"{SERVER.state}/erasures.jsonl")):
+            text = text.replace(f'{name} = ""', f'{name} = "/{place}"', 1)
         _write(layout.config, text, _SETTINGS_MODE)
     if role is SERVER and not layout.database_address.exists():
         _write(layout.database_address, _ENV_TEXT, _SECRET_MODE)
@@ -184,15 +187,15 @@ def _has_address(layout: Layout) -> bool:
     return "\nDATABASE_URL=" in f"\n{layout.database_address.read_text('utf-8')}"
 
 
-def _back_up(layout: Layout, role: Role) -> None:
-    """Whoever has nothing to lose needs none."""
+def _back_up(layout: Layout, role: Role, version: Path) -> None:
+    """Whoever has nothing to lose needs none. A device's is made by this version: that which is in use may not run any more."""
     if role is SERVER:
         if not _has_address(layout):
             return
         run(["systemctl", "start", "carrel-cloud-backup.service"], otherwise="Nothing was changed, because there is no backup")
     elif layout.database.exists():
         run(
-            [*services_of(layout).as_account(layout.device), layout.program("carrel"), "backup"],
+            [*services_of(layout).as_account(layout.device), version / "bin" / "carrel", "backup"],
             _device_environ(layout),
             otherwise="Nothing was changed, because there is no backup",
         )

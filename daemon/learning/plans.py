@@ -97,6 +97,7 @@ def active_students(conn: sqlite3.Connection, today: date, now_ms: int, answered
         "SELECT p.student_id FROM study_plans p WHERE p.starts_on <> ? AND p.device_id = ? AND p.id ="
         " (SELECT id FROM study_plans n WHERE n.student_id = p.student_id ORDER BY created_at_ms > ?, created_at_ms DESC, id DESC LIMIT 1)"
         " AND EXISTS (SELECT 1 FROM question_attempts a WHERE a.student_id = p.student_id AND a.answered_at_ms >= ?)"
+        " AND p.student_id IN (SELECT id FROM users WHERE retired_at_ms IS NULL)"  # nothing is written for anybody else
         " ORDER BY p.student_id LIMIT ?",
         (today.isoformat(), device_id, now_ms + CLOCK_STEP_MS, answered_since_ms, limit),
     )

@@ -73,7 +73,7 @@ class SyncStatus:
 
     `not_enrolled`  there is no school to sync with
     `waiting`       the last round failed (`reason`, `message`); the next comes in `next_attempt_in_s`
-    `unknown`       the server was not reached since the daemon started
+    `unknown`       the server was not reached since the daemon started, or everything is to be pulled anew
     `pending`       operations are queued
     `rejected`      nothing is queued, but the school refused operations that wait for a person
     `differs`       a comparison found rows that differ from the school's and that could not be put right
@@ -258,7 +258,7 @@ class SyncRound:
         fruitless = 0
         while fruitless < FRUITLESS_MAX and self._identity.pulls_begun - pulls_begun < FRUITLESS_MAX:
             fruitless += 1
-            more = False
+            more, begun = False, self._identity.pulls_begun
             for pulled in self._puller.pull_all(*self._way()):
                 more = pulled.more
                 if pulled.rows:
@@ -267,7 +267,7 @@ class SyncRound:
                 if self.stopping.is_set():
                     return
             if not more:
-                self._etag, self._etag_pulls_begun = etag, pulls_begun
+                self._etag, self._etag_pulls_begun = etag, begun
                 return
         raise CloudUnreachable("refused", "The school's server sends pages again and again that lead nowhere.")
 
@@ -353,7 +353,7 @@ class SyncRound:
             return "waiting"
         if counts.pending:
             return "pending"
-        if self._etag is None:
+        if self._etag is None or self._etag_pulls_begun != self._identity.pulls_begun:
             return "unknown"
         if counts.rejected:
             return "rejected"

@@ -341,7 +341,7 @@ def test_somebody_who_writes_for_long_is_named_and_nothing_is_changed(device: Ta
 def test_a_script_is_not_waited_for_for_ever_while_somebody_has_the_file_alone(
     device: Target, shell: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sqlite_copy.copy_database.__kwdefaults__ or {}, "wait_s", 0.05)
+    monkeypatch.setattr(sqlite_copy, "WAIT_S", 0.05)
     monkeypatch.setattr("migrations.preview.sqlite.BUSY_TIMEOUT_S", 0.05)
     shell.execute("PRAGMA locking_mode = EXCLUSIVE")
     shell.execute("BEGIN EXCLUSIVE")

@@ -18,6 +18,7 @@ from migrations import sqlite_copy
 from migrations.backup import backups_of
 from migrations.begun import note_path, recall
 from migrations.current import device_is_current
+from migrations.engines import Limits
 from migrations.files import files_in
 from tests.migration.conftest import Folder, Target
 from tests.migration.scripts import picture
@@ -174,7 +175,8 @@ def test_a_downgrade_ends_the_upgrade(killed: Target) -> None:
 
 def test_what_could_not_be_put_back_is_put_back_by_the_next_run(killed: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody has left a transaction open in a shell."""
-    monkeypatch.setitem(sqlite_copy.copy_database.__kwdefaults__ or {}, "wait_s", 0.05)
+    monkeypatch.setattr(sqlite_copy, "WAIT_S", 0.05)
+    killed.limits = Limits(sqlite_busy_s=1)
     with closing(sqlite3.connect(path_of(killed), isolation_level=None)) as shell:
         monkeypatch.setattr("builtins.carrel_test_shell", shell, raising=False)
         killed.folder.write(

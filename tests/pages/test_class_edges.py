@@ -92,6 +92,14 @@ def test_two_hundred_students_are_all_shown(site: ClassSite) -> None:
     assert len(re.findall(r"Pupil \d+", page)) == 200
 
 
+def test_a_class_of_more_students_than_figures_are_made_for_says_so(site: ClassSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "figures are of the first" not in text_of(site, "/help")
+    for module in ("cloud_api.analytics.roster", "cloud_api.routes.class_pages"):
+        monkeypatch.setattr(f"{module}.STUDENTS_MAX", 4)
+    assert "figures are of the first 4 of 6 students" in text_of(site, "/help")
+    assert site.get(site.path + "/rules").status_code == 200
+
+
 def test_titles_in_every_script_and_of_any_length_stay_within_the_page(browser: Any, site: ClassSite) -> None:
     site.fill()
     school = site.room.school

@@ -167,7 +167,9 @@ def test_the_days_of_a_class_are_drawn_to_one_scale() -> None:
     some, more = (columns([minutes], [""], "", top=40) for minutes in (10, 40))
     assert ('height="15.00"' in some, 'height="60.00"' in more) == (True, True)
     idle = PlanStanding(0, 0, 0, 0, 0, 0)
-    rows = [TimeRow(name, name, idle, [DayRow("2026-01-02", DayFigures(ms, 1, 1, 0))], AGE) for name, ms in (("ada", 600_000), ("ben", 60_000))]
+    rows = [
+        TimeRow(name, name, idle, [DayRow("2026-01-02", DayFigures(ms, 1, 1, 0))], AGE) for name, ms in (("ada", 600_000), ("ben", 60_000))
+    ]
     assert busiest(time_lines(rows, NOW_MS)) == 10
     assert busiest([]) == 0
 

@@ -16,7 +16,7 @@ from cloud_api.devices.replacement import replace
 from cloud_api.fleet import hours, reports
 from domain.wire import DeviceReport
 from tests.security.cloud.staff import PASSWORD, Staffroom
-from tests.support.browsing import PHONE, Visit, visiting
+from tests.support.browsing import BETWEEN, PHONE, Visit, visiting
 from tests.support.cloud import SchoolBuilder, serving
 
 HOUR_MS, DAY_MS = 3_600_000, 24 * 3_600_000
@@ -126,8 +126,10 @@ def test_the_fleet_is_read_on_a_phone_in_the_dark_and_by_a_screen_reader(browser
             visit.open("/pages/fleet")
             sign_in(visit)
             visit.wait_for("One device needs a look.")
-            assert visit.overflow_px() <= 0
             assert visit.grave_findings() == []
+            for size in (*BETWEEN, visit.page.viewport_size):
+                visit.resize(size)
+                assert visit.overflow_px() <= 0, size
             assert visit.page.get_by_role("img", name=re.compile("360 changes")).count() == 1
             visit.page.get_by_role("link", name="Room 8").click()
             visit.wait_for("Its clock is 2 hours ahead.")

@@ -116,7 +116,8 @@ PLANTS: tuple[Plant, ...] = (
     Plant(_bundles.exported_taken_for_settled, "NO_LOST_OP TRUTHFUL_STATUS", 9),
 )
 _CONCURRENCY = "tests/integration/sync/test_concurrency.py"
-_STICK = "tests/integration/sync/test_bundles.py"
+_PARTED = "tests/integration/sync/bundles/test_parted_logs.py"
+_FEED = "tests/integration/sync/bundles/test_feed.py"
 _POISON = "tests/integration/sync/test_poison_and_grants.py"
 NAMED_PLANTS: tuple[NamedPlant, ...] = (
     NamedPlant(
@@ -130,16 +131,16 @@ NAMED_PLANTS: tuple[NamedPlant, ...] = (
         plants_concurrency.device_not_locked, f"{_CONCURRENCY}::test_EXACTLY_ONCE_when_one_push_arrives_several_times_at_the_same_moment"
     ),
     NamedPlant(
-        _bundles.answer_of_another_life_believed, f"{_STICK}::test_an_answer_of_before_a_new_incarnation_is_refused_and_changes_nothing"
+        _bundles.answer_of_another_life_believed, f"{_PARTED}::test_an_answer_of_before_a_new_incarnation_is_refused_and_changes_nothing"
     ),
     NamedPlant(
         _bundles.carried_push_of_a_parted_log_dropped,
-        f"{_STICK}::test_NO_LOST_OP_a_device_restored_from_an_older_copy_sends_by_stick_what_it_wrote_since",
+        f"{_PARTED}::test_NO_LOST_OP_a_device_restored_from_an_older_copy_sends_by_stick_what_it_wrote_since",
     ),
-    NamedPlant(_bundles.own_rows_left_out_of_a_bundle, f"{_STICK}::test_own_rows_are_not_left_out_of_a_feed"),
+    NamedPlant(_bundles.own_rows_left_out_of_a_bundle, f"{_FEED}::test_own_rows_are_not_left_out_of_a_feed"),
     NamedPlant(
         _bundles.poll_trusted_after_a_bundle,
-        f"{_STICK}::test_NO_LEAK_a_feed_of_before_a_grant_was_changed_counts_only_until_the_next_sync",
+        f"{_FEED}::test_NO_LEAK_a_feed_of_before_a_grant_was_changed_counts_only_until_the_next_sync",
     ),
     NamedPlant(_server.neighbours_of_poison_refused, f"{_POISON}::test_what_only_the_database_refuses_is_found_by_bisection"),
 )

@@ -8,7 +8,7 @@ A visit ends with what no page may have done: asked another address, broken its 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chro
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
 PHONE = {"width": 320, "height": 640}
 DESK = {"width": 1100, "height": 800}
+# A tablet upright, where tables are still tables; a common laptop at 200 %.
+BETWEEN = ({"width": 780, "height": 1100}, {"width": 683, "height": 384})
 WAIT_MAX_MS = 15_000
 # What axe calls the consequence of a finding, the worst two.
 GRAVE = ("serious", "critical")
@@ -86,8 +88,13 @@ class Visit:
         expect(self.page.locator("[data-announce]")).to_have_text(text, timeout=WAIT_MAX_MS)
 
     def overflow_px(self) -> int:
-        """By how much the page is wider than its window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+        """By how much the page is wider than its window, or what stands in a panel wider than the panel."""
+        wider = "Math.max(...[document.documentElement, ...document.querySelectorAll('.panel')].map((e) => e.scrollWidth - e.clientWidth))"
+        return int(self.page.evaluate(wider))
+
+    def resize(self, viewport: Mapping[str, int]) -> None:
+        """The window has another size from now on."""
+        self.page.set_viewport_size(viewport)
 
     def grave_findings(self) -> Sequence[str]:
         """What axe finds that is serious or critical: rule, and the elements."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import random
+import secrets
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -100,6 +102,15 @@ class SyncedDevice:
         """Changes the file behind the product's back."""
         self.database.write(lambda conn: conn.execute(sql, parameters).rowcount)
 
+    def copied(self) -> Path:
+        """A folder with a copy of this device's file and token, made through SQLite as a backup is."""
+        folder = self.folder.with_name(secrets.token_hex(8))
+        folder.mkdir()
+        (folder / "device.token").write_text((self.folder / "device.token").read_text())
+        with closing(sqlite3.connect(folder / "device.sqlite3")) as copy, self.database.read() as conn:
+            conn.backup(copy)
+        return folder
+
     def synced_rows(self, table: str) -> list[tuple[Any, ...]]:
         """The registry's columns of every row of a table, by id."""
         return self.rows(f"SELECT {', '.join(TABLES[table].column_names)} FROM {table} ORDER BY id")
@@ -148,6 +159,13 @@ class Fleet:
         with self.school.database.transaction() as cursor:
             publication.write(cursor, self.school.clock.now_ms())
         return class_id
+
+    def edit(self, change: Callable[[Publication, Any], object]) -> None:
+        """A change of the school's own; `change` is given what publishes it, and the cursor."""
+        publication = Publication(self.school.id)
+        with self.school.database.transaction() as cursor:
+            change(publication, cursor)
+            publication.write(cursor, self.school.clock.now_ms())
 
     def epoch(self) -> str:
         return str(self.school.value("SELECT epoch FROM server_state"))

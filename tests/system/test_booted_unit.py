@@ -39,7 +39,7 @@ def booted_machine(folder: Path) -> Iterator[Machine]:
 
 
 # A version whose database has a table more.
-NEWER_VERSION, NEWER_MIGRATION = "0.2.0", "0002_notes"
+NEWER_VERSION, NEWER_MIGRATION, NEWER_LINE = "0.2.0", "0002_notes", "# Of the next version.\n"
 MIGRATION = '''"""A table of the next version."""
 
 
@@ -58,6 +58,8 @@ def newer_wheel(folder: Path) -> str:
 
     def change(source: Path) -> None:
         (source / "migrations" / "device" / f"{NEWER_MIGRATION}.py").write_text(MIGRATION)
+        with (source / "systemd" / UNIT).open("a") as unit:
+            unit.write(NEWER_LINE)
 
     wheel = build_wheel(folder, NEWER_VERSION, change, folder / "machine" / WHEELS.relative_to("/"))
     shutil.copy(wheel, folder / "machine" / FIRST.relative_to("/"))
@@ -74,8 +76,9 @@ def machine(booted_machine: Machine) -> Machine:
 
 
 def install(machine: Machine, *options: str) -> dict[str, object]:
-    """`carrel service install`, as an administrator runs it."""
-    done = machine.run(f"{FIRST}/bin/carrel", "service", "install", "--json", *options, *wheel_of(machine))
+    """`carrel service install`, as an administrator runs it whose own files nobody else may read."""
+    command = (f"{FIRST}/bin/carrel", "service", "install", "--json", *options, *wheel_of(machine))
+    done = machine.run("sh", "-c", 'umask 077; exec "$@"', "sh", *command)
     answer = json.loads(done.stdout)
     assert isinstance(answer, dict)
     return answer
@@ -251,14 +254,16 @@ def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
 
 def test_an_upgrade_can_be_taken_back_and_takes_itself_back_when_it_does_not_start(machine: Machine, newer_wheel: str) -> None:
     """Both in one test: to install a version once takes long enough."""
-    upgrade = (f"{FIRST}/bin/carrel", "service", "install", "--json", "--wheel", newer_wheel, "--wheels", str(WHEELS))
+    upgrade = (CARREL, "service", "install", "--json", "--wheel", newer_wheel, "--wheels", str(WHEELS))
     kept = len(machine.run("ls", "/var/lib/carrel/backups").stdout.split())
     assert json.loads(machine.run(*upgrade).stdout) == {"role": "device", "version": NEWER_VERSION, "previous": "0.1.0", "running": True}
     assert newest_migration(machine) == NEWER_MIGRATION
+    assert NEWER_LINE in machine.run("systemctl", "cat", UNIT).stdout, "the program that installs it is of the version before"
     assert len(machine.run("ls", "/var/lib/carrel/backups").stdout.split()) == kept + 1
 
     back = machine.run(CARREL, "service", "install", "--previous", "--json")
     assert json.loads(back.stdout)["version"] == "0.1.0"
+    assert NEWER_LINE not in machine.run("systemctl", "cat", UNIT).stdout
     assert newest_migration(machine) != NEWER_MIGRATION
     assert status(machine) == "not_enrolled"
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.system.test_daemon_process import ROOT, WAIT_S, Carrel, ask
+from tests.support.daemon_process import ROOT, WAIT_S, Carrel, ask
 
 
 class Lines:

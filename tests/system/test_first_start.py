@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from daemon.identity.provisioning import FILE_NAME
-from tests.system.test_daemon_process import WAIT_S, Carrel, carrel, school
+from tests.support.daemon_process import WAIT_S, Carrel, carrel, school
 
 __all__ = ["carrel", "school"]
 POLL_S = 0.1

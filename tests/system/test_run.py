@@ -21,7 +21,7 @@ import pytest
 import urllib3
 
 from daemon.process.state_folder import find_running
-from tests.support.devstack import POLL_S, WAIT_S, Command, descendants, devstack, reachable_temporary_folder, running
+from tests.support.devstack import POLL_S, ROOT, WAIT_S, Command, descendants, devstack, reachable_temporary_folder, running
 
 # The last line of what it prints when all is up.
 ALL_UP = "/v1/status\n"
@@ -69,6 +69,16 @@ def device_url(command: Command) -> str:
     return str(url)
 
 
+def lines(text: str) -> set[str]:
+    """The lines of an output, without what is different each time: ports, and how long it took."""
+    return {re.sub(r":\d{4,5}\b| +\d+\.\d s$", "#", line) for line in text.splitlines()}
+
+
+def said_in_the_readme() -> str:
+    [block] = re.findall(r"^```\n(  PostgreSQL .*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
 def teachers_sign_in(command: Command) -> int:
     """The status of signing in at the school's server as the output says."""
     [(url, username, password)] = re.findall(
@@ -101,6 +111,7 @@ def test_what_it_prints_works_and_the_next_start_finds_it_again(state: Path) -> 
         assert paste(attempt_line)["created"], "whenever it is pasted"
         assert paste(status_line)["school_name"] == "Demo School"
         assert teachers_sign_in(command) == 201
+        assert lines(said_in_the_readme()) - lines(command.output) == set()
         await_synced(device_url(command))
         first_output = command.output
         assert command.signal(signal.SIGINT) == 0, command.output

@@ -45,7 +45,7 @@ def view_of(totals: Totals, hours: Sequence[Hour], now_ms: int) -> FleetView:
     hours = [*hours[:-1], replace(hours[-1], backlog=totals.pending)]
     operations = [hour.operations for hour in hours]
     came = f"{words.count(sum(operations), 'change')}, at most {words.number(max(operations))} an hour"
-    last = f"{words.number(totals.pending)} now"
+    last = f"{words.count(totals.pending, 'change')} now"
     return FleetView(
         totals.devices,
         standing(totals),
@@ -73,7 +73,7 @@ def _figures(totals: Totals, now_ms: int) -> list[Figure]:
         Figure(words.number(quiet), "silent"),
         Figure(
             words.number(totals.pending),
-            "waiting on devices",
+            "change waiting on devices" if totals.pending == 1 else "changes waiting on devices",
             f"the oldest for {words.span(now_ms - oldest)}" if oldest is not None else "",
         ),
         Figure(words.number(totals.first_syncs), "fetching everything"),

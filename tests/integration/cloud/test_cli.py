@@ -98,6 +98,7 @@ def test_a_device_is_listed_and_revoked(run: Run, cloud_database: str) -> None:
     with database.transaction() as cursor:
         device = redeem(cursor, IdSource(SystemClock().now_ms), code, "Desk 7", "", SystemClock().now_ms())
     database.close()
+    assert run("device", "list", "--school", "Hill School").output.endswith("  student ada\n"), "as `device end-grant` wants it named"
     run("device", "revoke", "--school", "Hill School", dashed(device.id))
     (listed,) = _json(run("device", "list", "--school", "Hill School", "--json"))
     assert listed["id"] == device.id and listed["revoked_at_ms"] and not listed["grants"]

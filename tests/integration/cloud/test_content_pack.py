@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import zstandard
+from click.testing import CliRunner
 
+from cloud_api.cli import main
 from cloud_api.content import export_content
 from domain import content_pack
 from domain.blocks import TableBlock, decode_block
@@ -73,3 +78,11 @@ def test_a_pack_that_no_device_would_read_is_not_made(monkeypatch: pytest.Monkey
     monkeypatch.setattr(content_pack, "PLAIN_BYTES_MAX", 100)
     with pytest.raises(BodyTooLarge):
         content_pack.encode(ContentPack("0" * 32, "s", {"topics": TableBlock(1, {"title": ["x" * 100]})}))
+
+
+def test_a_pack_that_cannot_be_written_leaves_nothing_behind(cloud_school: SchoolBuilder, tmp_path: Path) -> None:
+    (tmp_path / f"algebra{content_pack.SUFFIX}").mkdir()
+    arguments = ["content", "export", str(tmp_path / f"algebra{content_pack.SUFFIX}"), "--school", cloud_school.id]
+    refused = CliRunner().invoke(main, arguments, env={"DATABASE_URL": cloud_school.database.url})
+    assert refused.exit_code != 0
+    assert os.listdir(tmp_path) == [f"algebra{content_pack.SUFFIX}"]

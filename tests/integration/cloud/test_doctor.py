@@ -88,6 +88,9 @@ FAULTS: dict[str, tuple[str, Severity, Callable[[SchoolBuilder], object], str]] 
     "a code that nobody lets go of": (
         "tidy", Severity.WARNING, lambda s: expired_code(s), "carrel-cloud tidy",
     ),
+    "a clock that ran ahead": (
+        "clock", Severity.ERROR, lambda s: change(s, "INSERT INTO feed_days (school_id, day_ms, noted_at_ms, head) SELECT id, 0, 0, 0 FROM schools"), "NTP",
+    ),
     "a refused operation": ("queue", Severity.WARNING, lambda s: change(s, _LETTER), "dead-letters list"),
 }  # fmt: skip
 _LETTER = """

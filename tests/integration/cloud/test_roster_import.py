@@ -82,6 +82,22 @@ def test_without_retire_nobody_leaves(school: SchoolBuilder, roster: Path) -> No
     assert _members(school) == members
 
 
+def test_a_roster_that_broke_off_lets_nobody_leave_unless_that_is_said(school: SchoolBuilder, tmp_path: Path) -> None:
+    path, lines = tmp_path / "roster.csv", [f"p{n},P,student,8b,{n}\n" for n in range(42)]
+    path.write_text(HEADING + "".join(lines))
+    school.import_roster(path)
+    path.write_text(HEADING + "".join(lines[22:]))
+    with pytest.raises(InvalidInput) as refused:
+        school.import_roster(path, retire=True)
+    assert "22 of the school's 42 people" in refused.value.problems[0].message
+    assert _retired(school, "users", "username") is None
+    path.write_text(HEADING + "".join(lines[21:]))
+    school.import_roster(path, retire=True)
+    path.write_text(HEADING + "".join(lines[:1]))
+    school.import_roster(path, retire=True, many_leave=True)
+    assert len(_members(school)) == 1
+
+
 def test_with_retire_who_vanished_has_left_with_tombstones_and_history(school: SchoolBuilder, roster: Path) -> None:
     school.add_user("hand")
     school.import_roster(roster)

@@ -77,6 +77,10 @@ def test_a_round_with_the_school_within_reach_ends_as_synced(device: DeviceUnder
     assert device.client.get("/v1/status").get_json()["state"] == "synced"
     device.signed_in().post("/attempts", json=attempt())
     assert device.client.get("/v1/status").get_json()["state"] == "pending"
+    device.execute("DELETE FROM sync_operations")
+    assert device.client.get("/v1/status").get_json()["state"] == "synced"
+    device.api.identity.enrol("http://127.0.0.1:9", GOOD_CODE, "desk 2")
+    assert device.client.get("/v1/status").get_json()["state"] == "unknown"
 
 
 def test_operations_are_listed_newest_first_by_state_and_page(device: DeviceUnderTest) -> None:

@@ -1,4 +1,4 @@
-"""Commands that need no running daemon; with one: tests/system/test_daemon_process.py."""
+"""Commands that need no running daemon; with one: tests/system/test_daemon_commands.py."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from cloud_api.config import erasures_path
+from cloud_api.config import load_config as load_cloud_config
+from daemon.config import load_config as load_device_config
 from daemon.installation import environment
 from daemon.installation.environment import MARKER, Source
-from daemon.installation.layout import ROLES, Layout
+from daemon.installation.installing import _place_settings
+from daemon.installation.layout import DEVICE, ROLES, SERVER, Layout
 from domain.errors import OperatorError
 
 ROOT = Path(__file__).parents[3]
@@ -107,6 +112,11 @@ def test_an_environment_takes_the_files_that_its_wheel_knows_and_no_others(layou
     source = Source(wheel, Path(sys.executable), tmp_path)
     folder = environment.make_environment(layout, source, "")
     assert list(folder.rglob("something.py"))
+    python = folder / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.0")  # the system has another by now
+    assert environment.make_environment(layout, source, "") == folder
+    assert python.exists()
     shutil.rmtree(folder)
     a_package(tmp_path, "answer = 43")
     with pytest.raises(OperatorError, match="DO NOT MATCH THE HASHES"):
@@ -131,6 +141,19 @@ def test_a_python_in_somebodys_home_is_refused(monkeypatch: pytest.MonkeyPatch) 
         environment.own_python()
     monkeypatch.setattr(sys, "_base_executable", "/nowhere/python3.11")
     assert environment.own_python() == Path("/nowhere/python3.11")
+
+
+def test_commands_that_a_person_runs_find_the_state_and_the_registers_of_the_services(layout: Layout) -> None:
+    """They have the settings, and not what the units say besides."""
+    shipped = made(layout, "0.1.0-abc") / "share" / "carrel"
+    shipped.mkdir(parents=True)
+    shutil.copy(ROOT / "config.toml", shipped)
+    _place_settings(layout, SERVER, layout.versions / "0.1.0-abc")
+    settings = {"CARREL_CONFIG": str(layout.config)}
+    assert load_device_config(layout.config, settings).state_dir == Path("/") / DEVICE.state
+    for unit in ("carrel-cloud.service", "carrel-cloud-tidy.service", "carrel-cloud-backup.service"):
+        said = re.findall(r"CARREL_CLOUD_ERASURES_FILE=%S/(\S+)", (ROOT / "systemd" / unit).read_text())
+        assert [Path("/var/lib") / path for path in said] == [erasures_path(load_cloud_config(None, settings))]
 
 
 def test_everything_that_a_role_needs_is_shipped() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from daemon.learning import plan_making
 from daemon.learning.plan_making import ABSENCE_DAYS_MAX, IDLE_DAYS_MAX, replan_due
+from daemon.learning.plans import active_students
 from daemon.learning.situation import situation
 from domain.errors import StorageFull
 from domain.ids import Id, dashed, derived_id
@@ -282,5 +283,10 @@ def test_the_job_makes_plans_of_students_who_study_here_and_of_nobody_else(devic
     device.clock.advance((IDLE_DAYS_MAX + 1) * DAY_MS)
     assert replanned() == 0
     device.clock.advance(-IDLE_DAYS_MAX * DAY_MS)
+    with device.database.read() as conn:
+        present = (situation(device.clock).today, device.clock.now_ms(), 0, DEVICE_ID, 1)
+        assert active_students(conn, *present) == [ADA]
+    device.execute("DELETE FROM users WHERE id = ?", ADA)
+    assert replanned() == 0
     device.execute("UPDATE study_plans SET device_id = ?", derived_id("another device"))
     assert replanned() == 0

@@ -91,7 +91,7 @@ def adopt_until_killed(fleet: Fleet, folder: Path, given: EnrolAnswer, steps: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable_file, "replace_durably", count.before(durable_file.replace_durably))
         patch.setattr("daemon.identity.adoption.replace_durably", count.before(durable_file.replace_durably))
-        patch.setattr(device, "replace_durably", count.before(device.replace_durably))
+        patch.setattr(device, "replace_durably", count.before(durable_file.replace_durably))
         patch.setattr(Path, "replace", count.before(Path.replace))
         patch.setattr(Path, "rename", count.before(Path.rename))
         patch.setattr(Path, "unlink", count.before(Path.unlink))
@@ -160,7 +160,7 @@ def test_killed_before_every_step_the_next_start_is_one_device_or_the_other_with
 
 def test_the_file_holds_the_token_for_nobody_else_and_not_for_long(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     seen = []
-    write = device.replace_durably
+    write = durable_file.replace_durably
 
     def look(path: Path, data: bytes) -> None:
         seen.append((path.parent / FILE_NAME).stat().st_mode & 0o077)

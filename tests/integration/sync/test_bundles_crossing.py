@@ -14,9 +14,8 @@ from cloud_api.publication import Publication
 from domain.errors import BundleRefused
 from domain.ids import Id
 from domain.registry import TABLES, tables_in
-from tests.integration.sync.test_bundles import copy_of, restore_server
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
-from tests.support.stick import at_school, device_with_keys, taken_at_school, taken_by, written_by
+from tests.support.stick import at_school, copy_of, device_with_keys, restore_server, taken_at_school, taken_by, written_by
 
 STEPS = 45
 # By stick alone a device needs a bundle that says where it is, the answer, and perhaps one more of each after its log began anew.

@@ -22,7 +22,6 @@ from domain.ids import Id
 from domain.merge import SERVER_WRITER
 from domain.registry import ScopeKind
 from domain.wire import PushRequest
-from tests.integration.sync.test_copies_and_regrants import copy_of
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 WEEK = [30] * 7
@@ -185,7 +184,7 @@ def test_a_conflict_is_recorded_once_however_often_its_change_is_sent(
 
 def test_both_copies_of_a_device_keep_what_they_wrote_at_the_same_moment(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.sync()
-    twin = fleet.open(copy_of(fleet, laptop))
+    twin = fleet.open(laptop.copied())
     clock = (fleet.school.clock.now_ms() + 60_000) << 16
     for device, grade in ((laptop, "7"), (twin, "8")):
         device.records._hlc.observe(clock)
@@ -287,7 +286,7 @@ def test_NO_RESURRECTION_a_restored_device_does_not_bring_back_what_was_deleted_
 ) -> None:
     laptop.records.add_plan(ada, _PLAN, [NewPlanItem(fleet.concepts[0], "2026-12-01", "new", 8, "first")])
     laptop.records.record_attempts(ada, fleet.attempts(2))
-    older = copy_of(fleet, laptop)  # with everything still queued
+    older = laptop.copied()  # with everything still queued
     laptop.sync()
     laptop.database.close()
     item, attempt = fleet.server("SELECT id FROM study_plan_items")[0][0], fleet.server("SELECT id FROM question_attempts LIMIT 1")[0][0]
@@ -406,7 +405,7 @@ def test_LOSER_KEPT_whatever_devices_copies_and_teachers_write_is_there_or_was_r
                 replaced.update(present)
                 teach(fleet, ada, {"grade": str(written)}, seen={"grade": present[0]} if present else {})
             case "copy" if len(devices) < 4:
-                devices.append(fleet.open(copy_of(fleet, device)))
+                devices.append(fleet.open(device.copied()))
     for device in devices * 3:
         device.clock.ahead_ms = 0
         device.sync()

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from typing import Any
-
 from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
-from cloud_api.publication import Publication
 from cloud_api.repair.dead_letters import Filter, letters_in_order, replay
 from daemon.queue.requeue import retry
 from domain.ids import Id
@@ -18,38 +11,21 @@ from domain.wire import EnrolAnswer, Limits, PullAnswer, PullRequest, PushAnswer
 from tests.support.fleet import Fleet, SyncedDevice, as_sqlite
 
 
-def copy_of(fleet: Fleet, device: SyncedDevice) -> Path:
-    """A folder with a copy of the device's file and token, made through SQLite as a backup is."""
-    folder = fleet.tmp_path / secrets.token_hex(8)
-    folder.mkdir()
-    (folder / "device.token").write_text((device.folder / "device.token").read_text())
-    with closing(sqlite3.connect(folder / "device.sqlite3")) as copy, device.database.read() as conn:
-        conn.backup(copy)
-    return folder
-
-
-def edit(fleet: Fleet, change: Any) -> None:
-    publication = Publication(fleet.school.id)
-    with fleet.school.database.transaction() as cursor:
-        change(publication, cursor)
-        publication.write(cursor, fleet.school.clock.now_ms())
-
-
 def join_class(fleet: Fleet, class_id: str, user_id: str) -> str:
     member = fleet.school.ids.new()
-    edit(fleet, lambda p, _c: p.put("class_members", {"id": member, "class_id": class_id, "user_id": user_id, "role": "student"}))
+    fleet.edit(lambda p, _c: p.put("class_members", {"id": member, "class_id": class_id, "user_id": user_id, "role": "student"}))
     return member
 
 
 def leave_class(fleet: Fleet, class_id: str, user_id: str, member: str) -> None:
     rows = [{"id": member, "class_id": class_id, "user_id": user_id, "role": "student"}]
-    edit(fleet, lambda p, c: end_memberships(c, p, fleet.school.id, rows, fleet.school.clock.now_ms()))
+    fleet.edit(lambda p, c: end_memberships(c, p, fleet.school.id, rows, fleet.school.clock.now_ms()))
 
 
 def test_a_device_restored_from_an_older_copy_gets_its_own_answers_back_though_it_has_nothing_to_send(
     fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
-    older = copy_of(fleet, laptop)
+    older = laptop.copied()
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
     laptop.database.close()
@@ -61,7 +37,7 @@ def test_a_device_restored_from_an_older_copy_gets_its_own_answers_back_though_i
 def test_a_copy_that_only_reads_gets_what_the_other_copy_writes(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
-    twin = fleet.open(copy_of(fleet, laptop))
+    twin = fleet.open(laptop.copied())
     for _ in range(2):
         laptop.records.record_attempts(ada, fleet.attempts(3))
         laptop.sync()
@@ -258,7 +234,7 @@ def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_
 ) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(1))
     laptop.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"')")
-    twin = fleet.open(copy_of(fleet, laptop))
+    twin = fleet.open(laptop.copied())
     twin.records.record_attempts(ada, fleet.attempts(1))
     twin.gateway.lose_answers = 1
     twin.sync()
@@ -270,7 +246,7 @@ def test_TRUTHFUL_STATUS_a_rejection_is_told_to_each_copy_of_a_device_whichever_
 def test_NO_LOST_OP_two_copies_of_a_device_have_a_dead_letter_each_for_different_answers_under_one_id(
     fleet: Fleet, ada: Id, laptop: SyncedDevice
 ) -> None:
-    twin, id_ = fleet.open(copy_of(fleet, laptop)), fleet.school.ids.new()
+    twin, id_ = fleet.open(laptop.copied()), fleet.school.ids.new()
     for device, answer in ((laptop, "one"), (twin, "another")):
         device.records.record_attempts(ada, fleet.attempts(1, id=id_, answer=answer))
         device.change("UPDATE sync_operations SET payload = replace(payload, '\"free\"', '\"fun\"')")

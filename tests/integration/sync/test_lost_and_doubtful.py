@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import sqlite3
-from contextlib import closing
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -53,7 +49,7 @@ def test_profile_changes_settled_before_a_lost_answer_change_nothing_twice(fleet
 
 def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(10))
-    twin = fleet.open(_copied(fleet, laptop))
+    twin = fleet.open(laptop.copied())
     laptop.records.record_attempts(ada, fleet.attempts(1))
     twin.records.record_attempts(ada, fleet.attempts(2))
     laptop.sync()
@@ -68,7 +64,7 @@ def test_a_device_that_was_copied_with_its_queue_sends_each_attempt_once(fleet: 
 
 
 def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
-    twin = fleet.open(_copied(fleet, laptop))
+    twin = fleet.open(laptop.copied())
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
     twin.sync()
@@ -77,7 +73,7 @@ def test_NO_GAP_a_silent_copy_of_a_device_gets_what_the_original_writes(fleet: F
 
 def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(fleet: Fleet, ada: Id, laptop: SyncedDevice) -> None:
     laptop.records.record_attempts(ada, fleet.attempts(3))
-    older = _copied(fleet, laptop)
+    older = laptop.copied()
     laptop.records.record_attempts(ada, fleet.attempts(4))
     laptop.sync()
     laptop.database.close()
@@ -88,16 +84,6 @@ def test_a_device_restored_from_an_older_copy_of_its_file_goes_on_without_help(f
     assert restored.rounds.status().state == "synced"
     assert len(restored.synced_rows("question_attempts")) == 8
     assert restored.synced_rows("question_attempts") == as_sqlite(fleet.server_rows("question_attempts"))
-
-
-def _copied(fleet: Fleet, device: SyncedDevice) -> Path:
-    """A folder with a copy of the device's file and token, made through SQLite as a backup is."""
-    folder = fleet.tmp_path / secrets.token_hex(8)
-    folder.mkdir()
-    (folder / "device.token").write_text((device.folder / "device.token").read_text())
-    with closing(sqlite3.connect(folder / "device.sqlite3")) as copy, device.database.read() as conn:
-        conn.backup(copy)
-    return folder
 
 
 def test_a_server_restored_from_an_older_backup_is_refilled_by_the_devices(

@@ -100,5 +100,6 @@ def test_what_makes_no_sense_is_refused_and_writes_nothing(fleet: Fleet, ada: st
         ("day-off", "someday", "--student", "ada"),
         ("remove", ada),
     ):
-        assert run(fleet, cloud_database, *arguments).exit_code in (1, 2)
+        refused = run(fleet, cloud_database, *arguments)
+        assert refused.exit_code in (1, 2) and "%" not in refused.output
     assert fleet.server("SELECT count(*) FROM plan_rules") == [(0,)]

@@ -10,7 +10,6 @@ import pytest
 
 from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
-from cloud_api.publication import Publication
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import CloudUnreachable
 from domain.ids import Id
@@ -265,22 +264,15 @@ def test_a_student_who_joins_the_class_arrives_with_everything_and_one_who_leave
     lab.sync()
     assert lab.synced_rows("question_attempts") == []
     member = fleet.school.ids.new()
-    _edit(fleet, lambda p, _c: p.put("class_members", {"id": member, "class_id": class_id, "user_id": ada, "role": "student"}))
+    fleet.edit(lambda p, _c: p.put("class_members", {"id": member, "class_id": class_id, "user_id": ada, "role": "student"}))
     lab.sync()
     assert len(lab.synced_rows("question_attempts")) == 4
     rows = [{"id": member, "class_id": class_id, "user_id": ada, "role": "student"}]
-    _edit(fleet, lambda p, c: end_memberships(c, p, fleet.school.id, rows, fleet.school.clock.now_ms()))
+    fleet.edit(lambda p, c: end_memberships(c, p, fleet.school.id, rows, fleet.school.clock.now_ms()))
     lab.sync()
     assert lab.synced_rows("question_attempts") == []
     assert len(lab.synced_rows("class_members")) == 1
     assert lab.value("SELECT count(*) FROM cursors WHERE scope = ?", f"student:{ada}") == 0
-
-
-def _edit(fleet: Fleet, change: Any) -> None:
-    publication = Publication(fleet.school.id)
-    with fleet.school.database.transaction() as cursor:
-        change(publication, cursor)
-        publication.write(cursor, fleet.school.clock.now_ms())
 
 
 def test_an_answer_given_while_the_grant_held_is_accepted_after_it_has_ended_and_a_later_one_is_not(

@@ -19,10 +19,19 @@ from domain.errors import BundleRefused, CarrelError, Forbidden, InvalidInput, O
 from domain.ids import Id
 from domain.sealing import SIGNATURE_BYTES, new_keys, public_keys
 from domain.wire import PullRequest
-from tests.integration.sync.test_bundles import everything, holdings
 from tests.support.cloud import SchoolBuilder
 from tests.support.fleet import Fleet, SyncedDevice, running_fleet
-from tests.support.stick import at_school, bundles_of, device_with_keys, opened_by, taken_at_school, taken_by, written_by
+from tests.support.stick import (
+    at_school,
+    bundles_of,
+    device_with_keys,
+    everything,
+    holdings,
+    opened_by,
+    taken_at_school,
+    taken_by,
+    written_by,
+)
 
 
 @pytest.fixture

@@ -61,6 +61,8 @@ def test_a_device_is_asked_for_a_new_token_when_its_own_is_old_also_when_nothing
     assert not head(client, token).get_json()["token_due"]
     clock.advance(TOKEN_MS + 1)
     assert head(client, token).get_json()["token_due"]
+    clock._now_ms -= 3 * TOKEN_MS
+    assert head(client, token).get_json()["token_due"], "the clock by which it was renewed had run ahead"
 
 
 def test_the_old_token_is_valid_until_the_new_one_is_used_and_not_after(client: FlaskClient, device: EnrolledDevice) -> None:

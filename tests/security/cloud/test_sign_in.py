@@ -227,6 +227,16 @@ def test_a_session_ends_when_it_is_not_used_and_in_any_case_after_hours(staffroo
     assert code(client.get(whoami, headers=grace)) == (401, "not_signed_in")
 
 
+def test_a_session_that_was_begun_under_a_clock_far_ahead_ends_when_the_clock_is_right(
+    staffroom: Staffroom, whoami: str, clock: ManualClock
+) -> None:
+    client, grace = staffroom.app.test_client(), staffroom.token("grace")
+    clock._now_ms -= 30 * MINUTE_MS
+    assert client.get(whoami, headers=grace).status_code == 200, "a little is nothing"
+    clock._now_ms -= 3_650 * 24 * 60 * MINUTE_MS
+    assert code(client.get(whoami, headers=grace)) == (401, "not_signed_in")
+
+
 def test_signing_out_a_new_password_and_leaving_the_school_end_sessions_at_once(
     staffroom: Staffroom, whoami: str, school: SchoolBuilder
 ) -> None:

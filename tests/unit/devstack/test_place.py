@@ -55,6 +55,7 @@ def test_the_paths_of_an_installed_daemon_are_not_touched(tmp_path: Path, config
     assert place.device_database == tmp_path / "state" / "device" / "carrel.sqlite3"
     assert place.environ["CARREL_DEVICE_STATE_DIR"] == str(tmp_path / "state" / "device")
     assert place.environ["CARREL_DEVICE_INBOX_DIR"] == ""
+    assert place.environ["CARREL_CLOUD_ERASURES_FILE"] == str(tmp_path / "state" / "erasures.jsonl"), "not among those of this account"
 
 
 def test_a_server_that_listens_everywhere_is_reached_on_this_machine(tmp_path: Path, config: Path) -> None:
