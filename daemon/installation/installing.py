@@ -54,9 +54,9 @@ def _install(layout: Layout, role: Role, source: Source | None, say: Say) -> Ins
     for one in upgrading:
         say(f"backing up before the upgrade of the {one.name}")
         _back_up(layout, one, folder)
-    changed = _take_up(layout, roles, folder)
-    _place_settings(layout, role, folder)
     try:
+        changed = _take_up(layout, roles, folder)
+        _place_settings(layout, role, folder)
         for one in roles:
             if one is role or one in upgrading:
                 _run(layout, one, say, again=before != folder or changed or broken_off)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,28 @@ class Target:
         with self.open() as migrations:
             return migrations.current()
 
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement over a connection of its own; its rows, if it gives any."""
+    @contextmanager
+    def connected(self) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+        """Runs statements over one connection and gives their rows, if there are any."""
         database: Any = (
             pw.SqliteDatabase(self.url.removeprefix("sqlite:///"), pragmas={"foreign_keys": 1})
             if self.kind == "device"
             else pw.PostgresqlDatabase(self.url, options="-c carrel.every_school=on")
         )
-        try:
+
+        def sql(statement: str) -> list[tuple[Any, ...]]:
             cursor = database.execute_sql(statement)
             return list(cursor.fetchall()) if cursor.description else []
+
+        try:
+            yield sql
         finally:
             database.close()
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement over a connection of its own; its rows, if it gives any."""
+        with self.connected() as sql:
+            return sql(statement)
 
     def scratch(self) -> AbstractContextManager[str]:
         """The address of an empty database of the same engine, for the length of a block."""

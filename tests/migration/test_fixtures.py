@@ -41,16 +41,11 @@ def database(kind: Kind, file: MigrationFile, request: pytest.FixtureRequest, tm
 def rows_of(target: Target) -> Rows:
     """Every row of every table, as {column: text}."""
     found: Rows = {}
-    for table in sorted(target.tables()):
-        columns = target.sql(_columns(target.kind, table))
-        names = [name for (name,) in columns]
-        found[table] = sorted(
-            (
-                {name: _text(value) for name, value in zip(names, row, strict=True)}
-                for row in target.sql(f"SELECT {', '.join(names)} FROM {table}")
-            ),
-            key=str,
-        )
+    with target.connected() as sql:
+        for table in sorted(target.tables()):
+            names = [name for (name,) in sql(_columns(target.kind, table))]
+            rows = sql(f"SELECT {', '.join(names)} FROM {table}")
+            found[table] = sorted(({name: _text(value) for name, value in zip(names, row, strict=True)} for row in rows), key=str)
     return found
 
 

@@ -312,6 +312,14 @@ def test_a_purge_that_is_refused_leaves_the_daemon_to_come_with_the_next_start(m
     assert mac.layout.has(mac.layout.device)
 
 
+def test_an_upgrade_that_lacks_a_list_is_taken_back(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = installed(mac), mac.version("0.2.0-def")
+    (second / "share" / "carrel" / "systemd" / "launchd" / f"{BACKUP}.plist").unlink()
+    with pytest.raises(OperatorError, match=r"Version 0\.1\.0 is in use again.*did not come"):
+        upgrade(mac, monkeypatch, second)
+    assert environment.present(mac.layout) == first
+
+
 def test_removing_keeps_the_data_and_purging_leaves_nothing(mac: Mac) -> None:
     installed(mac)
     uninstall(mac.layout, mac.layout.device, purge=False, even_unsent=False)
