@@ -13,7 +13,6 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
-from gunicorn.systemd import sd_notify  # type: ignore[import-untyped]
 
 from cloud_api.analytics.keeper import Keeper
 from cloud_api.app import create_app, keep_figures_up, keep_withdrawals
@@ -23,6 +22,7 @@ from cloud_api.serving import logs
 from cloud_api.serving.tls import Certificate
 from cloud_api.serving.worker import ServerLog, Worker
 from domain.errors import InvalidConfig, OperatorError
+from loglines.notify import notify
 
 log = logging.getLogger("carrel.cloud")
 
@@ -152,7 +152,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
 
     def _show_life(self) -> None:
         if self.WORKERS:
-            sd_notify("WATCHDOG=1", self.log)
+            notify("WATCHDOG=1")  # gunicorn's own would wait for a manager that does not read
 
 
 def _demand_free(host: str, port: int) -> None:

@@ -42,7 +42,6 @@ from daemon.models import MODELS
 from daemon.process import logs
 from daemon.process.activation import inherited_sockets
 from daemon.process.live_config import ConfigStatus, LiveConfig
-from daemon.process.notify import is_watched, notify
 from daemon.process.pulse import Pulse
 from daemon.process.spare_memory import SpareMemory
 from daemon.process.state_folder import APP_TOKEN_NAME, RunningDaemon, announce, locked, new_token, withdraw
@@ -64,6 +63,7 @@ from domain.clock import Clock, HybridClock, SystemClock
 from domain.errors import CarrelError
 from domain.ids import IdSource
 from loglines.crashes import tell_crashes
+from loglines.notify import is_watched, notify
 from loglines.parts import fields
 from migrations.lock import owning
 

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +326,7 @@ def test_the_page_explains_every_hardening_line(unit: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PASSCRED"), reason="needs Linux")
-def test_the_server_tells_systemd_itself_when_it_listens(fresh_database: str, tmp_path: Path) -> None:
+def test_the_server_tells_systemd_itself_when_it_listens_and_stops_although_nobody_hears_it(fresh_database: str, tmp_path: Path) -> None:
     """Type=notify with NotifyAccess=main: it is gunicorn that says so, and its main process."""
     assert (value("carrel-cloud.service", "Type"), value("carrel-cloud.service", "NotifyAccess")) == ("notify", "main")
     address = tmp_path / "notify"
@@ -338,6 +339,10 @@ def test_the_server_tells_systemd_itself_when_it_listens(fresh_database: str, tm
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             message, [(_, _, credentials)], _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+            with suppress(BlockingIOError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                other.setblocking(False)
+                while other.sendto(b"WATCHDOG=1", str(address)):  # until there is no room for more
+                    pass
         finally:
             process.terminate()
             process.wait(COMMAND_TIMEOUT_S)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.process.notify import notify
+from loglines.notify import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -23,3 +23,13 @@ def test_the_service_manager_is_told_over_its_socket(tmp_path: Path, monkeypatch
 def test_without_a_service_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     notify("READY=1")
+
+
+def test_a_service_manager_that_does_not_read_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        for _ in range(2000):  # more than any system keeps for it
+            notify("WATCHDOG=1")
+        assert manager.recv(100) == b"WATCHDOG=1"
