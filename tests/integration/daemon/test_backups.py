@@ -129,11 +129,11 @@ def test_a_backup_is_due_when_the_newest_is_a_day_old_or_of_a_clock_that_was_ahe
 
 def test_backups_that_are_made_at_the_same_time_all_succeed(folder: Path) -> None:
     """By the daemon, by the timer, by a person: each lets go of older ones while the others look at them."""
-    config = config_of(folder)
+    config, now_ms = config_of(folder), CLOCK.now_ms()
 
     def make(number: int) -> None:
-        for turn in range(15):
-            back_up(config, ManualClock(CLOCK.now_ms() + 1000 * turn + number), keep=1)
+        for turn in range(15):  # never two in one millisecond, of which the second would be refused
+            back_up(config, ManualClock(now_ms + 1000 * turn + number), keep=1)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(make, range(3)))
