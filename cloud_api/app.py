@@ -109,10 +109,11 @@ WITHDRAWING = ("fleet_pages.revoke", "fleet_pages.end_grant", "code_pages.end", 
 
 def keep_withdrawals(app: Flask, database: CloudDatabase, path: Path) -> None:
     """Has the register at `path` hold what requests withdraw, before they are told so."""
+    keeper = withdrawals.Keeper(path, database)
 
     def keep(response: Response) -> Response:
         if request.endpoint in WITHDRAWING and response.status_code in (201, 303):
-            withdrawals.keep_or_tell(path, database)
+            keeper.keep_or_tell()
         return response
 
     app.after_request(keep)

@@ -58,7 +58,8 @@ def add_rules(
     class_id: str | None = None,
 ) -> int:
     """Gives each of the students the rules that they have not got yet; returns how many rows that were. The last change of its transaction.
-    With `class_id` they are rules of that class, whose students these are: whoever joins it later gets them, too (`follow_classes`).
+    With `class_id` they are rules of that class, whose students these are: whoever joins it later gets them, too (`follow_classes`). Whoever has the
+    same rule from another class, or alone, has it once more: each goes with its own class.
 
     Raises InvalidInput for a rule that names neither what it should, NotFound without students, Conflict when a student has too many.
     """
@@ -67,18 +68,18 @@ def add_rules(
     _check(rules)
     lock_for_editing(cursor, school_id)
     cursor.execute(
-        "SELECT student_id, kind, concept_id, day FROM plan_rules WHERE school_id = %s AND student_id = ANY(%s::uuid[])",
+        "SELECT student_id, kind, concept_id, day, class_id FROM plan_rules WHERE school_id = %s AND student_id = ANY(%s::uuid[])",
         (school_id, list(students)),
     )
     stored = set(cursor.fetchall())
+    wanted = [(rule.kind, rule.concept_id, rule.day.isoformat() if rule.day else None) for rule in rules]
     publication, made = Publication(school_id), []
     for student in students:
-        if sum(row[0] == student for row in stored) + len(rules) > RULES_MAX:
+        if len({row[1:4] for row in stored if row[0] == student}.union(wanted)) > RULES_MAX:
             raise Conflict(f"A student has at most {RULES_MAX} rules; remove some first.")
-        for rule in rules:
-            key = (student, rule.kind, rule.concept_id, rule.day.isoformat() if rule.day else None)
-            if key not in stored:
-                fields = dict(zip(("student_id", "kind", "concept_id", "day"), key, strict=True))
+        for rule in wanted:
+            if (student, *rule, class_id) not in stored:
+                fields = dict(zip(("student_id", "kind", "concept_id", "day"), (student, *rule), strict=True))
                 made.append(ids.new())
                 publication.put("plan_rules", {"id": made[-1], **fields, "created_at_ms": now_ms})
     detail = {"students": len(students), "kinds": sorted({rule.kind for rule in rules}), "added": len(publication)}
@@ -107,12 +108,12 @@ SELECT r.id, r.student_id FROM plan_rules r WHERE r.school_id = %(school)s AND r
 """
 # Rules of classes that students have joined, but for what they have been told already, and for days off that are over.
 _JOINED = """
-SELECT DISTINCT ON (m.user_id, r.kind, r.concept_id, r.day) m.user_id, r.kind, r.concept_id, r.day, r.created_by, r.class_id
+SELECT DISTINCT ON (m.user_id, r.class_id, r.kind, r.concept_id, r.day) m.user_id, r.kind, r.concept_id, r.day, r.created_by, r.class_id
   FROM class_members m JOIN plan_rules r ON r.school_id = m.school_id AND r.class_id = m.class_id
  WHERE m.school_id = %(school)s AND m.id = ANY(%(members)s::uuid[]) AND m.role = 'student' AND (r.kind <> %(off)s OR r.day >= %(since)s)
-   AND NOT EXISTS (SELECT FROM plan_rules own WHERE own.school_id = m.school_id AND own.student_id = m.user_id AND own.id <> ALL(%(gone)s::uuid[])
+   AND NOT EXISTS (SELECT FROM plan_rules own WHERE own.school_id = m.school_id AND own.student_id = m.user_id AND own.class_id = r.class_id
         AND own.kind = r.kind AND own.concept_id IS NOT DISTINCT FROM r.concept_id AND own.day IS NOT DISTINCT FROM r.day)
- ORDER BY m.user_id, r.kind, r.concept_id, r.day, r.created_at_ms, r.id
+ ORDER BY m.user_id, r.class_id, r.kind, r.concept_id, r.day, r.created_at_ms, r.id
 """
 
 
@@ -123,12 +124,11 @@ def follow_classes(cursor: Cursor, ids: IdSource, school_id: str, joined: Sequen
     The last change of its transaction, which holds the school's edit lock.
     """
     cursor.execute(_LEFT, {"school": school_id})
-    publication, gone, origins = Publication(school_id), [], []
+    publication, origins = Publication(school_id), []
     for rule_id, student_id in cursor.fetchall():
-        gone.append(rule_id)
         publication.delete("plan_rules", rule_id, scope_of(ScopeKind.STUDENT, student_id))
     since = date.fromordinal(EPOCH_ORDINAL + now_ms // DAY_MS - 1).isoformat()  # a day ends everywhere half a day after it does in UTC
-    cursor.execute(_JOINED, {"school": school_id, "members": list(joined), "off": DAY_OFF, "since": since, "gone": gone})
+    cursor.execute(_JOINED, {"school": school_id, "members": list(joined), "off": DAY_OFF, "since": since})
     for student_id, kind, concept_id, day, created_by, class_id in cursor.fetchall():
         rule = {"id": ids.new(), "student_id": student_id, "kind": kind, "concept_id": concept_id, "day": day, "created_at_ms": now_ms}
         publication.put("plan_rules", rule)

@@ -75,12 +75,23 @@ def strip(database: Path, state_dir: Path, backups: Path | None = None, *, disca
         )
     try:
         # The files first: a database without an identity, beside a copy of it, would be taken for one that has lost it.
-        for path in list(_personal_files(real_path(database), state_dir, backups)):
-            remove(path)
+        kept = list(_removed(_personal_files(real_path(database), state_dir, backups)))
         with closing(_connect(database)) as conn:
-            return _strip_tables(conn, real_path(database))
+            image = _strip_tables(conn, real_path(database))
+        if kept:
+            raise kept[0]
+        return image
     except (OSError, sqlite3.Error) as error:
         raise OperatorError(f"{database} cannot be prepared: {error}.") from error
+
+
+def _removed(paths: Iterator[Path]) -> Iterator[OSError]:
+    """Removes what can be removed; gives what was said of the rest."""
+    for path in list(paths):
+        try:
+            remove(path)
+        except OSError as error:
+            yield error
 
 
 def _strip_tables(conn: sqlite3.Connection, path: Path) -> Image:

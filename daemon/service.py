@@ -122,7 +122,7 @@ class Service:
     def failure(self) -> str | None:
         """Why the database cannot be trusted any more, or is to be wiped; only a new process that opens it again may go on."""
         order = revocation.noted(self._config.state_dir)
-        return "the school has ordered this device to be wiped" if order and order.wiping else self._database.failure
+        return "the school has ordered this device to be wiped" if order and order.is_due(self._clock.now_ms()) else self._database.failure
 
     def tend(self) -> None:
         """What is to be done every few seconds: the journal on the disk; memory given back; a look whether a full disk has room again."""
@@ -258,7 +258,8 @@ class Service:
         with self._database.read() as conn:
             recovered = list(self._recovered.sentences(conn))
         full = [_DISK_FULL] if self._ballast.full else []
-        waiting = [notice] if (notice := self._provisioning.notice()) else []
+        order = revocation.noted(self._config.state_dir)
+        waiting = [notice for notice in (order and order.sentence(), self._provisioning.notice()) if notice]
         return [*full, *waiting, *recovered, *_notices(self._live.status, self._inbox.status)]
 
     def _follow(self, config: DeviceConfig) -> None:
@@ -312,7 +313,7 @@ def _wipe_if_ordered(config: DeviceConfig) -> None:
 
         strip(config.database_path, config.state_dir, backup_folder(config), discarding_unsent=discarding_unsent)
 
-    revocation.wipe_if_ordered(config.state_dir, empty, gateways(config))
+    revocation.wipe_if_ordered(config.state_dir, empty, gateways(config), SystemClock().now_ms)
 
 
 def _wait(service: Service, pulse: Pulse, wait_for_signal: Callable[[float], bool]) -> int:

@@ -47,6 +47,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
+def is_sqlites_own(error: BaseException) -> bool:
+    """Whether SQLite has said so, rather than Python of a text that is none."""
+    return isinstance(error, sqlite3.Error) and _code(error) != 0
+
+
 def concerns_all(error: sqlite3.Error) -> bool:
     """Whether no other request of the same transaction can come through either."""
     return _primary_code(error) in _CONCERNS_ALL

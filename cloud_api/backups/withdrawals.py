@@ -9,9 +9,11 @@ made complete from there: after each withdrawal, and by `carrel-cloud tidy` and 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -125,12 +127,29 @@ def keep(path: Path, database: CloudDatabase) -> None:
     complete(path, known)
 
 
-def keep_or_tell(path: Path, database: CloudDatabase) -> None:
-    """The same for a server at work: what was withdrawn is withdrawn whether or not this succeeds, and the log says so."""
-    try:
-        keep(path, database)
-    except CarrelError as error:
-        log.error("the register of withdrawals is not complete, until `carrel-cloud tidy` has made it so: %s", error.code)
+class Keeper:
+    """The same for a server at work: what was withdrawn is withdrawn whether or not this succeeds, and the log says so. Whoever comes while another
+    thread is at it waits, and the next run is for all of them: a class that enrols at the same time has the register written twice or so.
+    """
+
+    def __init__(self, path: Path, database: CloudDatabase) -> None:
+        self._path, self._database = path, database
+        self._numbers = count(1)  # of calls and of runs, as they begin
+        self._turn = threading.Lock()
+        self._last_run = 0
+
+    def keep_or_tell(self) -> None:
+        """Returns when the register was made complete from what is in the database by now, or the log says that it was not."""
+        call = next(self._numbers)
+        with self._turn:
+            if call < self._last_run:
+                return  # it began after what this call is about was committed
+            run = next(self._numbers)
+            try:
+                keep(self._path, self._database)
+            except CarrelError as error:
+                log.error("the register of withdrawals is not complete, until `carrel-cloud tidy` has made it so: %s", error.code)
+            self._last_run = run
 
 
 def told_by(cursor: Cursor) -> dict[str, Told]:

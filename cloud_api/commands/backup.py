@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cloud_api.backups.making import KEEP_DEFAULT, Made, back_up
+from cloud_api.clock_doubts import doubts
 from cloud_api.commands.site import Options, database_options, json_option, keep_withdrawals, open_site, show
 from domain.counted import counted
 from domain.errors import OperatorError, SchemaError
@@ -42,11 +43,16 @@ def backup(options: Options, target: Path, keep: int | None, keep_days: int | No
         _make_folder(target)
     with open_site(options) as site, waiting_on_stderr(silent=as_json) as activity:
         # Before an upgrade the schema is not this version's yet: that is the backup that matters most.
+        against = ["before the upgrade the database cannot be asked"]
         with suppress(SchemaError), site.database() as database:
             keep_withdrawals(site, database)
+            with database.transaction(read_only=True) as cursor:
+                against = list(doubts(cursor, site.clock.now_ms()))
+        days = None if against else keep_days  # by a clock far ahead every backup but this one would be too old
         made = back_up(
-            site.url, target, site.clock, keep=keep or KEEP_DEFAULT, keep_days=keep_days, replace=force, verify=verify, activity=activity
+            site.url, target, site.clock, keep=keep or KEEP_DEFAULT, keep_days=days, replace=force, verify=verify, activity=activity
         )
+    against = against if keep_days else []
     data = {
         "path": str(made.path),
         "size_bytes": made.size_bytes,
@@ -54,8 +60,10 @@ def backup(options: Options, target: Path, keep: int | None, keep_days: int | No
         "logs": made.logs,
         "rows": made.rows,
         "removed": [str(path) for path in made.removed],
+        "clock_doubts": against,
     }
-    show(data, as_json, [_sentence(made)])
+    kept = ["none was removed for its age, because this server's clock may be wrong: " + "; ".join(against)] if against else []
+    show(data, as_json, [_sentence(made), *kept])
 
 
 def _make_folder(target: Path) -> None:

@@ -42,9 +42,15 @@ class Holding:
 
 
 def school_of(cursor: Cursor, student_id: str) -> str:
-    """The school of a student, also of one who was erased. Raises NotFound, also for somebody who is no student."""
+    """The school of a student, also of one who was erased or has become a teacher. Raises NotFound, also for somebody of whom there is nothing that a
+    student has.
+    """
+    cursor.execute(_BY_COLUMN)
+    tables = [(table, column) for table, column in cursor.fetchall() if column == "student_id" and table not in KEPT]
+    own = [("student_profiles", "id"), *tables]
+    has_rows = "".join(f" OR EXISTS (SELECT FROM {table} t WHERE t.school_id = u.school_id AND t.{column} = u.id)" for table, column in own)
     cursor.execute(
-        "SELECT school_id FROM users WHERE id = %(student)s AND role = 'student'"
+        f"SELECT u.school_id FROM users u WHERE u.id = %(student)s AND (u.role = 'student'{has_rows})"
         " UNION SELECT school_id FROM erasures WHERE student_id = %(student)s",
         {"student": student_id},
     )

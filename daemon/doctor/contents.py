@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from daemon.backups.kept import backups_in, newest_of
 from daemon.backups.making import HOUR_MS, back_up, backup_folder
 from daemon.config import DeviceConfig
+from daemon.identity import revocation
 from daemon.identity.device import TOKEN_FILE
 from daemon.identity.instance import identity_row
 from daemon.queue import outbox
@@ -97,6 +98,10 @@ def clock(config: DeviceConfig, clock: Clock) -> Iterator[Finding]:
 
 def enrolment(config: DeviceConfig) -> Iterator[Finding]:
     """Whether this is a device of a school, and can prove it."""
+    order = revocation.noted(config.state_dir)
+    if order and (told := order.sentence()):
+        yield Finding("enrolment", Severity.ERROR, told, "make the file removable for the daemon's account, and restart the daemon")
+        return
     with reading(config) as conn:
         identity = identity_row(conn) if conn else None
     if identity is None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from daemon.gateway import CloudGateway
-from daemon.identity.device import DeviceIdentity, Identity
+from daemon.identity.device import REVOKED_FILE, DeviceIdentity, Identity
 from daemon.identity.keys import make_keys
 from daemon.tls import with_key
 from domain.errors import CloudUnreachable, Forbidden, InvalidConfig, InvalidInput, NotEnrolled, Problem
@@ -30,6 +30,12 @@ class Enrolment:
     def current(self) -> DeviceIdentity | None:
         """The identity, or None on a device that was never enrolled."""
         return self._identity.current()
+
+    def revoked_at_s(self) -> float | None:
+        """When the order of a device that the school has revoked was noted, by the file system's clock; None on one that is not revoked."""
+        with suppress(FileNotFoundError):
+            return (self._identity.state_dir / REVOKED_FILE).stat().st_mtime
+        return None
 
     def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity:
         """Enrols this device with the server at `cloud_url`. No lock and no transaction is held while the server is asked.

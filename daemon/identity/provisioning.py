@@ -46,6 +46,8 @@ class Enrolling(Protocol):
 
     def current(self) -> DeviceIdentity | None: ...
 
+    def revoked_at_s(self) -> float | None: ...
+
     def enrol(self, cloud_url: str, code: str, name: str) -> DeviceIdentity: ...
 
 
@@ -75,12 +77,13 @@ class Provisioning:
         self._problem: str | None = None
 
     def look(self) -> None:
-        """Enrols if there is a file, it is time for it, and this is no device yet; removes a file that was used."""
+        """Enrols if there is a file, it is time for it, and this is no device yet, or one that was revoked before the file came; removes a file that
+        was used.
+        """
         if not self._path.is_file():
             self._problem = None
             return
-        if self._enrolment.current() is not None:
-            self._consumed()
+        if self._enrolment.current() is not None and not self._gives_back():
             return
         if self._clock.monotonic_ms() < self._not_before_ms:
             return
@@ -97,6 +100,18 @@ class Provisioning:
     def notice(self) -> str | None:
         """Why this is no device yet although there is a file, for `status`; None when nothing is wrong."""
         return self._problem
+
+    def _gives_back(self) -> bool:
+        """Whether the file is to give a revoked device back into service. One that lay there before would undo what the school has ordered."""
+        revoked_at_s = self._enrolment.revoked_at_s()
+        if revoked_at_s is None:
+            self._consumed()
+            return False
+        with suppress(OSError):  # not the time of writing, which a copy may keep
+            if self._path.stat().st_ctime > revoked_at_s:
+                return True
+        self._problem = f"The school has revoked this device, and {self._path} was there before: put a new one there to enrol it again."
+        return False
 
     def _put_off(self, error: CarrelError) -> None:
         wait_s = REFUSED_RETRY_S if isinstance(error, Forbidden) else min(RETRY_FIRST_S * 2.0**self._failures, RETRY_MAX_S)

@@ -30,13 +30,16 @@ log = logging.getLogger(__name__)
 # The cloud API's codes: lock; wipe when nothing is unsent; wipe in any case.
 LOCK, WIPE, WIPE_ALL = "device_revoked", "device_wipe", "device_wipe_all"
 ORDERS = (LOCK, WIPE, WIPE_ALL)
+# The waits after a wipe that failed, a file that cannot be removed for instance: the first, twice as long each time, the longest.
+RETRY_FIRST_MS, RETRY_MAX_MS = 60 * 1000, 6 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What the school has ordered, with what it takes to answer once the database knows nothing any more.
 
-    `wiping`: the process is to end, and strip the database; `wiped`: that is done; `told`: the school knows how things stand.
+    `wiping`: the process is to end, and strip the database; `wiped`: that is done; `told`: the school knows how things stand. `problem`: why it could
+    not be done, for the `failures`th time; until `retry_at_ms` (UTC) a process may go on, and lets nobody in.
     """
 
     code: str
@@ -45,6 +48,24 @@ class Order:
     wiping: bool = False
     wiped: bool = False
     told: bool = False
+    problem: str = ""
+    failures: int = 0
+    retry_at_ms: int = 0
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the process is to end for the wipe now. A clock that was set back puts it off by no more than the longest wait."""
+        return self.wiping and not 0 < self.retry_at_ms - now_ms <= RETRY_MAX_MS
+
+    def after_failure(self, problem: str, now_ms: int) -> Order:
+        """The order after a wipe that failed."""
+        wait_ms = min(RETRY_FIRST_MS << min(self.failures, 16), RETRY_MAX_MS)
+        return replace(self, problem=problem, failures=self.failures + 1, retry_at_ms=now_ms + wait_ms)
+
+    def sentence(self) -> str | None:
+        """What a person is to be told of a wipe that fails; None when none has failed."""
+        if not self.problem:
+            return None
+        return f"The school has ordered this device to be wiped, and that fails; nobody can sign in. {self.problem}"
 
 
 def noted(state_dir: Path) -> Order | None:
@@ -98,10 +119,13 @@ class Obedience:
             return outbox.nowhere_else(conn) + laid_by(self._database.path)
 
 
-def wipe_if_ordered(state_dir: Path, strip: Callable[[bool], object], gateway_for: Callable[[str], CloudGateway]) -> None:
+def wipe_if_ordered(
+    state_dir: Path, strip: Callable[[bool], object], gateway_for: Callable[[str], CloudGateway], now_ms: Callable[[], int]
+) -> None:
     """Carries out an order to wipe, while nothing has the database open. `strip(discarding_unsent)` empties it; it may be done again.
 
-    What appeared meanwhile and is nowhere else stays, with the device locked, unless the order says that it does not matter.
+    What appeared meanwhile and is nowhere else stays, with the device locked, unless the order says that it does not matter. So it does where files
+    cannot be removed: that is tried again, after longer and longer, and at every start.
     """
     order = noted(state_dir)
     if order is None or not (order.wiping or order.wiped):
@@ -111,9 +135,10 @@ def wipe_if_ordered(state_dir: Path, strip: Callable[[bool], object], gateway_fo
             strip(order.code == WIPE_ALL)
         except OperatorError as error:
             log.warning("this device is not wiped", extra=fields(error=error.message))
-            _note(state_dir, replace(order, wiping=False))
+            unsent = error.__cause__ is None  # refused, rather than failed
+            _note(state_dir, replace(order, wiping=False) if unsent else order.after_failure(error.message, now_ms()))
             return
-        order = replace(order, wiping=False, wiped=True)
+        order = replace(order, wiping=False, wiped=True, problem="")
         _note(state_dir, order)
     try:
         with closing(gateway_for(order.cloud_url)) as gateway:

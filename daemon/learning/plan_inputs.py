@@ -72,7 +72,9 @@ def inputs_of(conn: sqlite3.Connection, student_id: Id) -> Inputs:
     row = conn.execute("SELECT exam_on, available_minutes, days_off FROM student_profiles WHERE id = ?", (student_id,)).fetchone()
     exam_on, minutes, days_off = row or (None, None, None)
     rules = conn.execute(
-        "SELECT kind, concept_id, day, created_at_ms FROM plan_rules WHERE student_id = ? ORDER BY created_at_ms, id", (student_id,)
+        # Whoever is in two classes may have the same rule from both.
+        "SELECT kind, concept_id, day, max(created_at_ms) FROM plan_rules WHERE student_id = ? GROUP BY 1, 2, 3 ORDER BY 4, min(id)",
+        (student_id,),
     ).fetchall()
     days = [*(msgspec.json.decode(days_off) if days_off else ()), *(day for kind, _, day, _ in rules if kind == "day_off" and day)]
     return Inputs(

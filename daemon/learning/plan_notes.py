@@ -17,7 +17,7 @@ from domain.learning.planner import Forecast, IgnoredPrerequisite, PlanRequest
 LEFT_OUT_MAX = 50
 CHANGES_MAX, IGNORED_MAX = 60, 40
 # Excluded concepts that are noted, so that a later plan can say which came back.
-LEFT_OUT_NOTED_MAX = 200
+LEFT_OUT_NOTED_MAX = 150
 
 
 class Change(msgspec.Struct, frozen=True):

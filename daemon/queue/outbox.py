@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.identity.boot import boot_id
+from daemon.sqlite_errors import is_sqlites_own
 from domain.clock import Clock
 from domain.ids import Id, derived_id, is_id
 from domain.merge import Base, QueuedChange
@@ -99,7 +100,23 @@ def progress(conn: sqlite3.Connection) -> Progress | None:
 
 
 def next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
-    """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation."""
+    """The next unsettled operations in order: at most `ops_max`, and payloads of at most `bytes_max` bytes but always one operation.
+
+    A damaged text that is no UTF-8 any more has its bytes escaped as surrogates: nobody can send it, and it can be told which it is.
+    """
+    try:
+        return _next_operations(conn, place, ops_max, bytes_max)
+    except (sqlite3.OperationalError, UnicodeDecodeError) as error:
+        if is_sqlites_own(error):
+            raise
+    conn.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    try:
+        return _next_operations(conn, place, ops_max, bytes_max)
+    finally:
+        conn.text_factory = str
+
+
+def _next_operations(conn: sqlite3.Connection, place: Progress, ops_max: int, bytes_max: int) -> list[Operation]:
     rows = conn.execute(
         "SELECT op_no - ?, iif(kind = 'insert', row_id, op_id), table_name, row_id, iif(code IS ?, 'void', kind), schema_version, hlc, wall_ms, mono_ms, boot_id,"
         " iif(code IS ?, '{}', payload), iif(code IS ?, NULL, base) FROM sync_operations JOIN boots USING (boot_no) WHERE op_no > ? ORDER BY op_no LIMIT ?",

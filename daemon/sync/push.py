@@ -105,19 +105,20 @@ class Pusher:
             if not operations:
                 return None
             report = report_after(conn, place.seq_base + operations[-1].seq, self._clock.now_ms())
-        runs = self._encode(operations)
-        if runs is None:
+        encoded = self._encode(place, operations)
+        if encoded is None:
             return self._prepare(place)
+        runs, chain = encoded
         reading = ClockReading(self._clock.now_ms(), self._clock.monotonic_ms(), self._boot_id, self._server_time.now_ms())
         request = PushRequest(PROTOCOL_VERSION, place.incarnation, operations[0].seq, place.chain.hex(), reading, runs, report)
-        after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=chain_after(place.chain, operations))
+        after = replace(place, acked_op_no=place.seq_base + operations[-1].seq, chain=chain)
         return _Batch(place, after, len(operations), request)
 
-    def _encode(self, operations: Sequence[Operation]) -> list[Run] | None:
-        """The runs of a batch; None when it held something that nobody can read, which has been set aside now."""
+    def _encode(self, place: Progress, operations: Sequence[Operation]) -> tuple[list[Run], bytes] | None:
+        """The runs of a batch, and the chain after it; None when it held something that nobody can read, which has been set aside now."""
         try:
-            return encode_runs(operations)
-        except (msgspec.DecodeError, LookupError, TypeError):
+            return encode_runs(operations), chain_after(place.chain, operations)
+        except (ValueError, LookupError, TypeError):
             if not self._set_aside_unreadable():
                 raise
             return None

@@ -24,6 +24,7 @@ from cloud_api.doctor.postgres import erasing, leftovers
 from cloud_api.embedded import DatabaseServer
 from cloud_api.embedded.cluster import OWNER
 from daemon.queue import outbox
+from domain.clock import SystemClock
 from domain.errors import AlreadyRunning, OperatorError
 from domain.findings import Severity
 from domain.ids import Id
@@ -197,6 +198,21 @@ def test_in_a_folder_none_stays_that_is_too_old(fleet: Fleet, url: str, tmp_path
         file.touch()
     assert back_up(url, tmp_path, fleet.school.clock, keep=9, keep_days=30).removed == [older]
     assert old.exists()
+
+
+def test_a_clock_far_ahead_or_one_that_nothing_is_known_about_removes_no_backup_for_its_age(fleet: Fleet, url: str, tmp_path: Path) -> None:
+    name = back_up(url, tmp_path, fleet.school.clock).path.name.split(".")
+    old = tmp_path / f"{name[0]}.{name[1]}.20200101T000000000Z.backup.dump"
+    year_ago_ms = SystemClock().now_ms() - 365 * 24 * 3_600_000
+    for statement, stays in (
+        ("DELETE FROM feed_days", False),
+        (f"INSERT INTO feed_days SELECT id, 1, {year_ago_ms}, 0 FROM schools", True),
+        (f"DELETE FROM {HISTORY_TABLE}", True),
+    ):
+        fleet.server(statement)
+        old.touch()
+        done = CliRunner().invoke(main, ["backup", "--database-url", url, str(tmp_path), "--keep-days", "30"], catch_exceptions=False)
+        assert (done.exit_code, "none was removed for its age" in done.output, old.exists()) == (0, stays, stays), done.output
 
 
 def test_the_first_of_several_backups_makes_their_folder_and_one_alone_is_a_file(url: str, tmp_path: Path) -> None:

@@ -335,6 +335,24 @@ def test_an_export_holds_everything_about_the_student_and_no_secret(
     assert (again.exit_code, "exists already" in again.output) == (1, True)
 
 
+def test_a_student_who_has_become_a_teacher_can_be_exported_and_erased_and_whoever_always_was_one_cannot(
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, tmp_path: Path
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(2))
+    laptop.sync()
+    tom = fleet.school.add_user("tom", role="teacher").id
+    fleet.server("UPDATE users SET role = 'teacher' WHERE id = %s", ada)
+    environ = {"DATABASE_URL": fleet.school.database.url, "CARREL_CLOUD_ERASURES_FILE": str(tmp_path / "erasures.jsonl")}
+    for person, code in ((ada, 0), (tom, 1)):
+        for command in (["export", "--out", str(tmp_path)], ["erase", "--yes", "--later"]):
+            done = CliRunner().invoke(main, [*command, "--student", person], env=environ)
+            assert (done.exit_code, "no student of that id" in done.output) == (code, person == tom), done.output
+    assert "question_attempts.csv" in {path.name for path in (tmp_path / f"carrel-export-{ada}").iterdir()}
+    assert (held(fleet, ada), held(fleet, tom)) == ({}, {"users": 1})
+    laptop.sync()
+    assert mentions(laptop, ada) == {}
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_csv", _no_space)
     with pytest.raises(OperatorError):

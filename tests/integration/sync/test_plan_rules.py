@@ -11,6 +11,10 @@ from click.testing import CliRunner, Result
 from cloud_api.cli import main
 from cloud_api.devices.enrolment import Grant
 from cloud_api.imports.loading import Importer
+from cloud_api.people import end_memberships
+from cloud_api.plan_rules import follow_classes
+from cloud_api.publication import Publication
+from daemon.learning.plan_inputs import inputs_of
 from tests.support.fleet import Fleet, SyncedDevice
 
 
@@ -21,6 +25,25 @@ def run(fleet: Fleet, url: str, *arguments: str) -> Result:
 def rules(fleet: Fleet, url: str, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(run(fleet, url, "rules", *arguments, "--json").output)
     return found
+
+
+def leave(fleet: Fleet, student: str, class_name: str) -> None:
+    """Takes a student out of a class, as a roster does."""
+    school = fleet.school
+
+    def work(cursor: Any) -> None:
+        cursor.execute(
+            "SELECT m.id, m.class_id, m.user_id FROM class_members m JOIN classes c ON c.school_id = m.school_id AND c.id = m.class_id"
+            " WHERE m.user_id = %s AND c.name = %s",
+            (student, class_name),
+        )
+        [member] = cursor.fetchall()
+        publication, now_ms = Publication(school.id), school.clock.now_ms()
+        end_memberships(cursor, publication, school.id, [dict(zip(("id", "class_id", "user_id"), member, strict=True))], now_ms)
+        publication.write(cursor, now_ms)
+        follow_classes(cursor, school.ids, school.id, [], now_ms)
+
+    school.database.retrying(work)
 
 
 def title(fleet: Fleet) -> str:
@@ -88,6 +111,25 @@ def test_whoever_joins_a_class_later_has_its_rules_and_whoever_leaves_it_has_the
     laptop.sync()
     assert laptop.rows("SELECT kind FROM plan_rules") == [("pin",)]
     assert fleet.server("SELECT count(*) FROM plan_rules WHERE student_id = %s AND class_id IS NULL", cleo) == [(0,)]
+
+
+def test_a_rule_that_two_classes_have_stays_with_whoever_leaves_one_of_them(fleet: Fleet, cloud_database: str) -> None:
+    for name in ("Knots 1", "Knots 2"):
+        fleet.add_class(name)
+    ben = fleet.school.add_user("ben", classes=["Knots 1", "Knots 2"]).id
+    laptop = fleet.device(Grant("student", ben))
+    for name in ("Knots 1", "Knots 2"):
+        for told in ("1 added\n", "nothing to add: it was said before\n"):
+            assert run(fleet, cloud_database, "pin", title(fleet), "--class", name).output == told
+    laptop.sync()
+    with laptop.database.read() as conn:
+        assert len(inputs_of(conn, ben).pinned) == 1, "what two classes say is planned once"
+    cleo = fleet.school.add_user("cleo", classes=["Knots 2", "Knots 1"]).id
+    for student in (ben, cleo):
+        leave(fleet, student, "Knots 1")
+        assert [rule["kind"] for rule in rules(fleet, cloud_database, "--class", "Knots 2") if rule["student_id"] == student] == ["pin"]
+        leave(fleet, student, "Knots 2")
+    assert fleet.server("SELECT count(*) FROM plan_rules") == [(0,)]
 
 
 def test_what_makes_no_sense_is_refused_and_writes_nothing(fleet: Fleet, ada: str, cloud_database: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cloud_api.devices.enrolment import Grant
 from cloud_api.people import end_memberships
+from daemon.queue import sync_log
 from daemon.records import NewAttempt, NewPlanItem
 from domain.errors import CloudUnreachable
 from domain.ids import Id
@@ -385,3 +386,31 @@ def test_a_clock_that_is_wrong_beyond_all_measure_stops_nothing(fleet: Fleet, ad
     done = laptop.sync()
     assert (done.outcome, done.rejected) == ("done", 0)
     assert len(fleet.server_rows("question_attempts")) == 2
+
+
+@pytest.mark.parametrize("column", ["payload", "table_name"])
+def test_NO_WEDGE_a_damaged_byte_that_is_no_text_any_more_is_set_aside_alone_and_shown(
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, column: str
+) -> None:
+    laptop.records.record_attempts(ada, fleet.attempts(5))
+    old = laptop.value(f"SELECT {column} FROM sync_operations WHERE op_no = 3")
+    damaged = old[:-4].encode() + b"\xff" + old[-3:].encode()
+    laptop.change(f"UPDATE sync_operations SET {column} = CAST(? AS TEXT) WHERE op_no = 3", damaged)
+    done = laptop.sync()
+    assert (done.outcome, done.pushed, done.rejected) == ("done", 5, 1)
+    assert len(fleet.server_rows("question_attempts")) == 4
+    assert [code for code, _ in _rejected(laptop)] == ["set_aside"]
+    (shown,) = sync_log.operations(laptop.database, None, "rejected", None, 9)
+    assert "\\xff" in getattr(shown, column)
+    assert not laptop.database.failure
+    assert laptop.sync().outcome == "done"
+
+
+@pytest.mark.parametrize("base", [b"{", b'{"\xff":1}'])
+def test_NO_WEDGE_a_change_of_which_only_the_base_is_damaged_goes_without_it(
+    fleet: Fleet, ada: Id, laptop: SyncedDevice, base: bytes
+) -> None:
+    laptop.records.update_profile(ada, {"grade": "7"})
+    laptop.change("UPDATE sync_operations SET base = CAST(? AS TEXT)", base)
+    done = laptop.sync()
+    assert (done.outcome, done.pushed, done.rejected) == ("done", 1, 0)

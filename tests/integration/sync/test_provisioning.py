@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import threading
@@ -13,8 +14,9 @@ import pytest
 
 from cloud_api.devices.enrolment import Grant
 from daemon.database import DeviceDatabase
+from daemon.durable_file import replace_json
 from daemon.gateway import HttpGateway
-from daemon.identity.device import Identity
+from daemon.identity.device import REVOKED_FILE, Identity
 from daemon.identity.enrolment import Enrolment
 from daemon.identity.provisioning import FILE_NAME, REFUSED_RETRY_S, RETRY_FIRST_S, RETRY_MAX_S, Provisioning
 from daemon.models import MODELS
@@ -166,6 +168,29 @@ def test_a_device_that_is_enrolled_uses_no_code_and_removes_the_file(cloud_schoo
     laptop.provisioning.look()
     assert not laptop.file.exists()
     assert cloud_school.value("SELECT uses_left FROM enrolment_codes") == 1
+
+
+def test_a_file_gives_a_revoked_device_back_into_service_unless_it_was_there_before(
+    cloud_school: SchoolBuilder, live_cloud: str, image: Image
+) -> None:
+    text = says(live_cloud, code_of(cloud_school, uses=2))
+    laptop = image.laptop(text)
+    laptop.provisioning.look()
+    before = laptop.identity.device_id()
+    laptop.file.write_text(text)
+    laptop.file.chmod(0o600)
+    order = laptop.identity.state_dir / REVOKED_FILE
+    replace_json(order, {"code": "device_revoked", "cloud_url": live_cloud, "token": laptop.identity.token()})
+    os.utime(order, (2**32, 2**32))
+    laptop.provisioning.look()
+    assert laptop.file.exists()
+    assert "was there before" in str(laptop.provisioning.notice())
+    os.utime(order, (1, 1))
+    laptop.provisioning.look()
+    assert laptop.identity.device_id() != before
+    assert not order.exists()
+    assert not laptop.file.exists()
+    assert laptop.provisioning.notice() is None
 
 
 def test_without_a_file_nothing_happens(image: Image) -> None:

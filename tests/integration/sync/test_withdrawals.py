@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,34 @@ def test_those_who_write_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
         writer.join()
     assert len(withdrawals.read(path)) == 16
     assert sorted(os.listdir(tmp_path)) == [withdrawals.FILE_NAME, withdrawals.FILE_NAME + ".lock"]
+
+
+def test_those_who_come_while_the_register_is_being_written_are_served_together_by_the_next_writing(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, begun, go_on = list[Path](), threading.Event(), threading.Event()
+
+    def slow(path: Path, _: object) -> None:
+        runs.append(path)
+        begun.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(withdrawals, "keep", slow)
+    keeper = withdrawals.Keeper(tmp_path / withdrawals.FILE_NAME, fleet.school.database)
+    threads = [threading.Thread(target=keeper.keep_or_tell) for _ in range(7)]
+    threads[0].start()
+    assert begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    ends_at = time.monotonic() + 10
+    while next(copy(keeper._numbers)) < 9 and time.monotonic() < ends_at:  # seven calls and a run have begun
+        time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(runs) == 2, "not the first, which may have begun too early for them"
+    keeper.keep_or_tell()
+    assert len(runs) == 3
 
 
 def test_pages_that_withdraw_something_have_it_in_the_register_before_they_say_so(

@@ -20,6 +20,7 @@ from daemon.access.apps import App
 from daemon.access.local_access import LocalAccess, make_access
 from daemon.access.online import SchoolSignIn
 from daemon.database import DeviceDatabase
+from daemon.erasure.files import remove
 from daemon.gateway import HttpGateway
 from daemon.identity import revocation
 from daemon.identity.device import TOKEN_FILE, Identity
@@ -134,7 +135,7 @@ def restart(laptop: Laptop) -> None:
             closing.callback(opened.close)
             return opened
 
-        revocation.wipe_if_ordered(laptop.folder, strip, gateway)
+        revocation.wipe_if_ordered(laptop.folder, strip, gateway, laptop.clock.now_ms)
 
 
 def files_of(laptop: Laptop) -> set[str]:
@@ -319,6 +320,45 @@ def test_a_wiped_device_has_no_byte_left_of_anybody_and_the_school_knows_wheneve
     assert all(b"ada" not in path.read_bytes().lower() for path in laptop.folder.iterdir())
     assert standing(school) == (False, None)
     laptop.online = True
+    restart(laptop)
+    assert standing(school) == (True, 0)
+    assert files_of(laptop) == {"carrel.db"}
+
+
+def test_NO_WEDGE_a_wipe_that_a_file_withstands_is_tried_again_less_and_less_often_and_spares_nothing_else(
+    laptop: Laptop, school: SchoolBuilder, enrolled: EnrolledDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.sign_in(password=PASSWORD)
+    stubborn = laptop.folder / "pin.key"
+    stubborn.touch()
+
+    def withstand(path: Path) -> None:
+        if path == stubborn:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        remove(path)
+
+    monkeypatch.setattr(image, "remove", withstand)
+    revoke(school, enrolled, Revocation.WIPE)
+    laptop.sync()
+    assert revocation.noted(laptop.folder).is_due(laptop.clock.now_ms())  # type: ignore[union-attr]
+    waits = []
+    for _ in range(12):
+        restart(laptop)
+        order = laptop.order()
+        assert order is not None
+        assert not order.is_due(laptop.clock.now_ms())
+        assert order.is_due(order.retry_at_ms)
+        waits.append(order.retry_at_ms - laptop.clock.now_ms())
+    assert waits[:3] == [revocation.RETRY_FIRST_MS * 2**n for n in range(3)]
+    assert waits[-1] == revocation.RETRY_MAX_MS
+    assert order is not None
+    assert str(stubborn) in str(order.sentence())
+    assert not order.is_due(laptop.clock.now_ms() + 1)
+    assert order.is_due(0), "a clock that was set back does not put it off"
+    assert files_of(laptop) == {"carrel.db", "revoked.json", stubborn.name}
+    assert b"ada" not in (laptop.folder / "carrel.db").read_bytes().lower()
+    assert standing(school) == (False, None)
+    monkeypatch.undo()
     restart(laptop)
     assert standing(school) == (True, 0)
     assert files_of(laptop) == {"carrel.db"}
