@@ -244,10 +244,8 @@ def _clearing(connection: Any, databases: list[str]) -> Iterator[None]:
 
     def clear() -> None:
         while True:
-            with (
-                suppress(psycopg2.Error),
-                connection.cursor() as cursor,
-            ):  # one that may not be ended is in the way of the renaming, and named by it
+            # One that may not be ended is in the way of the renaming, and named by it.
+            with suppress(psycopg2.Error), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY (%s)", (databases,))
             if done.wait(CLEAR_EVERY_S):
                 return

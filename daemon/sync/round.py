@@ -204,9 +204,8 @@ class SyncRound:
             self._tidy()
         except CloudUnreachable as failure:
             now = self._identity.current()
-            if (
-                device and now and now.device_id == device.device_id
-            ):  # else it was enrolled anew meanwhile, and the school said this of what it was before
+            # Enrolled anew meanwhile, it is not meant: the school said this of what it was before.
+            if device and now and now.device_id == device.device_id:
                 self._note_failure(failure)
                 self._heed(failure, device)
             return RoundResult(failure.reason, pushed, rejected, pulled, failure.message)
