@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from daemon.process import logs
+from daemon.process import logs, own_modules
 from domain.errors import AlreadyRunning, CarrelError, OperatorError, SchemaError, Unavailable
 from loglines.crashes import tell_crashes
 from loglines.parts import fields
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 
 # A table of millions of rows on slow flash takes minutes to rebuild; longer than this is a hang.
 UPGRADE_MAX_S = 3600
-_SOURCE_ROOT = Path(__file__).parents[1]
 
 
 def upgrade_if_needed(database: Path) -> None:
@@ -39,12 +37,11 @@ def upgrade_if_needed(database: Path) -> None:
     if device_is_current(database):
         return
     log.info("the database is being migrated")
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "daemon.upgrade", str(database), *logs.settings_in_force()],
+            own_modules.command("daemon.upgrade", str(database), *logs.settings_in_force()),
             stdout=subprocess.PIPE,
-            env=environ,
+            env=own_modules.environ(),
             timeout=UPGRADE_MAX_S,
             check=False,
         )

@@ -105,10 +105,8 @@ def _add(
 
         def add(cursor: Cursor) -> Any:
             school_id = schools.find_school(cursor, school).id
-            students, class_id = (
-                _students(cursor, school_id, class_name, student),
-                people.find_class(cursor, school_id, class_name) if class_name else None,
-            )
+            students = _students(cursor, school_id, class_name, student)
+            class_id = people.find_class(cursor, school_id, class_name) if class_name else None
             new, now_ms = rules_of(cursor, school_id), site.clock.now_ms()
             return plan_rules.add_rules(cursor, site.ids, school_id, students, new, now_ms, class_id=class_id)
 

@@ -63,15 +63,20 @@ def write_anew(database: CloudDatabase, write: Callable[[Sequence[str]], T]) -> 
         tables = sorted({holding.table for holding in holdings(cursor)} | {"enrolment_codes"})
     written = write(tables)
 
-    def note(cursor: Cursor) -> None:
-        for school_id, student_id, feed_no in due:
-            cursor.execute(
-                "UPDATE erasures SET written = true WHERE school_id = %s AND student_id = %s AND feed_no = %s",
-                (school_id, student_id, feed_no),
-            )
-
-    database.retrying(note)
+    database.retrying(partial(_note_written, due=due))
     return written
+
+
+def _note_written(cursor: Cursor, due: Sequence[tuple[str, str, int]]) -> None:
+    """Somebody who was erased again meanwhile has another number, and is still to be done."""
+    execute_values(
+        cursor,
+        "UPDATE erasures e SET written = true FROM (VALUES %s) AS d (school_id, student_id, feed_no)"
+        " WHERE e.school_id = d.school_id AND e.student_id = d.student_id AND e.feed_no = d.feed_no",
+        due,
+        template="(%s::uuid, %s::uuid, %s)",
+        page_size=max(1, len(due)),
+    )
 
 
 def unwritten(cursor: Cursor) -> list[tuple[str, str, int]]:

@@ -6,7 +6,6 @@ this module, run.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from daemon.durable_file import replace_durably
+from daemon.process import own_modules
 from daemon.process.state_folder import not_ours
 from domain.errors import OperatorError
 from domain.sealing import KEY_BYTES, PublicKeys, SecretKeys, new_keys, public_keys
@@ -23,7 +23,6 @@ KEYS_FILE = "device.keys"
 READ_BYTES_MAX = 4 * 1024
 # Longer than a slow machine takes to start Python and load the library.
 MAKE_MAX_S = 60
-_SOURCE_ROOT = Path(__file__).parents[1]
 
 
 class DeviceKeys(msgspec.Struct, frozen=True):
@@ -54,10 +53,9 @@ class ServerKeys(NamedTuple):
 
 def make_keys() -> DeviceKeys:
     """Fresh keys, made by another process. Raises OperatorError when it fails."""
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "daemon.identity.keys"], stdout=subprocess.PIPE, env=environ, timeout=MAKE_MAX_S, check=True
+            own_modules.command("daemon.identity.keys"), stdout=subprocess.PIPE, env=own_modules.environ(), timeout=MAKE_MAX_S, check=True
         )
         return msgspec.json.decode(done.stdout, type=DeviceKeys)
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:

@@ -49,9 +49,8 @@ def make_environment(layout: Layout, source: Source, extra: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     layout.versions.mkdir(parents=True, exist_ok=True)
     try:
-        own_pip = (
-            importlib.util.find_spec("pip") is not None
-        )  # one of its own would cost the environment some seconds, and is of no use later
+        # One of its own would cost the environment some seconds, and is of no use later.
+        own_pip = importlib.util.find_spec("pip") is not None
         run([python, "-m", "venv", *(["--without-pip"] if own_pip else []), folder], otherwise="The environment cannot be made")
         (folder / _LOCK).write_bytes(lock)
         run([*_pip(folder, own_pip), *_asked(source, extra, digest, folder / _LOCK)], otherwise="The packages cannot be installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def note_days(school: SchoolBuilder, *days_ago: int) -> None:
     """The server was at work so many days ago."""
     for days in days_ago:
         at_ms = school.clock.now_ms() - days * DAY_MS
-        school.database.retrying(lambda cursor, at_ms=at_ms: feed.note_day(cursor, school.id, at_ms))  # type: ignore[misc]
+        school.database.retrying(partial(feed.note_day, school_id=school.id, now_ms=at_ms))
 
 
 def change(school: SchoolBuilder, sql: str, *parameters: Any) -> None:

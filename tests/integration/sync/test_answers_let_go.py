@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -263,7 +264,7 @@ def test_a_server_restored_to_before_is_not_filled_again_and_lets_go_once_more(
         assert held(device) == in_log(device, "old") == 0
     for days_ago in range(DAYS, 0, -60):
         at_ms = clock.now_ms() - days_ago * DAY_MS
-        fleet.school.database.retrying(lambda cursor, at_ms=at_ms: feed.note_day(cursor, fleet.school.id, at_ms))  # type: ignore[misc]
+        fleet.school.database.retrying(partial(feed.note_day, school_id=fleet.school.id, now_ms=at_ms))
     restore(url, made.path, clock, ids, registers=kept)
     assert held_at_school(fleet) == 0, "at once, where it is known for how long answers are kept"
 
